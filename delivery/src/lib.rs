@@ -1,0 +1,20 @@
+//! The durable half of pushhub: how a message is accepted and stored, and who may ask.
+//!
+//! No socket and no Redis live here. What is stored is handed on through one trait, [`Fanout`],
+//! which by its type can neither fail nor delay a send.
+//!
+//! Reading order: [`send`] (the path of a message), [`store`] (its contract and the backends),
+//! [`fanout`], [`identity`] (who is asking), [`template`], [`api`] (REST).
+
+pub mod api;
+pub mod clock;
+pub mod control;
+pub mod fanout;
+pub mod identity;
+pub mod metrics;
+pub mod send;
+pub mod store;
+pub mod template;
+
+pub use fanout::Fanout;
+pub use store::{InboxKey, Store, StoreError};

@@ -1,0 +1,293 @@
+//! A message as clients see it, and how it is put into frames without encoding it per recipient.
+//!
+//! A message has two halves. [`MessageFields`] is the same for every recipient; [`MessageState`] is
+//! of one inbox: its `seq`, `version` and read state. A node encodes the first half once per codec
+//! ([`Body`]) and writes the second half, some 90 bytes, in front of it for each recipient. The
+//! bytes are the same as if [`Message`] had been encoded whole; a test holds them together.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{ChannelId, MessageId, Seq, Time, UserId};
+
+/// What has become of a message in one inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not read.
+    #[default]
+    Unread,
+    /// The user has read it, on any device.
+    Read,
+    /// Put away; counts as read.
+    Archived,
+    /// Taken back by its sender; the content is gone.
+    Recalled,
+    /// Its `expire_at` has passed; it is not shown any more.
+    Expired,
+}
+
+impl Status {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unread => "unread",
+            Self::Read => "read",
+            Self::Archived => "archived",
+            Self::Recalled => "recalled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether it counts as unread.
+    #[must_use]
+    pub const fn is_read(self) -> bool {
+        !matches!(self, Self::Unread)
+    }
+}
+
+/// Who sent it (seed 003 §4.2 `SenderInfo`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SenderInfo {
+    /// The sender's id.
+    pub id: String,
+    /// `user`, `service` or `system`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What to show.
+    #[serde(default)]
+    pub name: String,
+    /// URL of a picture.
+    #[serde(default)]
+    pub avatar: String,
+    /// The service that sent it, where a service did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<String>,
+}
+
+/// A file, image, link or document that goes with the message (seed 003 §4.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentInfo {
+    /// `file`, `image`, `link` or `document`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Where to get it.
+    pub url: String,
+    /// Size in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// MIME type.
+    #[serde(default)]
+    pub mime_type: String,
+    /// URL of a small picture.
+    #[serde(default)]
+    pub thumbnail: String,
+}
+
+/// A button of the message (seed 003 §4.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionInfo {
+    /// `button`, `link` or `confirm`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the button says.
+    pub text: String,
+    /// Where a link leads.
+    #[serde(default)]
+    pub url: String,
+    /// What the sender is told when it is pressed.
+    #[serde(default)]
+    pub action: String,
+    /// `primary`, `secondary` or `danger`.
+    #[serde(default)]
+    pub style: String,
+}
+
+/// The half of a message that all its recipients share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageFields {
+    /// Its id.
+    pub id: MessageId,
+    /// The channel it was sent in.
+    pub channel_id: Option<ChannelId>,
+    /// Title.
+    pub title: String,
+    /// Content.
+    pub content: String,
+    /// A word of the sender's choice, such as `text` or `file_share`.
+    pub message_type: String,
+    /// 1 (lowest) to 10.
+    pub priority: u8,
+    /// The sender's id (seed 003 §3.3).
+    pub sender: String,
+    /// The sender in detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_info: Option<SenderInfo>,
+    /// The user in whose name a service sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<UserId>,
+    /// The template it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_id: Option<String>,
+    /// When it was accepted.
+    pub created_at: Time,
+    /// After this moment it is not shown any more.
+    pub expire_at: Option<Time>,
+    /// Free data of the sender.
+    pub metadata: Map<String, Value>,
+    /// Files and links.
+    pub attachments: Vec<AttachmentInfo>,
+    /// Buttons.
+    pub actions: Vec<ActionInfo>,
+}
+
+/// The half of a message that belongs to one inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageState {
+    /// Where it was created in this inbox.
+    pub seq: Seq,
+    /// The seq of its latest change in this inbox.
+    pub version: Seq,
+    /// Whether it was read.
+    pub is_read: bool,
+    /// What has become of it.
+    pub status: Status,
+    /// When it was read, where it was.
+    pub read_at: Option<Time>,
+}
+
+impl MessageState {
+    /// A message as it arrives: unread, at `seq`.
+    #[must_use]
+    pub const fn new(seq: Seq) -> Self {
+        Self { seq, version: seq, is_read: false, status: Status::Unread, read_at: None }
+    }
+}
+
+/// A whole message, as REST answers and `message` frames carry it (contract §5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The inbox's half.
+    #[serde(flatten)]
+    pub state: MessageState,
+    /// The shared half.
+    #[serde(flatten)]
+    pub fields: MessageFields,
+}
+
+/// The shared half, encoded: JSON always (it is also what stores keep), MessagePack when first asked.
+#[derive(Debug)]
+pub struct Body {
+    id: MessageId,
+    expire_at: Option<Time>,
+    /// The object without its opening brace and with one more closing brace, `"id":…}}`: what stands
+    /// behind the recipient's half in a `message` frame.
+    json_tail: Bytes,
+    msgpack: OnceLock<MsgPackEntries>,
+}
+
+#[derive(Debug)]
+struct MsgPackEntries {
+    count: usize,
+    entries: Bytes,
+}
+
+/// A stored body is not what [`Body`] wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("stored message body is not valid")]
+pub struct BodyError(#[from] serde_json::Error);
+
+impl Body {
+    /// Encodes the fields.
+    ///
+    /// # Panics
+    /// Never: the fields have string keys only and no failing `Serialize`.
+    #[must_use]
+    pub fn new(fields: &MessageFields) -> Self {
+        let json = serde_json::to_vec(fields).expect("message fields have string keys");
+        Self::from_stored(fields.id.clone(), fields.expire_at, &json)
+    }
+
+    /// Takes a body back from a store: `json` is what [`Body::json`] gave, and id and expiry are
+    /// what stands in it (stores keep both beside it, so it need not be parsed).
+    #[must_use]
+    pub fn from_stored(id: MessageId, expire_at: Option<Time>, json: &[u8]) -> Self {
+        debug_assert_eq!(json.first(), Some(&b'{'));
+        let mut tail = Vec::with_capacity(json.len());
+        tail.extend_from_slice(json.get(1..).unwrap_or(b"}"));
+        tail.push(b'}');
+        Self { id, expire_at, json_tail: tail.into(), msgpack: OnceLock::new() }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &MessageId {
+        &self.id
+    }
+
+    /// The moment after which it is not shown any more.
+    #[must_use]
+    pub fn expire_at(&self) -> Option<Time> {
+        self.expire_at
+    }
+
+    /// Whether it must not be shown at `now`.
+    #[must_use]
+    pub fn expired(&self, now: Time) -> bool {
+        self.expire_at.is_some_and(|at| at <= now)
+    }
+
+    /// The fields as one JSON object, for a store.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        let mut json = Vec::with_capacity(self.json_tail.len());
+        json.push(b'{');
+        json.extend_from_slice(&self.json_tail[..self.json_tail.len() - 1]);
+        json
+    }
+
+    /// Bytes held in memory, roughly: for queue limits.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.json_tail.len() + 128
+    }
+
+    /// The fields, parsed.
+    ///
+    /// # Errors
+    /// [`BodyError`] when the store gave back something else than it was given.
+    pub fn fields(&self) -> Result<MessageFields, BodyError> {
+        Ok(serde_json::from_slice(&self.json())?)
+    }
+
+    pub(crate) fn json_tail(&self) -> &Bytes {
+        &self.json_tail
+    }
+
+    /// The entries of the MessagePack map, and how many they are. A body that cannot be parsed has
+    /// none: it came from a damaged file, which the store reports when it reads it.
+    pub(crate) fn msgpack_entries(&self) -> (usize, &Bytes) {
+        let encoded = self.msgpack.get_or_init(|| {
+            let Ok(fields) = self.fields() else {
+                return MsgPackEntries { count: 0, entries: Bytes::new() };
+            };
+            let map = rmp_serde::to_vec_named(&fields).expect("message fields have string keys");
+            let (count, header) = match map[0] {
+                short @ 0x80..=0x8f => (usize::from(short & 0x0f), 1),
+                _ => (usize::from(u16::from_be_bytes([map[1], map[2]])), 3),
+            };
+            MsgPackEntries { count, entries: Bytes::from(map).slice(header..) }
+        });
+        (encoded.count, &encoded.entries)
+    }
+}
