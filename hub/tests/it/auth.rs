@@ -14,7 +14,13 @@ fn routes(message: &str) -> Vec<(Method, String, Option<Value>, bool, bool)> {
         (Method::POST, "/api/v3/messages/send".into(), send, true, true),
         (Method::GET, "/api/v3/messages".into(), None, true, false),
         (Method::GET, "/api/v3/messages/unread-count".into(), None, true, false),
-        (Method::POST, "/api/v3/messages/read-batch".into(), Some(json!({"up_to_seq": 1})), true, false),
+        (
+            Method::POST,
+            "/api/v3/messages/read-batch".into(),
+            Some(json!({"up_to_seq": 1})),
+            true,
+            false,
+        ),
         (Method::GET, "/api/v3/sync?since=0".into(), None, true, false),
         (Method::GET, one(""), None, true, false),
         (Method::POST, one("/read"), Some(json!({})), true, false),
@@ -47,9 +53,16 @@ async fn every_route_asks_who_is_there() {
             assert_eq!(answer.status, 401, "{who}: {method} {path}: {}", answer.body);
             answer.refused(401, "unauthorized");
         }
-        for (who, api, may) in [("ann", server.as_user("ann"), users), ("a service", service.clone(), services)] {
+        for (who, api, may) in
+            [("ann", server.as_user("ann"), users), ("a service", service.clone(), services)]
+        {
             let answer = api.call(method.clone(), &path, body.clone()).await;
-            assert_eq!(answer.status, if may { 200 } else { 403 }, "{who}: {method} {path}: {}", answer.body);
+            assert_eq!(
+                answer.status,
+                if may { 200 } else { 403 },
+                "{who}: {method} {path}: {}",
+                answer.body
+            );
         }
     }
 }
@@ -109,7 +122,10 @@ fn forged() -> Vec<(&'static str, String)> {
         ("alg HS512 of HS256", ann().with_header(&json!({"alg": "HS512", "typ": "JWT"}), true)),
         ("HS384", ann().sign_with(&Header::new(Algorithm::HS384), SECRET)),
         ("HS512", ann().sign_with(&Header::new(Algorithm::HS512), SECRET)),
-        ("another secret", ann().sign_with(&Header::new(Algorithm::HS256), "another-secret-another-secret-123")),
+        (
+            "another secret",
+            ann().sign_with(&Header::new(Algorithm::HS256), "another-secret-another-secret-123"),
+        ),
         ("an empty secret", ann().sign_with(&Header::new(Algorithm::HS256), "")),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
@@ -120,8 +136,14 @@ fn forged() -> Vec<(&'static str, String)> {
             let other = Token::of("eve").sign();
             format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2])
         }),
-        ("a jwk in the header", ann().with_header(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": "AA"}}), false)),
-        ("a crit header", ann().with_header(&json!({"alg": "HS256", "crit": ["exp"], "typ": "JWT"}), false)),
+        (
+            "a jwk in the header",
+            ann().with_header(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": "AA"}}), false),
+        ),
+        (
+            "a crit header",
+            ann().with_header(&json!({"alg": "HS256", "crit": ["exp"], "typ": "JWT"}), false),
+        ),
         ("expired", ann().expires_in(-60).sign()),
         ("no exp", ann().claim("exp", Value::Null).sign()),
         ("exp as a text", ann().claim("exp", "9999999999").sign()),

@@ -108,7 +108,10 @@ async fn ambiguous_requests_are_refused_and_not_guessed_at() {
 async fn what_is_no_http_is_refused() {
     let mut scene = Scene::new().await;
     for (what, head) in [
-        ("two lengths", format!("POST {SEND} HTTP/1.1\nHost: x\nContent-Length: 1\nContent-Length: 2\n")),
+        (
+            "two lengths",
+            format!("POST {SEND} HTTP/1.1\nHost: x\nContent-Length: 1\nContent-Length: 2\n"),
+        ),
         ("a signed length", format!("POST {SEND} HTTP/1.1\nHost: x\nContent-Length: +4\n")),
         ("an unknown encoding", format!("POST {SEND} HTTP/1.1\nHost: x\nTransfer-Encoding: cow\n")),
         ("a folded header", "GET / HTTP/1.1\nHost: x\nA: b\n c\n".to_owned()),
@@ -287,13 +290,41 @@ async fn handshakes_that_are_none_get_an_http_answer() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     for (what, head) in [
         ("no upgrade", format!("GET /ws?token={token} HTTP/1.1\nHost: x\n")),
-        ("no key", format!("GET /ws?token={token} HTTP/1.1\n{upgrade}\nSec-WebSocket-Version: 13\n")),
-        ("another version", format!("GET /ws?token={token} HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 12\n")),
-        ("a POST", format!("POST /ws?token={token} HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\nContent-Length: 0\n")),
-        ("two hosts", format!("GET /ws?token={token} HTTP/1.1\n{upgrade}\nHost: y\n{key}\nSec-WebSocket-Version: 13\n")),
+        (
+            "no key",
+            format!("GET /ws?token={token} HTTP/1.1\n{upgrade}\nSec-WebSocket-Version: 13\n"),
+        ),
+        (
+            "another version",
+            format!(
+                "GET /ws?token={token} HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 12\n"
+            ),
+        ),
+        (
+            "a POST",
+            format!(
+                "POST /ws?token={token} HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\nContent-Length: 0\n"
+            ),
+        ),
+        (
+            "two hosts",
+            format!(
+                "GET /ws?token={token} HTTP/1.1\n{upgrade}\nHost: y\n{key}\nSec-WebSocket-Version: 13\n"
+            ),
+        ),
         ("no token", format!("GET /ws HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\n")),
-        ("a since that is none", format!("GET /ws?token={token}&since=x HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\n")),
-        ("a device type that is none", format!("GET /ws?token={token}&device_type=toaster HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\n")),
+        (
+            "a since that is none",
+            format!(
+                "GET /ws?token={token}&since=x HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\n"
+            ),
+        ),
+        (
+            "a device type that is none",
+            format!(
+                "GET /ws?token={token}&device_type=toaster HTTP/1.1\n{upgrade}\n{key}\nSec-WebSocket-Version: 13\n"
+            ),
+        ),
     ] {
         let answer = scene.http(&head, b"").await;
         let status = answer.status();
@@ -315,9 +346,29 @@ async fn ids_that_look_like_paths_stay_in_the_folder() {
     };
     let before = outside();
     let ids = [
-        "../escaped", "..", ".", "a/b", "/etc/passwd", "a\\b", "%2e%2e%2f", "~root", "CON", "nul",
-        "Ann", "ann", "ann.", "ann ", "-rf", ".sync", ".tenants", "messages.db", "\u{ff0e}\u{ff0e}",
-        "\u{202e}nna", "a:b", "*?", "界界界",
+        "../escaped",
+        "..",
+        ".",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "%2e%2e%2f",
+        "~root",
+        "CON",
+        "nul",
+        "Ann",
+        "ann",
+        "ann.",
+        "ann ",
+        "-rf",
+        ".sync",
+        ".tenants",
+        "messages.db",
+        "\u{ff0e}\u{ff0e}",
+        "\u{202e}nna",
+        "a:b",
+        "*?",
+        "界界界",
     ];
     for id in ids {
         scene.service.sent(id, id).await;

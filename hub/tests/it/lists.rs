@@ -31,8 +31,22 @@ async fn a_list_has_the_shape_of_the_seed() {
     );
     // Seed 003 §3.3 and contract §5, every field there.
     for field in [
-        "id", "channel_id", "title", "content", "message_type", "priority", "sender", "created_at",
-        "is_read", "metadata", "seq", "version", "attachments", "actions", "expire_at", "status",
+        "id",
+        "channel_id",
+        "title",
+        "content",
+        "message_type",
+        "priority",
+        "sender",
+        "created_at",
+        "is_read",
+        "metadata",
+        "seq",
+        "version",
+        "attachments",
+        "actions",
+        "expire_at",
+        "status",
         "read_at",
     ] {
         assert!(data["messages"][0].get(field).is_some(), "{field} is missing: {data}");
@@ -175,7 +189,8 @@ async fn sync_gives_the_frames_a_socket_would_have_had() {
     assert_eq!(ann.changes_after(5).await, []);
     let page = ann.get("/api/v3/sync?since=1&limit=2").await.ok();
     assert_eq!(page["changes"].as_array().unwrap().len(), 2);
-    for (query, named) in [("since=-1", "since"), ("since=x", "since"), ("since=0&limit=0", "limit")]
+    for (query, named) in
+        [("since=-1", "since"), ("since=x", "since"), ("since=0&limit=0", "limit")]
     {
         let sentence = ann.get(&format!("/api/v3/sync?{query}")).await.refused(422, "invalid");
         assert!(sentence.contains(named), "{query}: {sentence}");

@@ -169,7 +169,11 @@ async fn secrets_and_contents_never_reach_the_log() {
     service.send(json!({"canary-field": 1, "title": "canary-title-2"})).await;
     phone.send_raw(tungstenite::Message::text("canary-frame")).await;
     phone.next_error().await;
-    phone.send_raw(tungstenite::Message::text(r#"{"type":"refresh","data":{"token":"canary-refresh"}}"#)).await;
+    phone
+        .send_raw(tungstenite::Message::text(
+            r#"{"type":"refresh","data":{"token":"canary-refresh"}}"#,
+        ))
+        .await;
     phone.event().await;
     assert!(server.terminate().await.success());
 

@@ -11,8 +11,9 @@ async fn the_seeds_file_share_example_works_literally() {
     let netdrive = server.service().await;
     let mut user123 = server.connect("user123").await;
     let answer = netdrive
-        .send(serde_json::from_str(
-            r#"{
+        .send(
+            serde_json::from_str(
+                r#"{
                 "template_id": "file_share",
                 "recipients": ["user123"],
                 "on_behalf_of": "user456",
@@ -24,8 +25,9 @@ async fn the_seeds_file_share_example_works_literally() {
                     "file_url": "https://drive.company.com/files/abc123"
                 }
             }"#,
+            )
+            .unwrap(),
         )
-        .unwrap())
         .await
         .ok();
     assert_eq!(answer["status"], "accepted");
@@ -50,8 +52,9 @@ async fn the_seeds_collaboration_example_works_literally() {
     let server = TestServer::start().await;
     let docs = server.service().await;
     let mut user789 = server.connect("user789").await;
-    docs.send(serde_json::from_str(
-        r#"{
+    docs.send(
+        serde_json::from_str(
+            r#"{
             "template_id": "doc_collaboration",
             "recipients": ["user789"],
             "on_behalf_of": "user456",
@@ -63,8 +66,9 @@ async fn the_seeds_collaboration_example_works_literally() {
                 "doc_url": "https://docs.company.com/doc/def456"
             }
         }"#,
+        )
+        .unwrap(),
     )
-    .unwrap())
     .await
     .ok();
     let message = user789.next_message().await.fields;
@@ -74,14 +78,14 @@ async fn the_seeds_collaboration_example_works_literally() {
         "李四 邀请你协作编辑文档 \"Q1销售报告\"\n\n协作权限：编辑\n截止时间：2025-01-20 18:00:00"
     );
     assert_eq!(message.message_type, "collaboration");
-    let actions: Vec<_> =
-        message.actions.iter().map(|action| (&*action.text, &*action.url, &*action.action)).collect();
+    let actions: Vec<_> = message
+        .actions
+        .iter()
+        .map(|action| (&*action.text, &*action.url, &*action.action))
+        .collect();
     assert_eq!(
         actions,
-        [
-            ("打开文档", "https://docs.company.com/doc/def456", ""),
-            ("拒绝邀请", "", "decline"),
-        ]
+        [("打开文档", "https://docs.company.com/doc/def456", ""), ("拒绝邀请", "", "decline"),]
     );
 }
 
@@ -92,8 +96,9 @@ async fn the_seeds_alert_example_works_literally() {
     let monitoring = server.service().await;
     let mut admin_team = server.connect("admin_team").await;
     monitoring
-        .send(serde_json::from_str(
-            r#"{
+        .send(
+            serde_json::from_str(
+                r#"{
                 "template_id": "system_alert",
                 "recipients": ["admin_team"],
                 "variables": {
@@ -103,8 +108,9 @@ async fn the_seeds_alert_example_works_literally() {
                     "suggestion": "立即检查数据库连接配置，考虑重启数据库服务"
                 }
             }"#,
+            )
+            .unwrap(),
         )
-        .unwrap())
         .await
         .ok();
     let message = admin_team.next_message().await.fields;

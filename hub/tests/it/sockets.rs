@@ -239,9 +239,7 @@ async fn a_peer_that_vanished_is_closed_within_the_interval_and_eight_seconds() 
 pub(crate) fn metric(text: &str, name: &str) -> Option<f64> {
     let values: Vec<f64> = text
         .lines()
-        .filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-        })
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
         .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
         .collect();
     (!values.is_empty()).then(|| values.iter().sum())

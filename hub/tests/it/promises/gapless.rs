@@ -41,7 +41,8 @@ async fn promise_2_gapless_ordered_once() {
     }
     let senders = Senders::spawn(&history, &service, &users, 2);
     let wanted = rounds("RECONNECTS", 500);
-    let deadline = Duration::from_secs(60) + Duration::from_millis(20) * u32::try_from(wanted).unwrap();
+    let deadline =
+        Duration::from_secs(60) + Duration::from_millis(20) * u32::try_from(wanted).unwrap();
     eventually_within("enough reconnects", deadline, || async {
         let connects = history.count(|event| matches!(event, Event::Connected { .. }));
         (connects >= wanted).then_some(())

@@ -17,8 +17,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 async fn promise_8_rollouts_are_quiet() {
     let users = users(4);
     let history = Arc::new(History::default());
-    let mut server =
-        TestServer::builder().env("DRAIN_TIMEOUT", "15s").start().await;
+    let mut server = TestServer::builder().env("DRAIN_TIMEOUT", "15s").start().await;
     let service = server.service().await;
     let mut sockets = vec![];
     for n in 0..SOCKETS {

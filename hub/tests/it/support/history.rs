@@ -230,7 +230,8 @@ fn check_connections(events: &[Event], store: &Stores<'_>, found: &mut BTreeSet<
                 at.last = *seq;
                 let Some(log) = store.logs.get(at.user) else { continue };
                 // The log is dense, or a hole was reported above.
-                let stored = usize::try_from(*seq).ok().and_then(|seq| log.get(seq.wrapping_sub(1)));
+                let stored =
+                    usize::try_from(*seq).ok().and_then(|seq| log.get(seq.wrapping_sub(1)));
                 if stored.is_none_or(|(_, stored)| stored != op) {
                     found.insert(Violation::Divergent { conn: *conn, seq: *seq });
                 }

@@ -131,11 +131,6 @@ impl TestServer {
         &self.storage
     }
 
-    /// Changes a variable for the next start.
-    pub(crate) fn set_env(&mut self, name: &str, value: impl ToString) {
-        self.env.insert(name.to_owned(), value.to_string());
-    }
-
     /// Starts it again on the same folder. It must not be running.
     pub(crate) async fn spawn(&mut self) {
         if let Err(ended) = self.try_spawn().await {
@@ -146,19 +141,20 @@ impl TestServer {
     /// As [`TestServer::spawn`], for folders that may be damaged.
     pub(crate) async fn try_spawn(&mut self) -> Result<(), String> {
         self.launch(&["serve"]);
-        let line = eventually_within("the line `pushhub ready user=… admin=…`", SOON * 2, || {
-            // Asked before the log is read: what it said last is then there.
-            let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
-            let log = self.log.lock().unwrap();
-            let line = log.lines().find(|line| line.contains("pushhub ready user="));
-            let answer = line.map(|line| Ok(line.to_owned())).or(ended.map(Err));
-            async move { answer }
-        })
-        .await
-        .map_err(|ended| {
-            self.process = None;
-            format!("the server ended with {ended:?} before it was ready")
-        })?;
+        let line =
+            eventually_within("the line `pushhub ready user=… admin=…`", SOON * 2, || {
+                // Asked before the log is read: what it said last is then there.
+                let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
+                let log = self.log.lock().unwrap();
+                let line = log.lines().find(|line| line.contains("pushhub ready user="));
+                let answer = line.map(|line| Ok(line.to_owned())).or(ended.map(Err));
+                async move { answer }
+            })
+            .await
+            .map_err(|ended| {
+                self.process = None;
+                format!("the server ended with {ended:?} before it was ready")
+            })?;
         let address = |name: &str| -> SocketAddr {
             let rest = line.split(name).nth(1).unwrap_or_else(|| panic!("{name} in {line}"));
             rest.split_whitespace().next().unwrap().parse().unwrap()

@@ -160,10 +160,8 @@ impl Connect {
         let mut request =
             format!("ws://{}/ws?{}", self.address, query.join("&")).into_client_request()?;
         let headers = request.headers_mut();
-        headers.insert(
-            "Sec-WebSocket-Protocol",
-            HeaderValue::from_static(self.codec.subprotocol()),
-        );
+        headers
+            .insert("Sec-WebSocket-Protocol", HeaderValue::from_static(self.codec.subprotocol()));
         for (name, value) in self.headers {
             headers.insert(name, value.parse().unwrap());
         }
