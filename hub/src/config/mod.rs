@@ -21,8 +21,8 @@ use std::{
 use secrecy::SecretString;
 
 pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
-pub use show::{Format, markdown_table, show};
 pub(crate) use show::help_table;
+pub use show::{Format, markdown_table, show};
 pub use source::{Effective, Origin};
 pub use value::{parse_duration, show_duration};
 

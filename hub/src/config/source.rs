@@ -67,8 +67,7 @@ pub(super) struct Given {
 
 impl Given {
     pub(super) fn collect(environment: &Environment, file: Option<&Path>) -> Self {
-        let mut given =
-            Self { texts: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
+        let mut given = Self { texts: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
         let named = file.map(Path::to_path_buf).or_else(|| {
             environment
                 .get(table::CONFIG_FILE_VARIABLE)
@@ -162,8 +161,9 @@ impl Given {
                 self.refuse_cluster(name);
             } else if table::WITHOUT_EFFECT.contains(&name.as_str()) {
                 self.warnings.push(without_effect(name));
-            } else if table::OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                && !table::FOREIGN_NAMES.contains(&name.as_str())
+            } else if begins_with_one_of(name, table::OWN_PREFIXES)
+                && !begins_with_one_of(name, table::KUBERNETES_PREFIXES)
+                && !table::OTHER_NAMES.contains(&name.as_str())
             {
                 self.warnings.push(format!("{name} is no setting{}", nearest(name)));
             }
@@ -180,14 +180,17 @@ impl Given {
     fn read_secret(&mut self, setting: &'static Setting, path: &str, both: bool) {
         let name = format!("{}_FILE", setting.name);
         if both {
-            return self.problem(name, format!("is set beside {}; allowed: one of them", setting.name));
+            return self
+                .problem(name, format!("is set beside {}; allowed: one of them", setting.name));
         }
         match read_small(Path::new(path)) {
             Ok(text) => {
                 let text = text.trim_end_matches(['\r', '\n']).to_owned();
                 self.texts.insert(setting.name, (text, Origin::SecretFile(path.into())));
             }
-            Err(error) => self.problem(name, format!("names {path}, which cannot be read: {error}")),
+            Err(error) => {
+                self.problem(name, format!("names {path}, which cannot be read: {error}"))
+            }
         }
     }
 
@@ -262,11 +265,16 @@ impl Given {
                     .texts
                     .remove(setting.name)
                     .unwrap_or_else(|| (setting.default.to_owned(), Origin::Default));
-                let text = if setting.is_secret() && !text.is_empty() { "***".into() } else { text };
+                let text =
+                    if setting.is_secret() && !text.is_empty() { "***".into() } else { text };
                 Effective { setting, text, origin }
             })
             .collect()
     }
+}
+
+fn begins_with_one_of(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn secret_of_file_name(name: &str) -> Option<&'static Setting> {

@@ -338,9 +338,13 @@ pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
 pub const OWN_PREFIXES: &[&str] = &["WS_", "HTTP_", "PUSHHUB_", "STORE_"];
 
-/// Names that begin like ours and belong to others: curl's and everybody's proxy settings, and
-/// those of the build and the tests.
-pub const FOREIGN_NAMES: &[&str] = &["HTTP_PROXY", "PUSHHUB_COMMIT", CONFIG_FILE_VARIABLE];
+/// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
+/// command line read.
+pub const OTHER_NAMES: &[&str] =
+    &["HTTP_PROXY", "PUSHHUB_COMMIT", "PUSHHUB_KEY", "PUSHHUB_TOKEN", CONFIG_FILE_VARIABLE];
+
+/// Beginnings of names that Kubernetes puts into every container beside a service `pushhub`.
+pub const KUBERNETES_PREFIXES: &[&str] = &["PUSHHUB_SERVICE_", "PUSHHUB_PORT"];
 
 /// The setting of a name.
 #[must_use]

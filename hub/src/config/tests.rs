@@ -77,7 +77,10 @@ fn all_mistakes_are_reported_at_once() {
 fn secrets_are_never_printed() {
     let secret = "correct-horse-battery-staple-0123456789";
     let loaded = Config::load(
-        &environment(&[("JWT_SECRET", secret), ("ADMIN_TOKEN", "an-admin-token-of-32-bytes-00000")]),
+        &environment(&[
+            ("JWT_SECRET", secret),
+            ("ADMIN_TOKEN", "an-admin-token-of-32-bytes-00000"),
+        ]),
         None,
     )
     .unwrap();

@@ -128,7 +128,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, name) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if millis >= unit && millis % unit == 0 {
+        if millis >= unit && millis.is_multiple_of(unit) {
             return format!("{}{name}", millis / unit);
         }
     }
@@ -151,7 +151,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
 
 fn show_bytes(bytes: usize) -> String {
     for (unit, name) in [(1 << 20, "MiB"), (1 << 10, "KiB")] {
-        if bytes >= unit && bytes % unit == 0 {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
             return format!("{}{name}", bytes / unit);
         }
     }
@@ -164,7 +164,8 @@ fn parse_origins(text: &str) -> Option<Vec<String>> {
     for origin in text.split(',').map(str::trim).filter(|origin| !origin.is_empty()) {
         if origin != "*" {
             let uri: http::Uri = origin.parse().ok()?;
-            let path_is_root = uri.path().is_empty() || (uri.path() == "/" && !origin.ends_with('/'));
+            let path_is_root =
+                uri.path().is_empty() || (uri.path() == "/" && !origin.ends_with('/'));
             if uri.scheme().is_none() || uri.authority().is_none() || !path_is_root {
                 return None;
             }

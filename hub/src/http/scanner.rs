@@ -79,7 +79,7 @@ impl HeadScanner {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let piece = &bytes[..end.unwrap_or(bytes.len())];
                     self.keep(piece);
-                    let Some(end) = end else { return None };
+                    let end = end?;
                     bytes = &bytes[end + 1..];
                     if let Some(fault) = self.end_line() {
                         self.state = State::Done;

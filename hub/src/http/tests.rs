@@ -56,9 +56,12 @@ impl Server {
         };
         let router = Router::new()
             .route("/", get(|| async { "ok" }))
-            .route("/peer", get(|ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| async move {
-                peer.ip().to_string()
-            }))
+            .route(
+                "/peer",
+                get(|ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| async move {
+                    peer.ip().to_string()
+                }),
+            )
             .route("/echo", post(|body: Bytes| async move { body }))
             .route("/slow", slow)
             .route("/upgrade", get(upgrade));
@@ -156,12 +159,9 @@ async fn length_and_encoding_together_are_refused_in_either_order() {
         let request = format!("POST /echo HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n0\r\n\r\n");
         assert_refused(&server.exchange(request.as_bytes()).await, 400, "Transfer-Encoding");
     }
-    assert!(
-        server
-            .metrics
-            .render()
-            .contains("pushhub_http_refused_total{listener=\"user\",reason=\"length_and_encoding\"} 3")
-    );
+    assert!(server.metrics.render().contains(
+        "pushhub_http_refused_total{listener=\"user\",reason=\"length_and_encoding\"} 3"
+    ));
 }
 
 #[tokio::test]
@@ -200,9 +200,7 @@ async fn exactly_one_host_is_wanted() {
 #[tokio::test]
 async fn bare_line_feeds_are_refused() {
     let server = Server::start(limits()).await;
-    for request in
-        ["GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n"]
-    {
+    for request in ["GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n"] {
         assert_refused(&server.exchange(request.as_bytes()).await, 400, "CR LF");
     }
 }
@@ -246,16 +244,18 @@ async fn slow_heads_silent_and_idle_connections_are_closed() {
     server.tracker.close();
     timeout(DEADLINE, server.tracker.wait()).await.unwrap();
     let metrics = server.metrics.render();
-    assert!(metrics.contains("pushhub_http_header_timeouts_total{listener=\"user\"} 3"), "{metrics}");
+    assert!(
+        metrics.contains("pushhub_http_header_timeouts_total{listener=\"user\"} 3"),
+        "{metrics}"
+    );
     assert!(metrics.contains("pushhub_http_connections{listener=\"user\"} 0"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_slow_body_gets_408() {
     let server = Server::start(limits()).await;
-    let answer = server
-        .exchange(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
-        .await;
+    let answer =
+        server.exchange(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     assert_refused(&answer, 408, "slowly");
 }
 
