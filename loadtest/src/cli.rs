@@ -45,7 +45,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_enum, default_value_t = Encoding::Json)]
     pub(crate) codec: Encoding,
     /// Users are called PREFIX-000000 and so on.
-    #[arg(long, global = true, default_value = "lt")]
+    #[arg(long, global = true, default_value = "lt", value_parser = prefix)]
     pub(crate) user_prefix: String,
     /// Users no run has used before; scenarios with a backlog always take such.
     #[arg(long, global = true)]
@@ -298,6 +298,16 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|rate| (0.001..=10_000_000.0).contains(rate))
         .ok_or_else(|| "a number per second between 0.001 and 10000000".to_owned())
+}
+
+/// It is written into JSON and tokens as it stands.
+fn prefix(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 64 letters, digits, - and _".to_owned())
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -127,6 +127,7 @@ impl Engine {
             if event.token() == ALARM {
                 continue;
             }
+            let closed = event.is_read_closed() || event.is_error();
             if token >= TOKEN_BASE {
                 self.http.on_event(
                     token - TOKEN_BASE,
@@ -135,6 +136,7 @@ impl Engine {
                     &mut self.checker,
                     &mut self.timings,
                     self.poll.registry(),
+                    closed,
                 )?;
                 continue;
             }
@@ -145,7 +147,6 @@ impl Engine {
                 notices: &mut self.notices,
                 buffer: &mut self.buffer,
             };
-            let closed = event.is_read_closed() || event.is_error();
             let readable = event.is_readable() || closed;
             self.sockets.on_event(number, readable, closed, &mut desk);
         }

@@ -1,6 +1,8 @@
 //! Keep-alive HTTP/1.1 connections that POST sends: one request in flight on each, requests written
 //! from prepared parts, answers read to their status and length.
 
+mod compose;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{ErrorKind, Read, Write},
@@ -9,10 +11,10 @@ use std::{
 use anyhow::{Context, Result};
 use mio::{Interest, Registry, Token, net::TcpStream};
 
+use self::compose::Composer;
 use crate::{
     checker::{Checker, Outcome},
     clock,
-    scan::{STAMP_BYTES, Stamp},
     target::Target,
     timings::Timings,
     users::Users,
@@ -73,14 +75,6 @@ struct Conn {
     partial: Vec<u8>,
 }
 
-/// Writes requests.
-struct Composer {
-    head: [String; 2],
-    run: u32,
-    padding: String,
-    body: Vec<u8>,
-}
-
 /// The pool.
 pub(crate) struct Http {
     conns: Vec<Conn>,
@@ -101,14 +95,6 @@ impl Http {
         run: u32,
         content_bytes: usize,
     ) -> Self {
-        let head = |path: &str| {
-            format!(
-                "POST /api/v3/messages/{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n\
-                 Content-Type: application/json\r\nContent-Length: ",
-                target.authority
-            )
-        };
-        let padding = "x".repeat(content_bytes.saturating_sub(STAMP_BYTES));
         Self {
             conns: (0..connections)
                 .map(|_| Conn {
@@ -121,12 +107,7 @@ impl Http {
                 .collect(),
             idle: (0..connections as usize).rev().collect(),
             waiting: VecDeque::new(),
-            composer: Composer {
-                head: [head("send"), head("send-batch")],
-                run,
-                padding,
-                body: Vec::new(),
-            },
+            composer: Composer::new(&target.authority, authorization, run, content_bytes),
             target,
             answers: 0,
             stats: PostStats::default(),
@@ -191,7 +172,8 @@ impl Http {
         Ok(())
     }
 
-    /// The poll reported a connection.
+    /// The poll reported a connection. `until_end`: the peer has closed, so read to the end.
+    #[expect(clippy::too_many_arguments, reason = "the loop's parts, borrowed one by one")]
     pub(crate) fn on_event(
         &mut self,
         number: usize,
@@ -200,6 +182,7 @@ impl Http {
         checker: &mut Checker,
         timings: &mut Timings,
         registry: &Registry,
+        until_end: bool,
     ) -> Result<()> {
         if !self.conns[number].flush() {
             self.broke(number, checker, clock::now());
@@ -211,7 +194,7 @@ impl Http {
                     let now = clock::now();
                     if self.answer(number, &buffer[..read], now, checker, timings).is_none() {
                         self.broke(number, checker, now);
-                    } else if read < buffer.len() {
+                    } else if read < buffer.len() && !until_end {
                         break;
                     }
                 }
@@ -381,52 +364,5 @@ impl Conn {
             }
         }
         true
-    }
-}
-
-impl Composer {
-    fn compose(&mut self, job: Job, users: &Users, checker: &Checker, out: &mut Vec<u8>) {
-        let mut body = std::mem::take(&mut self.body);
-        body.clear();
-        if job.shape == Shape::Batch {
-            body.extend_from_slice(br#"{"messages":["#);
-        }
-        for send in job.first..job.first + u64::from(job.count) {
-            if send > job.first {
-                body.push(b',');
-            }
-            self.message(job.shape, send, users, checker, &mut body);
-        }
-        if job.shape == Shape::Batch {
-            body.extend_from_slice(b"]}");
-        }
-        let head = &self.head[usize::from(job.shape == Shape::Batch)];
-        out.extend_from_slice(head.as_bytes());
-        write!(out, "{}\r\n\r\n", body.len()).expect("writing into memory");
-        out.extend_from_slice(&body);
-        self.body = body;
-    }
-
-    fn message(
-        &self,
-        shape: Shape,
-        send: u64,
-        users: &Users,
-        checker: &Checker,
-        body: &mut Vec<u8>,
-    ) {
-        let record = checker.send(send);
-        if shape == Shape::All {
-            body.extend_from_slice(br#"{"recipient_type":"all","recipients":["#);
-        } else {
-            body.extend_from_slice(br#"{"recipient_type":"user","recipients":["#);
-            users.list(record.first, record.count, body);
-        }
-        body.extend_from_slice(
-            br#"],"title":"load test","message_type":"text","priority":5,"content":""#,
-        );
-        Stamp { run: self.run, send, first: record.first, count: record.count }.write(body);
-        body.extend_from_slice(self.padding.as_bytes());
-        body.extend_from_slice(br#""}"#);
     }
 }

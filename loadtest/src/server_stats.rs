@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -99,19 +99,6 @@ impl Server {
             peak
         });
         Sampler { stop, thread }
-    }
-
-    /// Waits until a gauge is 0; how long it took, or `None` if `limit` passed.
-    pub(crate) fn wait_zero(&self, name: &str, limit: Duration) -> Result<Option<Duration>> {
-        const EVERY: Duration = Duration::from_millis(20);
-        let begun = Instant::now();
-        while begun.elapsed() < limit {
-            if self.metric(name)? <= 0.0 {
-                return Ok(Some(begun.elapsed()));
-            }
-            std::thread::sleep(EVERY);
-        }
-        Ok(None)
     }
 }
 

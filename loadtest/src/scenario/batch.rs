@@ -1,7 +1,5 @@
 //! Many messages per request, or many recipients per message: deliveries, and files filled.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::{
@@ -33,8 +31,8 @@ pub(crate) fn run(run: &mut Run, args: &Batch) -> Result<()> {
         return Ok(());
     }
     run.engine.phase("waiting for the files");
-    match run.server.wait_zero(&run.lag_metric, Duration::from_nanos(run.grace * 6)) {
-        Ok(Some(_)) => {
+    match run.wait_filled() {
+        Ok(true) => {
             let filled = phase.end(run);
             run.report.set("rate_files_filled", filled.deliveries / filled.seconds);
             run.report.set("filled_after_s", filled.seconds - delivered.seconds);
@@ -42,7 +40,7 @@ pub(crate) fn run(run: &mut Run, args: &Batch) -> Result<()> {
             run.report.set("seconds", delivered.seconds);
             run.report.set("deliveries_per_s", delivered.deliveries / delivered.seconds);
         }
-        Ok(None) => {
+        Ok(false) => {
             run.report.note(format!("{} did not become 0", run.lag_metric));
             delivered.report(run, "delivery", delivered.deliveries);
         }

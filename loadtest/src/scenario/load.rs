@@ -63,12 +63,12 @@ impl Load {
     pub(crate) fn run_while(
         &mut self,
         run: &mut Run,
-        mut goes_on: impl FnMut(&Engine, u64) -> bool,
+        mut goes_on: impl FnMut(&Run, u64) -> bool,
         end: u64,
     ) -> Result<bool> {
         loop {
             let now = clock::now();
-            if !goes_on(&run.engine, now) || run.engine.stopped() {
+            if !goes_on(run, now) || run.engine.stopped() {
                 return Ok(true);
             }
             let Some(next) = self.issue(&mut run.engine, now)? else { return Ok(false) };

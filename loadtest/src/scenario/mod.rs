@@ -34,10 +34,17 @@ use crate::{
     users::Users,
 };
 
+/// Longest wait for the server to accept the first connection.
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Recipients of one preparing send: few requests, and no request that stalls the others.
 const PREPARE_RECIPIENTS: u32 = 1_000;
 /// Preparing requests in flight: more would only fill the server's queue.
 const PREPARE_IN_FLIGHT: usize = 8;
+/// Longest wait for the last deliveries or for the files, in grace times: the grace begins anew with
+/// each delivery, and must end all the same.
+const DRAIN_GRACES: u64 = 6;
+/// How often the lag is asked for.
+const LAG_EVERY_NS: u64 = 20 * MS;
 
 /// A run: the engine, the server's figures, the report.
 pub(crate) struct Run {
@@ -110,6 +117,9 @@ impl Run {
         };
         machine::make_room(sockets + common.concurrency)?;
         let target = Target::parse(&common.url, common.allow_remote)?;
+        // One clear sentence instead of twenty attempts of each socket.
+        std::net::TcpStream::connect_timeout(&target.address, REACH_TIMEOUT)
+            .with_context(|| format!("no server at {}", common.url))?;
         let admin = match common.admin_url.as_str() {
             "off" => None,
             url => Some(Target::parse(url, common.allow_remote)?),
@@ -234,23 +244,22 @@ impl Run {
             bail!("the inboxes could not be prepared: {error}");
         }
         if self.has_server && self.server.metric(&self.lag_metric).is_ok() {
-            self.server.wait_zero(&self.lag_metric, Duration::from_nanos(self.grace))?;
+            self.wait_filled()?;
         }
         Ok(())
     }
 
-    /// Waits until every accepted send has arrived, or nothing has come for the grace time.
+    /// Waits until every accepted send has arrived, or nothing has come for the grace time. Also
+    /// after Ctrl-C: what is under way then would look lost.
     fn drain(&mut self) -> Result<()> {
         self.engine.phase("waiting for the last ones");
         let mut seen = self.engine.checker.deliveries;
+        let limit = clock::now() + self.grace * DRAIN_GRACES;
         let mut until = clock::now() + self.grace;
-        loop {
-            let quiet = self.engine.http.is_quiet();
-            if (quiet && self.engine.checker.owed() == 0)
-                || self.engine.stopped()
-                || clock::now() > until
-            {
-                return Ok(());
+        while !(self.engine.http.is_quiet() && self.engine.checker.owed() == 0) {
+            let now = clock::now();
+            if now > until || now > limit {
+                break;
             }
             self.turn(until)?;
             if self.engine.checker.deliveries != seen {
@@ -258,6 +267,21 @@ impl Run {
                 until = clock::now() + self.grace;
             }
         }
+        Ok(())
+    }
+
+    /// Waits until the users' files are filled; false when they are not within the limit. Turns
+    /// meanwhile, so that pings are answered.
+    fn wait_filled(&mut self) -> Result<bool> {
+        let until = clock::now() + self.grace * DRAIN_GRACES;
+        while self.server.metric(&self.lag_metric)? > 0.0 {
+            let now = clock::now();
+            if now > until || self.engine.stopped() {
+                return Ok(false);
+            }
+            self.turn(now + LAG_EVERY_NS)?;
+        }
+        Ok(true)
     }
 
     /// The figures every scenario has.
@@ -286,6 +310,7 @@ impl Run {
         report.set("wire.frames", wire.frames as f64);
         report.set("wire.mib", wire.bytes as f64 / f64::from(1 << 20));
         report.set("wire.frames_per_read", wire.frames as f64 / (wire.reads.max(1)) as f64);
+        report.set("wire.changes", engine.checker.changes as f64);
         report.set("wire.replayed", wire.replayed as f64);
         report.set("wire.pings", wire.pings as f64);
         report.set("wire.error_frames", wire.errors as f64);

@@ -36,16 +36,21 @@ pub(crate) fn run(run: &mut Run, args: &Storm) -> Result<()> {
         run.keeper.dial_later(socket, 0);
     }
     let mut half = None;
-    let all_back = |engine: &crate::engine::Engine, now: u64| {
-        if half.is_none() && engine.sockets.ready >= sockets / 2 {
+    let some_away = |run: &Run, now: u64| {
+        let ready = run.engine.sockets.ready;
+        if half.is_none() && ready >= sockets / 2 {
             half = Some(now);
         }
-        engine.sockets.ready < sockets
+        ready < sockets && !run.keeper.is_done()
     };
-    load.run_while(run, all_back, clock::now() + 3_600 * SECOND)?;
+    load.run_while(run, some_away, clock::now() + 3_600 * SECOND)?;
     let back = clock::now();
     let stretch = phase.end(run);
-    run.report.set("storm.back", f64::from(run.engine.sockets.ready));
+    let back_again = f64::from(run.engine.sockets.ready);
+    if back_again < f64::from(sockets) {
+        run.report.note(format!("not all came back: {}", run.keeper.refusals()));
+    }
+    run.report.set("storm.back", back_again);
     run.report.set("storm.all_back_s", seconds(cut, back));
     if let Some(half) = half {
         run.report.set("storm.half_back_s", seconds(cut, half));
@@ -54,7 +59,7 @@ pub(crate) fn run(run: &mut Run, args: &Storm) -> Result<()> {
     for (status, count) in &run.keeper.refused {
         run.report.set(format!("storm.http_{status}"), *count as f64);
     }
-    run.report.set("rate", f64::from(run.engine.sockets.ready) / seconds(cut, back));
+    run.report.set("rate", back_again / seconds(cut, back));
 
     run.engine.phase("after the storm");
     load.run_until(run, clock::now() + nanos(args.after))?;
@@ -64,6 +69,6 @@ pub(crate) fn run(run: &mut Run, args: &Storm) -> Result<()> {
     run.report.latency("handshake", &run.engine.timings.handshake);
     run.report.latency("ready", &run.engine.timings.ready);
     latencies(run);
-    stretch.report(run, "connect", f64::from(run.engine.sockets.ready));
+    stretch.report(run, "connect", back_again);
     Ok(())
 }

@@ -21,6 +21,18 @@ fn run(fault: Fault, line: &str) -> Report {
     super::run(&cli, line.to_owned(), Arc::new(AtomicBool::new(false))).unwrap()
 }
 
+#[test]
+fn an_interrupted_run_ends_with_a_report() {
+    let fake = Fake::start(Fault::None);
+    let url = format!("http://{}", fake.address);
+    let line = ["loadtest", "--url", &url, "--admin-url", "off", "--jwt-secret", "s", "--quiet"];
+    let cli = Cli::parse_from(line.into_iter().chain(["send", "--duration", "1h"]));
+    let report = super::run(&cli, String::new(), Arc::new(AtomicBool::new(true))).unwrap();
+    assert_eq!(report.get("lost"), Some(0.0));
+    let machine = crate::machine::Machine::read();
+    assert!(report.text(&machine, None).contains("ended by Ctrl-C"));
+}
+
 fn clean(line: &str) -> Report {
     let report = run(Fault::None, line);
     assert_eq!(report.missed(), Vec::<String>::new(), "{line}");
