@@ -8,7 +8,7 @@ use super::{Config, Problem, show_duration};
 
 /// Descriptors kept for what is neither a connection nor a user's file: listeners, the journal, the
 /// control files, epoll, the log.
-pub const DESCRIPTORS_RESERVED: usize = 64;
+pub const DESCRIPTORS_RESERVED: usize = 256;
 
 /// Descriptors of one user whose files are open: two databases, each with its write-ahead log and
 /// shared-memory index.
@@ -29,17 +29,17 @@ const PROXY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const ADMIN_TOKEN_BYTES_SAFE: usize = 16;
 
 /// Users whose files may be open under `STORE_OPEN_FILES=auto`, from the process's limit of
-/// descriptors: a quarter of what connections leave.
+/// descriptors: what connections leave.
 #[must_use]
 pub fn store_open_files(config: &Config, descriptors_max: usize) -> usize {
     config.store.open_files_max.unwrap_or_else(|| {
         let left = descriptors_max.saturating_sub(connection_descriptors(config));
-        (left / 4 / DESCRIPTORS_PER_STORE_ENTRY).clamp(STORE_OPEN_AUTO_MIN, STORE_OPEN_AUTO_MAX)
+        (left / DESCRIPTORS_PER_STORE_ENTRY).clamp(STORE_OPEN_AUTO_MIN, STORE_OPEN_AUTO_MAX)
     })
 }
 
 fn connection_descriptors(config: &Config) -> usize {
-    config.socket.connections_max + 2 * config.http.connections_max + DESCRIPTORS_RESERVED
+    config.socket.connections_max + config.http.connections_max + DESCRIPTORS_RESERVED
 }
 
 /// Contradictions that cannot be served.

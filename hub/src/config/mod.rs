@@ -60,6 +60,8 @@ pub struct HttpConfig {
 pub struct SocketConfig {
     /// Most sockets.
     pub connections_max: usize,
+    /// Most sockets of one user.
+    pub connections_per_user_max: usize,
     /// Pause between pings of a silent client.
     pub ping_interval: Duration,
     /// Bytes one read takes.
@@ -83,6 +85,8 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Pause between copies from the journal to the users' files.
     pub flush_interval: Duration,
+    /// Whether commits of the journal are synced.
+    pub journal_sync: bool,
     /// Most users whose files are open; none means [`store_open_files`] of the descriptors' limit.
     pub open_files_max: Option<usize>,
 }
@@ -225,6 +229,7 @@ impl Config {
             },
             socket: SocketConfig {
                 connections_max: given.number("WS_MAX_CONNECTIONS"),
+                connections_per_user_max: given.number("WS_MAX_CONNECTIONS_PER_USER"),
                 ping_interval: given.duration("WS_PING_INTERVAL"),
                 read_buffer_bytes: given.number("WS_READ_BUFFER_SIZE"),
                 write_buffer_bytes: given.number("WS_WRITE_BUFFER_SIZE"),
@@ -236,6 +241,7 @@ impl Config {
             store: StoreConfig {
                 path: given.path("USER_STORAGE_PATH"),
                 flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
+                journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
                 open_files_max: given.optional_number("STORE_OPEN_FILES"),
             },
             auth: AuthConfig {

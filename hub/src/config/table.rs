@@ -214,6 +214,13 @@ pub const ALL: &[Setting] = &[
         "Most sockets of this node. One more is refused with 503 and `Retry-After`.",
     ),
     setting(
+        "WS_MAX_CONNECTIONS_PER_USER",
+        "100",
+        Kind::Count { min: 1, max: 100_000 },
+        Socket,
+        "Most sockets of one user on this node: every change goes to each of them. One more is closed with 4029.",
+    ),
+    setting(
         "WS_PING_INTERVAL",
         "30s",
         Kind::Duration { min: MIN_MS, max: seconds(3_600) },
@@ -274,7 +281,14 @@ pub const ALL: &[Setting] = &[
         "auto",
         Kind::AutoCount { min: 4, max: 1_000_000 },
         Store,
-        "Most users whose files are open at a time. `auto` takes a quarter of the descriptors that connections leave, at most 2,000 users.",
+        "Most users whose files are open at a time. `auto` takes the descriptors that connections leave, six for each user, at most 2,000 users.",
+    ),
+    setting(
+        "STORE_JOURNAL_SYNC",
+        "full",
+        Kind::Choice(&["full", "off"]),
+        Store,
+        "`full`: what is answered 2xx survives a power cut. `off` loses it and exists only so that the power-cut test can prove it would see a loss.",
     ),
     setting(
         "JWT_SECRET",
