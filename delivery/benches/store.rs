@@ -1,6 +1,8 @@
 //! What the store takes, without HTTP and sockets: single sends from many callers, batches, and the
 //! time until everything is in the users' files. Run with `cargo bench -p delivery`.
 
+#![expect(clippy::print_stdout, reason = "a bench reports to its terminal")]
+
 use std::{
     sync::{
         Arc,

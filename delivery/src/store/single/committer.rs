@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
     journal::{OldSegment, SEGMENT_BYTES, Segment},
@@ -40,6 +40,8 @@ struct Submission {
     records: Vec<(Record, Vec<u8>)>,
     accepted: Instant,
     reply: oneshot::Sender<Result<(), StoreError>>,
+    /// Released when the records are visible, or refused.
+    _holding: Option<OwnedMutexGuard<()>>,
 }
 
 impl Submission {
@@ -94,6 +96,15 @@ impl Committer {
 
     /// Makes records durable, all or none, and hands them to the inboxes.
     pub(super) async fn submit(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        self.submit_holding(records, None).await
+    }
+
+    /// The same, holding a lock until the records are visible, also if the caller goes away.
+    pub(super) async fn submit_holding(
+        &self,
+        records: Vec<Record>,
+        holding: Option<OwnedMutexGuard<()>>,
+    ) -> Result<(), StoreError> {
         if !self.writable.load(Ordering::Acquire) {
             return Err(self.refusal());
         }
@@ -105,7 +116,7 @@ impl Committer {
             })
             .collect();
         let (reply, receive) = oneshot::channel();
-        let submission = Submission { records, accepted: Instant::now(), reply };
+        let submission = Submission { records, accepted: Instant::now(), reply, _holding: holding };
         let bytes = submission.bytes();
         {
             let mut queue = self.queue.lock();
@@ -173,9 +184,7 @@ impl Committer {
             }
             if batch.is_empty() {
                 if closing {
-                    if let Some(segment) = segment {
-                        self.old_segments.lock().push(segment.retire(next - 1));
-                    }
+                    self.retire(segment.take(), next);
                     return next;
                 }
                 continue;
@@ -194,14 +203,12 @@ impl Committer {
                     self.metrics.commit_records.record(count as f64);
                     *self.last_commit.lock() = Instant::now();
                     if open.bytes() >= SEGMENT_BYTES {
-                        let full = segment.take().expect("open").retire(next - 1);
-                        self.old_segments.lock().push(full);
+                        self.retire(segment.take(), next);
                         segment = self.reopen(&dir, next, sync);
                     }
                 }
                 Err(error) => {
-                    let failed = segment.take().expect("open").retire(next - 1);
-                    self.old_segments.lock().push(failed);
+                    self.retire(segment.take(), next);
                     self.metrics.commit_errors.increment(1);
                     self.set_broken(Arc::new(error));
                     for submission in batch.drain(..) {
@@ -251,8 +258,19 @@ impl Committer {
         lsn - first
     }
 
+    /// Keeps a segment until its records are in their files. One without a valid record is left to
+    /// the next segment, which takes over its name.
+    fn retire(&self, segment: Option<Segment>, next: Lsn) {
+        self.old_segments.lock().extend(segment.and_then(|segment| segment.retire(next - 1)));
+    }
+
     fn reopen(&self, dir: &std::path::Path, next: Lsn, sync: Sync) -> Option<Segment> {
-        match Segment::create(dir, next, sync).and_then(Segment::prove_room) {
+        let failed = self.broken.lock().is_some();
+        let create = || {
+            let segment = Segment::create(dir, next, sync)?;
+            if failed { segment.prove_room() } else { Ok(segment) }
+        };
+        match create() {
             Ok(segment) => {
                 if self.broken.lock().take().is_some() {
                     tracing::info!("the journal can be written again");

@@ -70,12 +70,7 @@ impl Files {
         let mut state = inbox.state.lock();
         match result {
             Ok((base, applied, everyone, cursors)) => {
-                let mut dropped = state.finish_load(base, applied, everyone);
-                // What is lazy is counted once the inbox is loaded, below.
-                dropped.retain(|entry| !entry.lazy);
-                for entry in state.tail.iter().filter(|entry| entry.lazy) {
-                    self.context.lag.add(entry);
-                }
+                let dropped = state.finish_load(base, applied, everyone);
                 self.context.lag.remove(&dropped);
                 state.cursors = Some(Box::new(cursors));
                 Ok(*state.loaded().expect("finish_load makes it loaded"))

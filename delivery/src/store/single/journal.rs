@@ -58,6 +58,7 @@ pub(super) enum JournalError {
 
 /// The segment that is written to.
 pub(super) struct Segment {
+    first: Lsn,
     connection: Connection,
     path: PathBuf,
     wal: PathBuf,
@@ -67,7 +68,7 @@ pub(super) struct Segment {
 #[derive(Debug, Clone)]
 pub(super) struct OldSegment {
     pub(super) path: PathBuf,
-    /// Its last valid record, or the one before its first if it has none.
+    /// Its last valid record.
     pub(super) last: Lsn,
 }
 
@@ -88,7 +89,7 @@ impl Segment {
         // The file's name must survive too, or a power cut takes the whole segment.
         fs::File::open(dir)?.sync_all()?;
         let wal = with_suffix(&path, "-wal");
-        Ok(Self { connection, path, wal })
+        Ok(Self { first, connection, path, wal })
     }
 
     /// Proves that a full disk has room again: without it a segment that just fits would make the
@@ -127,8 +128,9 @@ impl Segment {
         fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
     }
 
-    pub(super) fn retire(self, last: Lsn) -> OldSegment {
-        OldSegment { path: self.path, last }
+    /// Closes it. `None` if it has no valid record.
+    pub(super) fn retire(self, last: Lsn) -> Option<OldSegment> {
+        (last >= self.first).then_some(OldSegment { path: self.path, last })
     }
 }
 
@@ -193,7 +195,11 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, JournalError> {
         };
         read(&mut last, &mut recovered.records)?;
         recovered.next = recovered.next.max(first).max(last + 1);
-        recovered.segments.push(OldSegment { path, last });
+        if last >= first {
+            recovered.segments.push(OldSegment { path, last });
+        } else {
+            remove(&path)?;
+        }
     }
     Ok(recovered)
 }

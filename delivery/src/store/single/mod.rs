@@ -167,6 +167,12 @@ impl SingleStore {
             move |source| OpenError::Io { path, source }
         };
         create_private_dir(&hub).map_err(at(&hub))?;
+        // The names of the folders must survive a power cut before the first answer.
+        for dir in [Some(&*config.root), config.root.parent()].into_iter().flatten() {
+            if !dir.as_os_str().is_empty() {
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
+            }
+        }
         let lock = lock(&hub)?;
         let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
@@ -221,6 +227,7 @@ impl SingleStore {
             shared,
             committer: Arc::clone(&committer),
             metrics: Arc::clone(&metrics),
+            sync_failed: AtomicBool::new(false),
         });
         let store = Arc::new(Self {
             committer,
@@ -304,38 +311,61 @@ impl SingleStore {
         inbox
     }
 
-    /// Ends the threads in the order in which work flows, so that nothing accepted is left.
-    fn finish(&self) {
-        let Some(threads) = self.threads.lock().take() else { return };
-        self.committer.close();
-        let _ = threads.committer.join();
-        for worker in &*self.workers {
-            worker.close();
-        }
-        for worker in threads.workers {
-            let _ = worker.join();
-        }
-        for publisher in &*self.publishers {
-            publisher.close();
-        }
-        for publisher in threads.publishers {
-            let _ = publisher.join();
-        }
-        *self.housekeeping.0.lock() = true;
-        self.housekeeping.1.notify_all();
-        let _ = threads.housekeeper.join();
-        if let Err(error) = threads.trimmer.trim() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the journal stays for the next start"
-            );
-        }
+    fn take_shutdown(&self) -> Option<Shutdown> {
+        Some(Shutdown {
+            threads: self.threads.lock().take()?,
+            committer: Arc::clone(&self.committer),
+            workers: Arc::clone(&self.workers),
+            publishers: Arc::clone(&self.publishers),
+            housekeeping: Arc::clone(&self.housekeeping),
+        })
     }
 }
 
 impl Drop for SingleStore {
     fn drop(&mut self) {
-        self.finish();
+        if let Some(shutdown) = self.take_shutdown() {
+            shutdown.run();
+        }
+    }
+}
+
+/// The end of the store.
+struct Shutdown {
+    threads: Threads,
+    committer: Arc<Committer>,
+    workers: Arc<[Worker]>,
+    publishers: Arc<[Publisher]>,
+    housekeeping: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Shutdown {
+    /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
+    /// until everything is in its files.
+    fn run(self) {
+        self.committer.close();
+        let _ = self.threads.committer.join();
+        for worker in &*self.workers {
+            worker.close();
+        }
+        for worker in self.threads.workers {
+            let _ = worker.join();
+        }
+        for publisher in &*self.publishers {
+            publisher.close();
+        }
+        for publisher in self.threads.publishers {
+            let _ = publisher.join();
+        }
+        *self.housekeeping.0.lock() = true;
+        self.housekeeping.1.notify_all();
+        let _ = self.threads.housekeeper.join();
+        if let Err(error) = self.threads.trimmer.trim() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the journal stays for the next start"
+            );
+        }
     }
 }
 

@@ -165,8 +165,9 @@ impl SingleStore {
     ) -> Result<Marked, StoreError> {
         let inbox = self.inbox(key);
         // Held until the mark is stored and visible, so that no other mark of this inbox is decided
-        // on what was before. Other inboxes do not wait.
-        let deciding = inbox.marking.lock().await;
+        // on what was before. It goes along with the records, for this future may be dropped while
+        // they are on their way. Other inboxes do not wait.
+        let deciding = Arc::clone(inbox.marking()).lock_owned().await;
         let one = match &target {
             MarkTarget::One { id, .. } => Some(id.clone()),
             _ => None,
@@ -194,14 +195,13 @@ impl SingleStore {
             })
             .collect();
         if !records.is_empty() {
-            self.committer.submit(records).await?;
+            self.committer.submit_holding(records, Some(deciding)).await?;
         }
         let message = match one {
             Some(id) => Some(self.get_from(&inbox, &id).await?),
             None => None,
         };
         let head = self.head_of(&inbox).await?;
-        drop(deciding);
         Ok(Marked { changed: targets.len() as u64, head, message })
     }
 }
@@ -423,8 +423,10 @@ impl Store for SingleStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.closing.store(true, Ordering::Release);
-            // Joining threads must not block the runtime that still answers the last requests.
-            tokio::task::block_in_place(|| self.finish());
+            if let Some(shutdown) = self.take_shutdown() {
+                // Joining threads must not block the runtime that still answers the last requests.
+                let _ = tokio::task::spawn_blocking(move || shutdown.run()).await;
+            }
         })
     }
 }

@@ -141,10 +141,6 @@ impl Sequencer {
             return;
         }
         let push = state.push(entry.clone());
-        // While loading the load itself counts what it keeps.
-        if matches!(push, Push::At(_)) {
-            self.lag.add(&entry);
-        }
         self.pushed(inbox, state, push, entry);
     }
 

@@ -4,7 +4,15 @@
 //! are on the disk. User files are not synced one by one: one `syncfs` of the storage folder's file
 //! system covers them all, and it reports write errors that happened since the last one.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     committer::Committer, inboxes::Inboxes, journal, metrics::StoreMetrics, shared::Shared,
@@ -16,9 +24,13 @@ pub(super) struct Trimmer {
     pub(super) shared: Arc<Shared>,
     pub(super) committer: Arc<Committer>,
     pub(super) metrics: Arc<StoreMetrics>,
+    /// A sync has failed once. Linux reports that once and may have dropped the pages: the next
+    /// sync would answer "fine". So this process does not trim again, and the journal keeps what a
+    /// restart of the machine needs.
+    pub(super) sync_failed: AtomicBool,
 }
 
-/// Trimming failed; everything stays as it was and is tried again.
+/// Trimming failed; the journal stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TrimError {
     #[error("shared.db cannot be written")]
@@ -39,7 +51,7 @@ impl Trimmer {
         let segments = self.committer.old_segments();
         #[expect(clippy::cast_precision_loss, reason = "a handful of segments")]
         self.metrics.segments.set(segments.len() as f64 + 1.0);
-        if segments.is_empty() {
+        if segments.is_empty() || self.sync_failed.load(Ordering::Acquire) {
             return Ok(());
         }
         self.shared.flush()?;
@@ -57,7 +69,10 @@ impl Trimmer {
         let free: Vec<_> = segments.into_iter().filter(|segment| segment.last < needed).collect();
         let Some(last) = free.iter().map(|segment| segment.last).max() else { return Ok(()) };
         self.shared.set_floor(last + 1)?;
-        sync_file_system(&self.root).map_err(TrimError::Sync)?;
+        sync_file_system(&self.root).map_err(|error| {
+            self.sync_failed.store(true, Ordering::Release);
+            TrimError::Sync(error)
+        })?;
         for segment in &free {
             journal::remove(&segment.path).map_err(TrimError::Remove)?;
             self.committer.forget_segment(segment);

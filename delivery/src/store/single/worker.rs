@@ -37,7 +37,7 @@ const FLUSHES_PER_TURN: usize = 16;
 /// How long an inbox whose file could not be written waits for the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What waits in memory, over all inboxes.
+/// What waits for the files, over all inboxes.
 #[derive(Default)]
 pub(super) struct Lag {
     records: AtomicI64,
@@ -56,9 +56,11 @@ impl Lag {
     }
 
     fn change(&self, entry: &TailEntry, sign: i64) {
-        if !entry.lazy {
-            self.records.fetch_add(sign, Ordering::Relaxed);
+        // What is lazy waits for nobody and has its own limit, `LAZY_MAX` for each inbox.
+        if entry.lazy {
+            return;
         }
+        self.records.fetch_add(sign, Ordering::Relaxed);
         self.bytes.fetch_add(sign * i64::from(entry.weight), Ordering::Relaxed);
     }
 

@@ -1,0 +1,194 @@
+//! One live socket, as everybody but its own task sees it.
+
+use std::{io, io::IoSlice, sync::Arc, time::Instant};
+
+use delivery::{InboxKey, identity::UserCaller};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use protocol::{CloseReason, Codec, ConnectionId, DeviceId, DeviceInfo, DeviceType, Seq, Time};
+use tokio::net::tcp::OwnedWriteHalf;
+use uuid::Uuid;
+
+use super::{
+    frame_io::WireFrame,
+    metrics::LiveMetrics,
+    outbox::{Io, Limits, Mode, Outbox, Socket},
+};
+
+impl Socket for OwnedWriteHalf {
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, slices)
+    }
+}
+
+/// Who is connected, from the token and the request.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) inbox: InboxKey,
+    pub(super) device: DeviceId,
+    /// Whether the token named the device; else it was made up and has no cursor.
+    pub(super) device_known: bool,
+    pub(super) session: Option<Arc<str>>,
+    pub(super) codec: Codec,
+}
+
+/// A live socket. Its task reads and waits; anybody may offer it changes or ask it to end.
+pub(super) struct Connection {
+    id: Uuid,
+    peer: Peer,
+    connected_at: Instant,
+    socket: OwnedWriteHalf,
+    outbox: Mutex<Outbox>,
+    waker: AtomicWaker,
+    info: Mutex<Option<Box<DeviceInfo>>>,
+}
+
+/// What an operator sees of a connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Whose.
+    pub inbox: InboxKey,
+    /// Which device.
+    pub device: DeviceId,
+    /// The login it was opened with.
+    pub session: Option<Arc<str>>,
+    /// Kind of device.
+    pub device_type: DeviceType,
+    /// Version of the app, as the device says.
+    pub app_version: String,
+    /// How its frames are encoded.
+    pub codec: Codec,
+    /// Since when.
+    pub connected_at: Time,
+}
+
+impl Connection {
+    pub(super) fn new(peer: Peer, device_type: DeviceType, socket: OwnedWriteHalf) -> Self {
+        let info = (device_type != DeviceType::Unknown)
+            .then(|| Box::new(DeviceInfo { device_type, ..DeviceInfo::default() }));
+        Self {
+            id: Uuid::now_v7(),
+            peer,
+            connected_at: Instant::now(),
+            socket,
+            outbox: Mutex::new(Outbox::new()),
+            waker: AtomicWaker::new(),
+            info: Mutex::new(info),
+        }
+    }
+
+    pub(super) const fn id(&self) -> Uuid {
+        self.id
+    }
+
+    pub(super) fn connection_id(&self) -> ConnectionId {
+        ConnectionId::new(self.id.simple().to_string()).expect("32 hex digits are an id")
+    }
+
+    pub(super) const fn inbox(&self) -> &InboxKey {
+        &self.peer.inbox
+    }
+
+    pub(super) const fn device(&self) -> &DeviceId {
+        &self.peer.device
+    }
+
+    /// The device, where the token named it: only then is there a cursor to move.
+    pub(super) fn known_device(&self) -> Option<&DeviceId> {
+        self.peer.device_known.then_some(&self.peer.device)
+    }
+
+    pub(super) const fn codec(&self) -> Codec {
+        self.peer.codec
+    }
+
+    pub(super) const fn connected_at(&self) -> Instant {
+        self.connected_at
+    }
+
+    pub(super) const fn socket(&self) -> &OwnedWriteHalf {
+        &self.socket
+    }
+
+    pub(super) const fn outbox(&self) -> &Mutex<Outbox> {
+        &self.outbox
+    }
+
+    pub(super) const fn waker(&self) -> &AtomicWaker {
+        &self.waker
+    }
+
+    pub(super) fn device_type(&self) -> DeviceType {
+        self.info.lock().as_ref().map_or(DeviceType::Unknown, |info| info.device_type)
+    }
+
+    /// Keeps what the device said of itself; answers what kind it was taken for before.
+    pub(super) fn set_info(&self, info: DeviceInfo) -> DeviceType {
+        let before = self.info.lock().replace(Box::new(info));
+        before.map_or(DeviceType::Unknown, |info| info.device_type)
+    }
+
+    /// Whether both are the same installation of an app.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.peer.device_known && other.peer.device_known && self.peer.device == other.peer.device
+    }
+
+    /// Whether a token is of this connection's user, tenant and device.
+    pub(super) fn is_same(&self, caller: &UserCaller) -> bool {
+        caller.inbox == self.peer.inbox && caller.device.as_ref() == self.known_device()
+    }
+
+    /// Offers contiguous changes: written here and now where the socket takes them. Never waits for
+    /// the socket.
+    pub(super) fn offer(
+        &self,
+        frames: &[WireFrame],
+        limits: Limits,
+        metrics: &LiveMetrics,
+        now: Instant,
+    ) {
+        let io = Io { socket: &self.socket, limits, metrics, now };
+        let wake = self.outbox.lock().offer(frames, io);
+        if wake {
+            self.waker.wake();
+        }
+    }
+
+    /// Asks the connection to end; the first reason counts.
+    pub(super) fn close(&self, reason: CloseReason) {
+        self.outbox.lock().request_close(reason);
+        self.waker.wake();
+    }
+
+    /// Where it stands, if it is live.
+    pub(super) fn live_at(&self) -> Option<Seq> {
+        let outbox = self.outbox.lock();
+        (outbox.mode() == Mode::Live).then(|| outbox.last())
+    }
+
+    /// Makes it read the store if it is live and behind `head`; answers whether it was.
+    pub(super) fn repair(&self, head: Seq) -> bool {
+        let behind = self.outbox.lock().fell_behind(head);
+        if behind {
+            self.waker.wake();
+        }
+        behind
+    }
+
+    pub(super) fn describe(&self) -> ConnectionInfo {
+        let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let info = self.info.lock();
+        ConnectionInfo {
+            id: self.connection_id(),
+            inbox: self.peer.inbox.clone(),
+            device: self.peer.device.clone(),
+            session: self.peer.session.clone(),
+            device_type: info.as_ref().map_or(DeviceType::Unknown, |info| info.device_type),
+            app_version: info.as_ref().map(|info| info.app_version.clone()).unwrap_or_default(),
+            codec: self.peer.codec,
+            connected_at: Time::from_millis(delivery::clock::now().millis().saturating_sub(age)),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The one task of a connection: everything that waits, waits here.
+//!
+//! Inputs, in the order in which they are served: a request to close, room in the socket, a page of
+//! the backlog, a finished read mark, bytes from the client, the time. They are polled by hand and
+//! not by `select!`, because an idle connection then keeps no futures: what it holds is this struct
+//! and one timer.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use delivery::{
+    StoreError,
+    store::{BoxFuture, Mark, MarkTarget, Marked, WatchGuard},
+};
+use protocol::{
+    CloseReason, DeviceInfo, ErrorType, ReadTarget, Seq, ServerFrame, client_frame::Token,
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::tcp::OwnedReadHalf,
+    time::{Sleep, sleep_until},
+};
+
+use super::{
+    Live,
+    connection::Connection,
+    frame_io::{FrameReader, Messages, WireFrame},
+    outbox::{Flushed, Next},
+    replay::{PageResult, read_page},
+    session::{Action, Due, Received, Session, error_frame},
+    verifier::token_life,
+};
+
+/// Steps of one connection before others get their turn.
+const STEPS_PER_POLL_MAX: usize = 32;
+
+thread_local! {
+    /// What one read takes. It holds nothing between reads: connections keep only what is
+    /// incomplete, in their [`FrameReader`].
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks of one read that are not stored yet. No more is read from the client while there are any,
+/// so one read buffer bounds them.
+type Marks = VecDeque<ReadTarget>;
+
+/// A connection's task.
+pub(super) struct Driver {
+    live: Arc<Live>,
+    connection: Arc<Connection>,
+    session: Session,
+    reader: OwnedReadHalf,
+    frames: FrameReader,
+    page: Option<BoxFuture<'static, PageResult>>,
+    mark: Option<BoxFuture<'static, Result<Marked, StoreError>>>,
+    marks: Option<Box<Marks>>,
+    timer_at: Instant,
+    /// While it lives, the store publishes this inbox.
+    _watch: Box<dyn WatchGuard>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        live: Arc<Live>,
+        connection: Arc<Connection>,
+        session: Session,
+        reader: OwnedReadHalf,
+        watch: Box<dyn WatchGuard>,
+    ) -> Self {
+        let timer_at = session.deadline(live.timing(), None);
+        Self {
+            live,
+            connection,
+            session,
+            reader,
+            frames: FrameReader::default(),
+            page: None,
+            mark: None,
+            marks: None,
+            timer_at,
+            _watch: watch,
+        }
+    }
+
+    /// Bytes that came together with the handshake.
+    pub(super) fn feed_early(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
+        if bytes.is_empty() { Ok(()) } else { self.received(bytes, Instant::now()) }
+    }
+
+    /// Runs until the connection must end, and says why.
+    pub(super) async fn run(&mut self) -> CloseReason {
+        let mut timer = pin!(sleep_until(self.timer_at.into()));
+        poll_fn(|cx| self.poll(cx, timer.as_mut())).await
+    }
+
+    /// Lets go of the reader for the goodbye; the rest ends here.
+    pub(super) fn into_reader(self) -> (OwnedReadHalf, FrameReader) {
+        (self.reader, self.frames)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<CloseReason> {
+        // Registered before anything is looked at, so that no wake falls in between.
+        self.connection.waker().register(cx.waker());
+        for _ in 0..STEPS_PER_POLL_MAX {
+            match self.step(cx, timer.as_mut()) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(reason) => return Poll::Ready(reason),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Serves each input once; answers whether any had something.
+    fn step(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Result<bool, CloseReason> {
+        let now = Instant::now();
+        Ok(self.write(cx, now)?
+            | self.catch_up(cx, now)?
+            | self.store_marks(cx, now)?
+            | self.read(cx, now)?
+            | self.tick(cx, timer, now)?)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        let mut progress = false;
+        loop {
+            let flushed = {
+                let mut outbox = self.connection.outbox().lock();
+                if let Some(reason) = outbox.close_requested() {
+                    return Err(reason);
+                }
+                outbox.flush(self.live.io(&self.connection, now))
+            };
+            match flushed.map_err(|_| CloseReason::ConnectionLost)? {
+                Flushed::Empty { unblocked } => {
+                    if unblocked {
+                        self.session.heard(now);
+                    }
+                    return Ok(progress);
+                }
+                Flushed::More { unblocked } => {
+                    progress = true;
+                    if unblocked {
+                        self.session.heard(now);
+                        // A socket that was full takes a piece at a time: others first.
+                        return Ok(true);
+                    }
+                }
+                Flushed::Blocked => {
+                    let socket = self.connection.socket().as_ref();
+                    match socket.poll_write_ready(cx) {
+                        Poll::Pending => return Ok(progress),
+                        Poll::Ready(Ok(())) => progress = true,
+                        Poll::Ready(Err(_)) => return Err(CloseReason::ConnectionLost),
+                    }
+                }
+            }
+        }
+    }
+
+    fn catch_up(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        if self.page.is_none() {
+            let next = {
+                let io = self.live.io(&self.connection, now);
+                self.connection.outbox().lock().next(self.connection.codec(), io)
+            };
+            match next {
+                Next::Wait => return Ok(false),
+                Next::WentLive => return Ok(true),
+                Next::Read(request) => {
+                    self.page = Some(read_page(
+                        self.live.store().clone(),
+                        self.live.page_permits().clone(),
+                        self.connection.clone(),
+                        request,
+                    ));
+                }
+            }
+        }
+        let Some(page) = self.page.as_mut() else { return Ok(false) };
+        let Poll::Ready(result) = page.as_mut().poll(cx) else { return Ok(false) };
+        self.page = None;
+        match result {
+            Ok((request, page)) => {
+                let io = self.live.io(&self.connection, now);
+                let codec = self.connection.codec();
+                self.connection.outbox().lock().accept_page(request, page, codec, io);
+                Ok(true)
+            }
+            Err(error) => {
+                let connection = self.connection.id().simple().to_string();
+                tracing::warn!(%connection, error = &error as &dyn std::error::Error,
+                    "backlog could not be read");
+                Err(CloseReason::TryLater)
+            }
+        }
+    }
+
+    fn store_marks(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        if self.mark.is_none() {
+            let Some(target) = self.marks.as_mut().and_then(|marks| marks.pop_front()) else {
+                self.marks = None;
+                return Ok(false);
+            };
+            let target = match target {
+                ReadTarget::Ids { message_ids } => MarkTarget::Many(message_ids),
+                ReadTarget::UpTo { up_to_seq } => MarkTarget::UpTo(up_to_seq),
+            };
+            let (store, connection) = (self.live.store().clone(), self.connection.clone());
+            self.mark = Some(Box::pin(async move {
+                let device = Some(connection.device().clone());
+                store.mark(connection.inbox(), device, Mark::Read, target).await
+            }));
+        }
+        let Some(mark) = self.mark.as_mut() else { return Ok(false) };
+        let Poll::Ready(result) = mark.as_mut().poll(cx) else { return Ok(false) };
+        self.mark = None;
+        if let Err(error) = result {
+            // The changes themselves come back through the fan-out, to every device.
+            self.reply(&refused_mark(&error), now)?;
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        if self.marks.is_some() || self.mark.is_some() {
+            return Ok(false);
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(self.live.config().read_buffer_size.max(READ_BYTES_MIN), 0);
+            let mut buffer = ReadBuf::new(buffer);
+            match Pin::new(&mut self.reader).poll_read(cx, &mut buffer) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.received(buffer.filled(), now)?;
+                    Ok(true)
+                }
+                Poll::Ready(Ok(()) | Err(_)) => Err(CloseReason::ConnectionLost),
+            }
+        })
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), CloseReason> {
+        self.session.heard(now);
+        let mut messages = Messages::new();
+        let answer = self.frames.read(bytes, &mut messages);
+        // Good frames before a bad one still count; answers to pings go out before a goodbye.
+        for message in &messages {
+            let codec = self.connection.codec();
+            let (action, received) = self.session.on_message(message, codec, now);
+            let metrics = self.live.metrics();
+            match received {
+                Received::Frame(name) => metrics.received(name),
+                Received::Control => metrics.received_control.increment(1),
+                Received::Invalid => metrics.received_invalid.increment(1),
+            }
+            if action == Action::Close(CloseReason::ClientClosed)
+                && let Ok(bytes) = &answer
+            {
+                self.queue(WireFrame::raw(bytes.clone()), now)?;
+            }
+            self.perform(action, now)?;
+        }
+        let answer = answer.inspect_err(|_| self.live.metrics().received_invalid.increment(1))?;
+        if !answer.is_empty() {
+            self.queue(WireFrame::raw(answer), now)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action, now: Instant) -> Result<(), CloseReason> {
+        match action {
+            Action::None => Ok(()),
+            Action::Reply(frame) => self.reply(&frame, now),
+            Action::Device(device) => {
+                self.device(device);
+                Ok(())
+            }
+            Action::Ack(seq) => {
+                self.ack(seq);
+                Ok(())
+            }
+            Action::Read(target) => {
+                self.marks.get_or_insert_default().push_back(target);
+                Ok(())
+            }
+            Action::Sync(since) => {
+                self.connection.outbox().lock().sync(since, self.live.metrics());
+                Ok(())
+            }
+            Action::Refresh(token) => self.refresh(&token, now),
+            Action::Rtt(rtt) => {
+                self.live.metrics().ping_rtt.record(rtt);
+                Ok(())
+            }
+            Action::Close(reason) => Err(reason),
+        }
+    }
+
+    fn device(&mut self, device: DeviceInfo) {
+        self.session.set_app_ping(&device);
+        let (metrics, codec) = (self.live.metrics(), self.connection.codec());
+        metrics.connections(device.device_type, codec).increment(1.0);
+        let before = self.connection.set_info(device);
+        metrics.connections(before, codec).decrement(1.0);
+    }
+
+    /// What was never sent cannot have arrived: a cursor beyond it would skip messages later.
+    fn ack(&self, seq: Seq) {
+        let seq = seq.min(self.connection.outbox().lock().last());
+        if let Some(device) = self.connection.known_device() {
+            self.live.store().ack(self.connection.inbox(), device, seq);
+        }
+    }
+
+    fn refresh(&mut self, token: &Token, now: Instant) -> Result<(), CloseReason> {
+        let verified = self.live.verifier().verify_token(&token.0);
+        let refusal = match verified {
+            Ok(caller) if !self.connection.is_same(&caller) => {
+                (ErrorType::Forbidden, "the token is of another user, tenant or device".to_owned())
+            }
+            Ok(caller) => {
+                self.session.refreshed(now, token_life(&caller));
+                return Ok(());
+            }
+            Err(refusal) => (refusal.kind(), refusal.to_string()),
+        };
+        // The old token still counts: the client may try again with another before it ends.
+        self.reply(&error_frame(refusal.0, refusal.1, Some("refresh".to_owned())), now)
+    }
+
+    fn reply(&self, frame: &ServerFrame, now: Instant) -> Result<(), CloseReason> {
+        self.queue(WireFrame::server(frame, self.connection.codec()), now)
+    }
+
+    fn queue(&self, frame: WireFrame, now: Instant) -> Result<(), CloseReason> {
+        let io = self.live.io(&self.connection, now);
+        let queued = self.connection.outbox().lock().reply(frame, io);
+        queued.map_err(|_| CloseReason::NoProgress)
+    }
+
+    fn tick(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut timer: Pin<&mut Sleep>,
+        now: Instant,
+    ) -> Result<bool, CloseReason> {
+        let timing = self.live.timing();
+        let waiting_since = self.connection.outbox().lock().waiting_since();
+        let deadline = self.session.deadline(timing, waiting_since);
+        // A timer that fires too early costs one look; moving it with every byte costs more.
+        if deadline < self.timer_at {
+            self.timer_at = deadline;
+            timer.as_mut().reset(deadline.into());
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(false);
+        }
+        match self.session.due(now.max(self.timer_at), timing, waiting_since) {
+            Some(Due::Close(reason)) => return Err(reason),
+            Some(Due::Ping { app }) => {
+                self.queue(WireFrame::ping(), now)?;
+                if app {
+                    self.reply(&ServerFrame::Ping, now)?;
+                }
+            }
+            None => {}
+        }
+        self.timer_at = self.session.deadline(timing, waiting_since);
+        timer.reset(self.timer_at.into());
+        Ok(true)
+    }
+}
+
+/// Least of what one read takes, in bytes, whatever `WS_READ_BUFFER_SIZE` says: a frame header.
+const READ_BYTES_MIN: usize = 64;
+
+fn refused_mark(error: &StoreError) -> ServerFrame {
+    let kind = match error {
+        StoreError::NotFound => ErrorType::NotFound,
+        StoreError::VersionConflict(_) => ErrorType::VersionConflict,
+        StoreError::Busy(_)
+        | StoreError::NotWritable(_)
+        | StoreError::Closing
+        | StoreError::Damaged(_) => ErrorType::Unavailable,
+    };
+    error_frame(kind, error.to_string(), Some("read".to_owned()))
+}

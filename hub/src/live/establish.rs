@@ -1,0 +1,201 @@
+//! From the 101 to a running connection: takes the socket out of hyper, registers, finds the
+//! position to start from and queues `welcome`.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use delivery::{StoreError, identity::UserCaller};
+use hyper::upgrade::OnUpgrade;
+use protocol::{CloseReason, Codec, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
+use rand::RngExt;
+use socket2::SockRef;
+use tokio::net::tcp::OwnedReadHalf;
+use uuid::Uuid;
+
+use super::{
+    Live,
+    connection::{Connection, Peer},
+    driver::Driver,
+    frame_io::{FrameReader, WireFrame},
+    goodbye::say_goodbye,
+    metrics::Rejection,
+    session::Session,
+    verifier::token_life,
+};
+
+/// Unsent bytes the kernel keeps for one socket. Without it the kernel would hold megabytes for a
+/// reader that stopped reading; the outbox counts only its own. Throughput does not suffer: what is
+/// in flight is not counted.
+const KERNEL_UNSENT_BYTES_MAX: u32 = 64 << 10;
+
+/// A place among `WS_MAX_CONNECTIONS`, given back when dropped.
+pub(super) struct Slot(Arc<Live>);
+
+impl Slot {
+    pub(super) fn take(live: &Arc<Live>) -> Option<Self> {
+        let max = live.config().max_connections;
+        let more = |open| (open < max).then_some(open + 1);
+        live.open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(live.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A checked request.
+pub(super) struct Admitted {
+    pub(super) upgrade: OnUpgrade,
+    pub(super) slot: Slot,
+    pub(super) caller: UserCaller,
+    pub(super) codec: Codec,
+    pub(super) since: Option<Seq>,
+    pub(super) device_type: DeviceType,
+}
+
+impl Admitted {
+    pub(super) const fn codec(&self) -> Codec {
+        self.codec
+    }
+}
+
+/// Runs the connection as a task of its own, from the upgrade to its end.
+pub(super) fn spawn(live: Arc<Live>, admitted: Admitted) {
+    let tasks = live.tasks.clone();
+    tasks.spawn(async move {
+        // Boxed, so that an idle connection's task is not as large as a handshake.
+        let Some((mut driver, connection, _slot)) = Box::pin(establish(&live, admitted)).await
+        else {
+            return;
+        };
+        let reason = driver.run().await;
+        Box::pin(end(&live, &connection, reason, driver.into_reader())).await;
+    });
+}
+
+/// Ends a registered connection: out of the registry at once, then the goodbye.
+async fn end(
+    live: &Live,
+    connection: &Connection,
+    reason: CloseReason,
+    (reader, frames): (OwnedReadHalf, FrameReader),
+) {
+    live.registry().remove(connection);
+    say_goodbye(live, connection, reason, reader, frames).await;
+    let (metrics, lifespan) = (live.metrics(), connection.connected_at().elapsed());
+    metrics.connections(connection.device_type(), connection.codec()).decrement(1.0);
+    metrics.disconnects(reason).increment(1);
+    metrics.lifespan.record(lifespan);
+    let id = connection.id().simple();
+    let seconds = lifespan.as_secs();
+    if reason.is_notable() {
+        tracing::info!(connection = %id, reason = reason.label(), seconds, "connection closed");
+    } else {
+        tracing::debug!(connection = %id, reason = reason.label(), seconds, "connection closed");
+    }
+}
+
+async fn establish(
+    live: &Arc<Live>,
+    admitted: Admitted,
+) -> Option<(Driver, Arc<Connection>, Slot)> {
+    let Admitted { upgrade, slot, caller, codec, since, device_type } = admitted;
+    let deadline = tokio::time::Instant::now() + live.config().handshake_timeout;
+    let reject = |reason| live.metrics().rejected(reason).increment(1);
+    // A peer that went away between its request and our answer: everyday life.
+    let Ok(Ok(upgraded)) = tokio::time::timeout_at(deadline, upgrade).await else {
+        reject(Rejection::Timeout);
+        return None;
+    };
+    let Ok((stream, early)) = crate::http::take_stream(upgraded) else {
+        reject(Rejection::BadRequest);
+        tracing::error!("the connection was not accepted by http::serve");
+        return None;
+    };
+    // Without them a frame waits for the peer's delayed ack, or megabytes for a stuck reader; both
+    // only fail on a socket that is gone already, which the first read finds.
+    stream.set_nodelay(true).ok();
+    SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX).ok();
+
+    let (reader, writer) = stream.into_split();
+    let life = token_life(&caller);
+    let connection = Arc::new(Connection::new(peer(caller, codec), device_type, writer));
+    live.metrics().connections(device_type, codec).increment(1.0);
+    if live.registry().insert(&connection).is_err() {
+        reject(Rejection::Limit);
+        let broken = (reader, FrameReader::default());
+        end(live, &connection, CloseReason::TooManyConnections, broken).await;
+        return None;
+    }
+    let now = Instant::now();
+    let first_ping = live.config().ping_interval.mul_f64(rand::rng().random_range(0.0..1.0));
+    let session = Session::new(now, first_ping, life);
+    let watch = match tokio::time::timeout_at(deadline, start(live, &connection, since)).await {
+        Ok(Ok(watch)) => watch,
+        refused => {
+            reject(if refused.is_err() { Rejection::Timeout } else { Rejection::Unavailable });
+            if let Ok(Err(error)) = refused {
+                let connection = connection.id().simple().to_string();
+                tracing::warn!(%connection, error = &error as &dyn std::error::Error,
+                    "inbox could not be opened");
+            }
+            end(live, &connection, CloseReason::TryLater, (reader, FrameReader::default())).await;
+            return None;
+        }
+    };
+    live.metrics().accepted(codec).increment(1);
+    let mut driver = Driver::new(live.clone(), connection.clone(), session, reader, watch);
+    // A drain that listed the connections before this one was among them would wait for it.
+    let early = driver.feed_early(&early).err();
+    if let Some(reason) = early.or_else(|| live.is_draining().then_some(CloseReason::Restarting)) {
+        end(live, &connection, reason, driver.into_reader()).await;
+        return None;
+    }
+    Some((driver, connection, slot))
+}
+
+fn peer(caller: UserCaller, codec: Codec) -> Peer {
+    let device_known = caller.device.is_some();
+    let device = caller.device.unwrap_or_else(|| {
+        let made_up = Uuid::now_v7().simple().to_string();
+        DeviceId::new(made_up).expect("32 hex digits are an id")
+    });
+    let session = caller.session.map(Arc::from);
+    Peer { inbox: caller.inbox, device, device_known, session, codec }
+}
+
+/// Begins to watch, sets the first position and queues `welcome`. The connection is registered
+/// already, so a change is either before the watch's head or was offered.
+async fn start(
+    live: &Live,
+    connection: &Connection,
+    since: Option<Seq>,
+) -> Result<Box<dyn delivery::store::WatchGuard>, StoreError> {
+    let inbox = connection.inbox();
+    let watch = live.store().watch(inbox).await?;
+    let resume_at = match (since, connection.known_device()) {
+        (Some(since), _) => Some(since),
+        (None, Some(device)) => live.store().cursor(inbox, device).await?,
+        (None, None) => None,
+    };
+    let welcome = ServerFrame::Welcome(Welcome {
+        connection_id: connection.connection_id(),
+        user_id: inbox.user.clone(),
+        device_id: connection.device().clone(),
+        node_id: live.config().node_id.clone(),
+        seq: watch.head.seq,
+        unread_count: watch.head.unread,
+        ping_interval_ms: live.config().ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
+        server_time: delivery::clock::now(),
+    });
+    let io = live.io(connection, Instant::now());
+    let mut outbox = connection.outbox().lock();
+    outbox.reply(WireFrame::server(&welcome, connection.codec()), io).ok();
+    outbox.start(resume_at.unwrap_or(watch.head.seq), watch.head.seq);
+    Ok(watch.guard)
+}

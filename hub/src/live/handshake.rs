@@ -1,0 +1,254 @@
+//! `GET /ws`: checks the request and answers 101, or says by HTTP why not.
+//!
+//! The order is by cost and by what may be told: a node that goes down, a broken request, a foreign
+//! page, a bad token, and only then, for somebody known, the limits.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Query, Request, State},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use delivery::identity::UserCaller;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use protocol::{Codec, DeviceType, ErrorType, Seq};
+use tungstenite::handshake::derive_accept_key;
+
+use super::{
+    Live, Refusal,
+    establish::{self, Admitted, Slot},
+    metrics::Rejection,
+    origin,
+    refusal::Refused,
+};
+
+/// When a client that was refused for a limit should ask again, in seconds.
+const RETRY_AFTER_LIMIT_S: u32 = 5;
+
+/// When a client of a node that goes down should ask again, in seconds: another node answers then.
+const RETRY_AFTER_DRAINING_S: u32 = 1;
+
+pub(super) fn routes(live: Arc<Live>) -> Router {
+    Router::new().route("/ws", any(upgrade)).with_state(live)
+}
+
+async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    match check(&live, &request, upgrade) {
+        Ok((admitted, accept, offered)) => {
+            let codec = admitted.codec();
+            establish::spawn(live, admitted);
+            switching_protocols(&accept, offered.then_some(codec))
+        }
+        Err(refused) => {
+            live.metrics().rejected(refused.rejection).increment(1);
+            refused.into_response(request.headers())
+        }
+    }
+}
+
+fn switching_protocols(accept: &str, subprotocol: Option<Codec>) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    *response.body_mut() = Body::empty();
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let accept = HeaderValue::from_str(accept).expect("base64 is a header value");
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(codec) = subprotocol {
+        let name = HeaderValue::from_static(codec.subprotocol());
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    response
+}
+
+/// Everything that can be said before the socket is taken over: who comes in, the accept key, and
+/// whether a subprotocol is to be echoed.
+fn check(
+    live: &Arc<Live>,
+    request: &Request,
+    upgrade: Option<OnUpgrade>,
+) -> Result<(Admitted, String, bool), Refused> {
+    if live.is_draining() {
+        let refused =
+            Refused::new(Rejection::Draining, ErrorType::Unavailable, "this node is going down");
+        return Err(refused.retry_after(RETRY_AFTER_DRAINING_S));
+    }
+    let headers = request.headers();
+    let key = check_rfc6455(request)?;
+    let upgrade =
+        upgrade.ok_or_else(|| Refused::bad_request("this connection cannot be upgraded"))?;
+    let (codec, offered) = subprotocol(headers)?;
+    if !origin::allowed(headers, &live.config().allowed_origins) {
+        return Err(Refused::new(
+            Rejection::Origin,
+            ErrorType::Forbidden,
+            "pages of this origin may not connect",
+        ));
+    }
+    let query = WsQuery::read(request)?;
+    let caller = authenticate(live, headers, &query)?;
+    if !live.registry().has_room(&caller.inbox) {
+        let refused = Refused::new(
+            Rejection::Limit,
+            ErrorType::RateLimited,
+            format!("a user has at most {} connections", live.config().max_connections_per_user),
+        );
+        return Err(refused.retry_after(RETRY_AFTER_LIMIT_S));
+    }
+    let slot = Slot::take(live).ok_or_else(|| {
+        Refused::new(Rejection::Limit, ErrorType::Unavailable, "this node is full")
+            .retry_after(RETRY_AFTER_LIMIT_S)
+    })?;
+    let admitted = Admitted {
+        upgrade,
+        slot,
+        caller,
+        codec,
+        since: query.since,
+        device_type: query.device_type,
+    };
+    Ok((admitted, derive_accept_key(key.as_bytes()), offered))
+}
+
+/// RFC 6455 §4.2.1; answers the key.
+fn check_rfc6455(request: &Request) -> Result<&HeaderValue, Refused> {
+    if request.method() != Method::GET {
+        return Err(Refused::new(
+            Rejection::BadRequest,
+            ErrorType::MethodNotAllowed,
+            "a WebSocket is opened with GET",
+        ));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(Refused::bad_request("a WebSocket is opened with HTTP/1.1"));
+    }
+    let headers = request.headers();
+    if !has_token(headers, &header::CONNECTION, "upgrade")
+        || !has_token(headers, &header::UPGRADE, "websocket")
+    {
+        return Err(Refused::bad_request(
+            "this is a WebSocket: send Connection: Upgrade and Upgrade: websocket",
+        ));
+    }
+    if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Refused::field("Sec-WebSocket-Version", "must be 13"));
+    }
+    single(headers, &header::SEC_WEBSOCKET_KEY)
+        .filter(|key| is_key(key.as_bytes()))
+        .ok_or_else(|| Refused::field("Sec-WebSocket-Key", "must be 16 bytes in base64"))
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
+/// Whether a list header names a token, in any case.
+fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
+    list(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+fn list<'a>(
+    headers: &'a HeaderMap,
+    name: &header::HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// 16 bytes in base64 are 22 digits and two signs of padding.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key[..22].iter().all(digit) && key.ends_with(b"==")
+}
+
+/// The first offered subprotocol that we speak, and whether any was offered. None offered: JSON.
+fn subprotocol(headers: &HeaderMap) -> Result<(Codec, bool), Refused> {
+    let known = |name: &str| {
+        Codec::SUBPROTOCOLS.iter().find(|(known, _)| *known == name).map(|(_, codec)| *codec)
+    };
+    let mut offered = false;
+    for name in list(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+        if let Some(codec) = known(name) {
+            return Ok((codec, true));
+        }
+        offered = true;
+    }
+    if offered {
+        let names = Codec::SUBPROTOCOLS.map(|(name, _)| name).join(" and ");
+        return Err(Refused::field("Sec-WebSocket-Protocol", format!("may be {names}")));
+    }
+    Ok((Codec::Json, false))
+}
+
+/// What may stand in the URL. Unknown names are passed over: proxies and clients add their own.
+#[derive(Default)]
+struct WsQuery {
+    token: Option<String>,
+    since: Option<Seq>,
+    device_type: DeviceType,
+}
+
+impl WsQuery {
+    fn read(request: &Request) -> Result<Self, Refused> {
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
+            return Err(Refused::bad_request("the query cannot be read"));
+        };
+        let mut query = Self::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "token" => query.token = Some(value),
+                "since" => {
+                    let seq = value.parse().map_err(|_| {
+                        Refused::field("since", "must be a position: a whole number, 0 or more")
+                    })?;
+                    query.since = Some(Seq(seq));
+                }
+                "device_type" => {
+                    let known = DeviceType::ALL.into_iter().find(|kind| kind.as_str() == value);
+                    query.device_type = known.ok_or_else(|| {
+                        Refused::field("device_type", "must be mobile, desktop or web")
+                    })?;
+                }
+                _ => {}
+            }
+        }
+        Ok(query)
+    }
+}
+
+fn authenticate(live: &Live, headers: &HeaderMap, query: &WsQuery) -> Result<UserCaller, Refused> {
+    let verified = match (headers.get(header::AUTHORIZATION), &query.token) {
+        (Some(value), _) => {
+            let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+            match token {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                    live.verifier().verify_token(token.trim())
+                }
+                _ => Err(Refusal::Unauthorized("Authorization must be: Bearer <token>".to_owned())),
+            }
+        }
+        (None, Some(token)) => live.verifier().verify_token(token),
+        (None, None) => Err(Refusal::Unauthorized(
+            "a token is needed: Authorization: Bearer, or ?token=".to_owned(),
+        )),
+    };
+    verified.map_err(|refusal| {
+        let rejection = match refusal {
+            Refusal::Unauthorized(_) => Rejection::Auth,
+            Refusal::Forbidden(_) => Rejection::Forbidden,
+            Refusal::Unavailable(_) => Rejection::Unavailable,
+        };
+        let refused = Refused::new(rejection, refusal.kind(), refusal.to_string());
+        match refusal {
+            Refusal::Unavailable(_) => refused.retry_after(RETRY_AFTER_LIMIT_S),
+            Refusal::Unauthorized(_) | Refusal::Forbidden(_) => refused,
+        }
+    })
+}

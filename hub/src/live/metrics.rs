@@ -1,0 +1,305 @@
+//! What the live side counts. Names, labels and help stand here once; the reference in the docs is
+//! made from [`ALL`].
+
+use delivery::metrics::Metric;
+use metrics::{Counter, Gauge, Histogram, Recorder};
+use protocol::{ClientFrame, CloseReason, Codec, DeviceType};
+
+use super::frame_io::FrameKind;
+
+const CONNECTIONS: Metric = Metric::gauge(
+    "pushhub_connections",
+    "device_type,codec",
+    "Open WebSocket connections on this node.",
+);
+const CONNECTIONS_LIMIT: Metric =
+    Metric::gauge("pushhub_connections_limit", "", "Most connections this node accepts.");
+const USERS_ONLINE: Metric =
+    Metric::gauge("pushhub_users_online", "", "Inboxes with at least one connection on this node.");
+const ACCEPTED: Metric = Metric::counter(
+    "pushhub_connections_accepted_total",
+    "codec",
+    "Connections that got as far as their welcome.",
+);
+const REJECTED: Metric = Metric::counter(
+    "pushhub_connections_rejected_total",
+    "reason",
+    "Handshakes that were refused, or did not reach their welcome.",
+);
+const DISCONNECTS: Metric =
+    Metric::counter("pushhub_disconnects_total", "reason", "Ended connections by close reason.");
+const LIFESPAN: Metric = Metric::histogram(
+    "pushhub_connection_lifespan_seconds",
+    "",
+    "How long ended connections had lived.",
+);
+const PING_RTT: Metric = Metric::histogram(
+    "pushhub_ping_rtt_seconds",
+    "",
+    "Time from a server's WebSocket ping to the pong.",
+);
+const DELIVERY: Metric = Metric::histogram(
+    "pushhub_delivery_seconds",
+    "path",
+    "Time from the store being asked to the kernel having the whole frame: live was written at \
+     once, queued waited for the socket.",
+);
+const FRAMES_SENT: Metric =
+    Metric::counter("pushhub_frames_sent_total", "type", "Frames handed to the kernel whole.");
+const SENT_BYTES: Metric =
+    Metric::counter("pushhub_sent_bytes_total", "", "Bytes handed to the kernel.");
+const FRAMES_RECEIVED: Metric = Metric::counter(
+    "pushhub_frames_received_total",
+    "type",
+    "Frames from clients; invalid ones were refused.",
+);
+const REPLAYS: Metric = Metric::counter(
+    "pushhub_replays_total",
+    "result",
+    "Catch-ups to the head at connect and by sync; resync_required where the position was not kept.",
+);
+const CATCHUPS: Metric = Metric::counter(
+    "pushhub_outbox_catchups_total",
+    "reason",
+    "Live connections that were switched to reading the store: their outbox was full, or a seq was \
+     missing.",
+);
+const OUTBOX_BYTES: Metric = Metric::gauge(
+    "pushhub_outbox_bytes",
+    "",
+    "Memory of frames that wait for their sockets, over all connections.",
+);
+const REPAIRS: Metric = Metric::counter(
+    "pushhub_position_check_repairs_total",
+    "",
+    "Connections that the periodic check found behind the store; more than a few mean a lossy bus.",
+);
+const DRAINING: Metric =
+    Metric::gauge("pushhub_draining", "", "1 while the node sends its connections away.");
+
+/// Every metric of the live side.
+pub const ALL: &[Metric] = &[
+    CONNECTIONS,
+    CONNECTIONS_LIMIT,
+    USERS_ONLINE,
+    ACCEPTED,
+    REJECTED,
+    DISCONNECTS,
+    LIFESPAN,
+    PING_RTT,
+    DELIVERY,
+    FRAMES_SENT,
+    SENT_BYTES,
+    FRAMES_RECEIVED,
+    REPLAYS,
+    CATCHUPS,
+    OUTBOX_BYTES,
+    REPAIRS,
+    DRAINING,
+];
+
+/// Why a handshake came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The node or the user holds as many connections as it may.
+    Limit,
+    /// No token, or a bad one.
+    Auth,
+    /// A web page of another origin.
+    Origin,
+    /// Known, but not allowed.
+    Forbidden,
+    /// The node is going down.
+    Draining,
+    /// Not RFC 6455, an unknown subprotocol, a bad parameter.
+    BadRequest,
+    /// The upgrade or the welcome took longer than the handshake timeout.
+    Timeout,
+    /// The store or the identity could not answer.
+    Unavailable,
+}
+
+impl Rejection {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Limit, "limit"),
+        (Self::Auth, "auth"),
+        (Self::Origin, "origin"),
+        (Self::Forbidden, "forbidden"),
+        (Self::Draining, "draining"),
+        (Self::BadRequest, "bad_request"),
+        (Self::Timeout, "timeout"),
+        (Self::Unavailable, "unavailable"),
+    ];
+}
+
+/// What became of a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// It went out whole.
+    Complete,
+    /// The position is not kept any more, or was never reached.
+    Resync,
+}
+
+/// Why a live connection reads the store again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CatchUpReason {
+    /// Its outbox is full.
+    Lagging,
+    /// A seq was missing.
+    Hole,
+}
+
+/// Handles, registered once with every value their labels can have, so that `rate()` sees the first
+/// event.
+pub(super) struct LiveMetrics {
+    connections: [[Gauge; Codec::SUBPROTOCOLS.len()]; DeviceType::ALL.len()],
+    pub(super) connections_limit: Gauge,
+    pub(super) users_online: Gauge,
+    accepted: [Counter; Codec::SUBPROTOCOLS.len()],
+    rejected: [Counter; Rejection::ALL.len()],
+    disconnects: [Counter; CloseReason::ALL.len()],
+    pub(super) lifespan: Histogram,
+    pub(super) ping_rtt: Histogram,
+    pub(super) delivery_live: Histogram,
+    pub(super) delivery_queued: Histogram,
+    frames_sent: [Counter; FrameKind::ALL.len()],
+    pub(super) sent_bytes: Counter,
+    frames_received: [Counter; ClientFrame::NAMES.len()],
+    pub(super) received_invalid: Counter,
+    pub(super) received_control: Counter,
+    replays: [Counter; 2],
+    catchups: [Counter; 2],
+    pub(super) outbox_bytes: Gauge,
+    pub(super) repairs: Counter,
+    pub(super) draining: Gauge,
+}
+
+impl LiveMetrics {
+    pub(super) fn new(recorder: &dyn Recorder) -> Self {
+        for metric in ALL {
+            metric.describe(recorder);
+        }
+        let sent = |kind: FrameKind| FRAMES_SENT.to_counter(recorder, &[("type", kind.label())]);
+        let received = |name| FRAMES_RECEIVED.to_counter(recorder, &[("type", name)]);
+        let metrics = Self {
+            connections: DeviceType::ALL.map(|device| {
+                Codec::SUBPROTOCOLS.map(|(_, codec)| {
+                    let labels = [("device_type", device.as_str()), ("codec", codec.label())];
+                    CONNECTIONS.to_gauge(recorder, &labels)
+                })
+            }),
+            connections_limit: CONNECTIONS_LIMIT.to_gauge(recorder, &[]),
+            users_online: USERS_ONLINE.to_gauge(recorder, &[]),
+            accepted: Codec::SUBPROTOCOLS
+                .map(|(_, codec)| ACCEPTED.to_counter(recorder, &[("codec", codec.label())])),
+            rejected: Rejection::ALL
+                .map(|(_, label)| REJECTED.to_counter(recorder, &[("reason", label)])),
+            disconnects: CloseReason::ALL
+                .map(|reason| DISCONNECTS.to_counter(recorder, &[("reason", reason.label())])),
+            lifespan: LIFESPAN.to_histogram(recorder, &[]),
+            ping_rtt: PING_RTT.to_histogram(recorder, &[]),
+            delivery_live: DELIVERY.to_histogram(recorder, &[("path", "live")]),
+            delivery_queued: DELIVERY.to_histogram(recorder, &[("path", "queued")]),
+            frames_sent: FrameKind::ALL.map(sent),
+            sent_bytes: SENT_BYTES.to_counter(recorder, &[]),
+            frames_received: ClientFrame::NAMES.map(received),
+            received_invalid: received("invalid"),
+            received_control: received("control"),
+            replays: ["complete", "resync_required"]
+                .map(|result| REPLAYS.to_counter(recorder, &[("result", result)])),
+            catchups: ["lagging", "hole"]
+                .map(|reason| CATCHUPS.to_counter(recorder, &[("reason", reason)])),
+            outbox_bytes: OUTBOX_BYTES.to_gauge(recorder, &[]),
+            repairs: REPAIRS.to_counter(recorder, &[]),
+            draining: DRAINING.to_gauge(recorder, &[]),
+        };
+        metrics.touch();
+        metrics
+    }
+
+    /// Exporters show a series from its first use on.
+    fn touch(&self) {
+        let counters = self
+            .accepted
+            .iter()
+            .chain(&self.rejected)
+            .chain(&self.disconnects)
+            .chain(&self.frames_sent)
+            .chain(&self.frames_received)
+            .chain(&self.replays)
+            .chain(&self.catchups)
+            .chain([&self.sent_bytes, &self.repairs])
+            .chain([&self.received_invalid, &self.received_control]);
+        counters.for_each(|counter| counter.increment(0));
+        let gauges = [&self.users_online, &self.outbox_bytes, &self.draining];
+        self.connections.iter().flatten().chain(gauges).for_each(|gauge| gauge.set(0.0));
+    }
+
+    pub(super) fn connections(&self, device: DeviceType, codec: Codec) -> &Gauge {
+        &self.connections[device as usize][codec as usize]
+    }
+
+    pub(super) fn accepted(&self, codec: Codec) -> &Counter {
+        &self.accepted[codec as usize]
+    }
+
+    pub(super) fn rejected(&self, reason: Rejection) -> &Counter {
+        &self.rejected[reason as usize]
+    }
+
+    pub(super) fn disconnects(&self, reason: CloseReason) -> &Counter {
+        &self.disconnects[reason as usize]
+    }
+
+    pub(super) fn frames_sent(&self, kind: FrameKind) -> &Counter {
+        &self.frames_sent[kind as usize]
+    }
+
+    pub(super) fn received(&self, name: &str) {
+        if let Some(at) = ClientFrame::NAMES.iter().position(|known| *known == name) {
+            self.frames_received[at].increment(1);
+        }
+    }
+
+    pub(super) fn replays(&self, result: Replay) -> &Counter {
+        &self.replays[result as usize]
+    }
+
+    pub(super) fn catchups(&self, reason: CatchUpReason) -> &Counter {
+        &self.catchups[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_in_the_order_of_their_enums() {
+        for (at, (reason, _)) in Rejection::ALL.into_iter().enumerate() {
+            assert_eq!(at, reason as usize);
+        }
+        for (at, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(at, reason as usize);
+        }
+        for (at, kind) in FrameKind::ALL.into_iter().enumerate() {
+            assert_eq!(at, kind as usize);
+        }
+        for (at, device) in DeviceType::ALL.into_iter().enumerate() {
+            assert_eq!(at, device as usize);
+        }
+        for (at, (_, codec)) in Codec::SUBPROTOCOLS.into_iter().enumerate() {
+            assert_eq!(at, codec as usize);
+        }
+    }
+
+    #[test]
+    fn names_carry_the_prefix_and_differ() {
+        let mut names: Vec<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert!(names.iter().all(|name| name.starts_with("pushhub_")));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

@@ -1,0 +1,242 @@
+//! The live side: sockets, who is connected, and how changes reach them.
+//!
+//! # The life of a connection
+//! [`handshake`] checks the request and answers 101 → [`establish`] registers the connection, begins
+//! to watch the inbox and queues `welcome` → [`driver`] catches up and is live → one
+//! [`CloseReason`] → [`goodbye`].
+//!
+//! # Why nothing is missed or repeated
+//! A connection is registered before its backlog is read. While it catches up, published changes
+//! only move a mark; it goes live, under the lock that publishing takes, when it has read up to that
+//! mark. See [`outbox`]. What the fan-out loses shows as a hole in the seqs, or, for a last change,
+//! in [`position_check`]; both read the store.
+
+mod connection;
+mod drain;
+mod driver;
+mod establish;
+mod frame_io;
+mod goodbye;
+mod handshake;
+mod heartbeat;
+pub mod metrics;
+mod origin;
+mod outbox;
+mod position_check;
+mod refusal;
+mod registry;
+mod replay;
+mod session;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use delivery::{InboxKey, Store};
+use protocol::{CloseReason, ConnectionId, NodeId};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use self::{
+    connection::Connection, metrics::LiveMetrics, outbox::Io, replay::PAGE_READS_MAX,
+    session::Timing,
+};
+pub use self::{
+    connection::ConnectionInfo,
+    drain::Drained,
+    registry::Registry,
+    verifier::{Refusal, TokenVerifier},
+};
+
+/// Settings of the live side.
+#[derive(Clone, Debug)]
+pub struct LiveConfig {
+    /// `WS_PING_INTERVAL`: how often a connection is pinged, and the store's heads are compared.
+    pub ping_interval: Duration,
+    /// `WS_READ_BUFFER_SIZE`: what one read takes, in bytes. Idle connections keep no buffer.
+    pub read_buffer_size: usize,
+    /// `WS_WRITE_BUFFER_SIZE`: what one write offers the kernel, in bytes; 64 KiB at least.
+    pub write_buffer_size: usize,
+    /// `WS_OUTBOX_LIMIT`: memory of a connection's waiting frames, in bytes. Over it they are
+    /// dropped and read from the store again as the socket takes them.
+    pub outbox_limit: usize,
+    /// `WS_STALL_TIMEOUT`: how long a socket may take nothing of what waits.
+    pub stall_timeout: Duration,
+    /// `WS_HANDSHAKE_TIMEOUT`: from the accepted request to the queued `welcome`.
+    pub handshake_timeout: Duration,
+    /// `WS_MAX_CONNECTIONS`: on this node.
+    pub max_connections: usize,
+    /// Of one user on this node: each change is written to each of them.
+    pub max_connections_per_user: usize,
+    /// Origins of web pages that may connect, as `https://app.example.com`; `*` for any. A page of
+    /// the same host and a client that sends no `Origin` always may.
+    pub allowed_origins: Vec<String>,
+    /// This node's name, in `welcome`.
+    pub node_id: NodeId,
+}
+
+/// The live side of a node.
+pub struct Live {
+    config: LiveConfig,
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    verifier: Arc<dyn TokenVerifier>,
+    page_permits: Arc<Semaphore>,
+    open: AtomicUsize,
+    draining: AtomicBool,
+    restart_spread_ms: AtomicU64,
+    tasks: TaskTracker,
+}
+
+impl Live {
+    /// The live side over a registry that `store` already publishes to.
+    #[must_use]
+    pub fn new(
+        config: LiveConfig,
+        registry: Arc<Registry>,
+        store: Arc<dyn Store>,
+        verifier: Arc<dyn TokenVerifier>,
+    ) -> Arc<Self> {
+        registry.metrics().connections_limit.set(config.max_connections as f64);
+        Arc::new(Self {
+            config,
+            registry,
+            store,
+            verifier,
+            page_permits: Arc::new(Semaphore::new(PAGE_READS_MAX)),
+            open: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            restart_spread_ms: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// The socket's route, `/ws`. The server must serve connections with upgrades, and hand hyper
+    /// the bare `TokioIo<TcpStream>`: the socket is taken back out of it.
+    pub fn routes(self: &Arc<Self>) -> axum::Router {
+        handshake::routes(self.clone())
+    }
+
+    /// Compares live connections with the store's heads, once per ping interval, for ever. Spawn it
+    /// once per node and drop it to stop.
+    pub async fn check_positions(self: Arc<Self>) {
+        position_check::run(&self).await;
+    }
+
+    /// Sends every connection away, spread over a part of `deadline`, refuses new ones, and waits
+    /// until all are gone or the deadline has passed.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        drain::drain(self, deadline).await
+    }
+
+    /// Open sockets, in their handshake or later.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Every connection of this node, as of about now.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.registry.all().iter().map(|connection| connection.describe()).collect()
+    }
+
+    /// The connections of one inbox on this node.
+    #[must_use]
+    pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
+        self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
+    }
+
+    /// Ends one connection; whether it was there.
+    pub fn close(&self, id: &ConnectionId, reason: CloseReason) -> bool {
+        self.close_where(reason, |info| info.id == *id) > 0
+    }
+
+    /// Ends the connections of an inbox for which `which` says so (all of a session, all of a
+    /// device); how many they are.
+    pub fn close_of(
+        &self,
+        inbox: &InboxKey,
+        reason: CloseReason,
+        which: impl Fn(&ConnectionInfo) -> bool,
+    ) -> usize {
+        close_those(self.registry.of(inbox).iter(), reason, which)
+    }
+
+    /// Ends every connection of the node for which `which` says so; how many they are.
+    pub fn close_where(
+        &self,
+        reason: CloseReason,
+        which: impl Fn(&ConnectionInfo) -> bool,
+    ) -> usize {
+        close_those(self.registry.all().iter(), reason, which)
+    }
+
+    /// Memory of frames that wait for their sockets, in bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.registry.all().iter().map(|connection| connection.outbox().lock().queued_bytes()).sum()
+    }
+
+    const fn config(&self) -> &LiveConfig {
+        &self.config
+    }
+
+    const fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn verifier(&self) -> &dyn TokenVerifier {
+        &*self.verifier
+    }
+
+    const fn page_permits(&self) -> &Arc<Semaphore> {
+        &self.page_permits
+    }
+
+    fn metrics(&self) -> &LiveMetrics {
+        self.registry.metrics()
+    }
+
+    const fn timing(&self) -> Timing {
+        Timing {
+            ping_interval: self.config.ping_interval,
+            stall_timeout: self.config.stall_timeout,
+        }
+    }
+
+    fn restart_spread(&self) -> Duration {
+        Duration::from_millis(self.restart_spread_ms.load(Ordering::Relaxed))
+    }
+
+    fn io<'a>(&'a self, connection: &'a Connection, now: Instant) -> Io<'a> {
+        Io {
+            socket: connection.socket(),
+            limits: self.registry.limits(),
+            metrics: self.metrics(),
+            now,
+        }
+    }
+}
+
+fn close_those<'a>(
+    connections: impl Iterator<Item = &'a Arc<Connection>>,
+    reason: CloseReason,
+    which: impl Fn(&ConnectionInfo) -> bool,
+) -> usize {
+    connections
+        .filter(|connection| which(&connection.describe()))
+        .map(|connection| connection.close(reason))
+        .count()
+}

@@ -1,0 +1,530 @@
+//! What a connection still has to write, and where its reader stands.
+//!
+//! Two rules make memory bounded and delivery complete:
+//!
+//! * A live frame is written at once where the socket takes it. What it does not take waits, up to
+//!   [`Limits::queue_bytes`]; over that, all waiting changes are dropped and the connection reads
+//!   them from the store again when the socket has room ([`Mode::CatchingUp`]).
+//! * Changes enter strictly in seq order: `last` is the position of the last one that entered, a
+//!   lower one is a repeat, a higher one than the next is a hole, for which the store is read.
+//!
+//! Going live is decided here, under the lock that [`Outbox::offer`] takes: either an offered
+//! change was seen before (then the store is read once more) or it comes after and is written.
+
+use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
+
+use protocol::{CloseReason, Codec, Seq, ServerFrame};
+use smallvec::SmallVec;
+
+use super::{
+    frame_io::{FrameKind, WireFrame},
+    metrics::{CatchUpReason, LiveMetrics, Replay},
+};
+
+/// Most frames in one `writev`: two slices each, and a stack array of 2 KiB. The kernel takes 1,024
+/// slices; beyond 64 frames of usual size the syscall is no longer what costs.
+const WRITE_FRAMES_MAX: usize = 64;
+
+/// Memory of other frames than changes (errors, pongs) that may wait, in bytes. A client that asks
+/// and asks and does not read the answers is closed.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// What a socket can do, so that tests can have one that takes three bytes.
+pub(super) trait Socket: Sync {
+    /// Writes without waiting; may take less than all.
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// The outbox's limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Memory of waiting live frames, in bytes.
+    pub(super) queue_bytes: usize,
+    /// About how much one `writev` offers the kernel, in bytes.
+    pub(super) write_bytes: usize,
+}
+
+impl Limits {
+    /// The next page is read when no more than this waits: the socket has something to do while
+    /// the store is read.
+    const fn low_water(self) -> usize {
+        self.queue_bytes / 4
+    }
+}
+
+/// How changes come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// From the store; offers only move `head_seen`.
+    CatchingUp,
+    /// By [`Outbox::offer`].
+    Live,
+    /// Not any more.
+    Closed,
+}
+
+/// What the connection's task should do for a connection that catches up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: it is live, or the socket has enough to do.
+    Wait,
+    /// It went live just now; a frame may have been queued.
+    WentLive,
+    /// Read the changes after this position and bring them to [`Outbox::accept_page`].
+    Read(PageRequest),
+}
+
+/// A page that is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PageRequest {
+    /// After this position.
+    pub(super) since: Seq,
+    head_seen: Seq,
+}
+
+/// A page as it was read, encoded.
+pub(super) struct PageFrames {
+    pub(super) frames: Vec<WireFrame>,
+    pub(super) head: Seq,
+    pub(super) min_seq: Seq,
+}
+
+/// What a flush left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Nothing waits.
+    Empty {
+        /// See [`Flushed::More`].
+        unblocked: bool,
+    },
+    /// The socket takes no more.
+    Blocked,
+    /// One `writev` went through, there is more. The lock is let go in between, so that a
+    /// publisher waits for one syscall at most.
+    More {
+        /// The socket had been full before: its peer made room, so it lives.
+        unblocked: bool,
+    },
+}
+
+/// The client must go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooManyReplies;
+
+/// The other things a method needs, always the same ones.
+#[derive(Clone, Copy)]
+pub(super) struct Io<'a> {
+    pub(super) socket: &'a dyn Socket,
+    pub(super) limits: Limits,
+    pub(super) metrics: &'a LiveMetrics,
+    pub(super) now: Instant,
+}
+
+/// See the module's doc. An idle one has no queue.
+pub(super) struct Outbox {
+    mode: Mode,
+    /// A `sync_complete` is due when this connection goes live, and what it will stand for.
+    sync_owed: Option<Replay>,
+    close: Option<CloseReason>,
+    /// The last change that entered.
+    last: Seq,
+    /// The highest position heard of; only kept up while not live.
+    head_seen: Seq,
+    queue: Option<Box<Queue>>,
+}
+
+struct Queue {
+    frames: VecDeque<WireFrame>,
+    /// Bytes of the first frame that are written already.
+    front_written: usize,
+    /// Memory of all frames.
+    bytes: usize,
+    /// Memory of those that are no changes.
+    reply_bytes: usize,
+    /// When the socket last took something, or the queue began.
+    progress_at: Instant,
+    /// The socket said that it is full.
+    blocked: bool,
+}
+
+impl Outbox {
+    /// An outbox that catches up from the beginning and waits for [`Outbox::start`].
+    pub(super) const fn new() -> Self {
+        Self {
+            mode: Mode::CatchingUp,
+            sync_owed: None,
+            close: None,
+            last: Seq::ZERO,
+            head_seen: Seq::ZERO,
+            queue: None,
+        }
+    }
+
+    /// Sets the first position, and the head as it was when the watch began.
+    pub(super) fn start(&mut self, since: Seq, head: Seq) {
+        self.last = since;
+        self.head_seen = self.head_seen.max(head);
+        self.sync_owed = Some(Replay::Complete);
+    }
+
+    pub(super) const fn last(&self) -> Seq {
+        self.last
+    }
+
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Since when the socket took nothing of what waits.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.queue.as_ref().map(|queue| queue.progress_at)
+    }
+
+    /// Memory of what waits.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// Asks the connection's task to end; the first reason counts.
+    pub(super) fn request_close(&mut self, reason: CloseReason) {
+        self.close.get_or_insert(reason);
+    }
+
+    pub(super) const fn close_requested(&self) -> Option<CloseReason> {
+        self.close
+    }
+
+    /// Takes contiguous changes of the inbox as they are published. Answers whether the task must
+    /// be woken.
+    pub(super) fn offer(&mut self, frames: &[WireFrame], io: Io<'_>) -> bool {
+        let (Some(first), Some(newest)) = (frames.first(), frames.last()) else { return false };
+        match self.mode {
+            Mode::Closed => return false,
+            Mode::CatchingUp => {
+                // No wake: the task is reading a page or waiting for the socket, and looks at
+                // this before it goes live.
+                self.head_seen = self.head_seen.max(newest.seq);
+                return false;
+            }
+            Mode::Live => {}
+        }
+        if newest.seq <= self.last {
+            return false;
+        }
+        if first.seq > self.last.next() {
+            self.catch_up(newest.seq);
+            io.metrics.catchups(CatchUpReason::Hole).increment(1);
+            return true;
+        }
+        let frames =
+            &frames[usize::try_from(self.last.0 + 1 - first.seq.0).unwrap_or(usize::MAX)..];
+        self.last = newest.seq;
+        if self.queue.is_none() {
+            match write_now(frames, io) {
+                Ok(None) => return false,
+                Ok(Some((whole, written))) => {
+                    let mut queue = Queue::new(io.now);
+                    queue.front_written = written;
+                    queue.blocked = true;
+                    self.queue = Some(Box::new(queue));
+                    self.push_changes(&frames[whole..], io);
+                }
+                Err(_) => self.request_close(CloseReason::ConnectionLost),
+            }
+            return true;
+        }
+        self.push_changes(frames, io);
+        // Something waited, so the task waits for the socket already.
+        self.mode == Mode::CatchingUp
+    }
+
+    fn push_changes(&mut self, frames: &[WireFrame], io: Io<'_>) {
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(io.now)));
+        for frame in frames {
+            queue.push(frame.clone(), io.metrics);
+        }
+        if queue.bytes > io.limits.queue_bytes {
+            let newest = self.last;
+            self.drop_changes(io.metrics);
+            self.catch_up(newest);
+            io.metrics.catchups(CatchUpReason::Lagging).increment(1);
+        }
+    }
+
+    fn catch_up(&mut self, head: Seq) {
+        self.mode = Mode::CatchingUp;
+        self.head_seen = self.last.max(head);
+    }
+
+    /// Drops the changes of which no byte is written, and sets `last` back to before the first of
+    /// them. A `sync_complete` among them would now be a lie: it is owed again.
+    fn drop_changes(&mut self, metrics: &LiveMetrics) {
+        let Some(queue) = self.queue.as_mut() else { return };
+        let mut first_dropped = None;
+        let mut at = 0;
+        let keep_front = queue.front_written > 0;
+        let before = queue.bytes;
+        queue.frames.retain(|frame| {
+            let front = std::mem::replace(&mut at, 1) == 0 && keep_front;
+            let drop = !front
+                && match frame.kind {
+                    FrameKind::SyncComplete => {
+                        self.sync_owed = Some(Replay::Complete);
+                        queue.reply_bytes -= frame.weight();
+                        true
+                    }
+                    kind if kind.is_change() => {
+                        first_dropped.get_or_insert(frame.seq);
+                        true
+                    }
+                    _ => false,
+                };
+            if drop {
+                queue.bytes -= frame.weight();
+            }
+            !drop
+        });
+        metrics.outbox_bytes.decrement((before - queue.bytes) as f64);
+        if let Some(seq) = first_dropped {
+            self.last = Seq(seq.0 - 1);
+        }
+        if queue.frames.is_empty() {
+            self.queue = None;
+        }
+    }
+
+    /// Queues a frame that is no change.
+    pub(super) fn reply(&mut self, frame: WireFrame, io: Io<'_>) -> Result<(), TooManyReplies> {
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(io.now)));
+        queue.push(frame, io.metrics);
+        if queue.reply_bytes > REPLY_BYTES_MAX { Err(TooManyReplies) } else { Ok(()) }
+    }
+
+    /// Starts again from a position the client named.
+    pub(super) fn sync(&mut self, since: Seq, metrics: &LiveMetrics) {
+        if self.mode == Mode::Closed {
+            return;
+        }
+        let head = self.last.max(self.head_seen);
+        self.drop_changes(metrics);
+        self.mode = Mode::CatchingUp;
+        self.last = since;
+        self.head_seen = head;
+        self.sync_owed = Some(Replay::Complete);
+    }
+
+    /// The position check found the store ahead. Answers whether that is news.
+    pub(super) fn fell_behind(&mut self, head: Seq) -> bool {
+        if self.mode != Mode::Live || self.last >= head {
+            return false;
+        }
+        self.catch_up(head);
+        true
+    }
+
+    /// The next step of a connection that catches up.
+    pub(super) fn next(&mut self, codec: Codec, io: Io<'_>) -> Next {
+        if self.mode != Mode::CatchingUp
+            || self.queue.as_ref().is_some_and(|queue| queue.bytes > io.limits.low_water())
+        {
+            return Next::Wait;
+        }
+        // Below `last`: the client claims a position that nobody has heard of; the store decides.
+        if self.head_seen != self.last {
+            return Next::Read(PageRequest { since: self.last, head_seen: self.head_seen });
+        }
+        self.mode = Mode::Live;
+        if let Some(replay) = self.sync_owed.take() {
+            let frame = ServerFrame::SyncComplete { seq: self.last };
+            let frame = WireFrame::server(&frame, codec);
+            // One frame of 60 bytes cannot matter to the limit of replies.
+            self.reply(frame, io).ok();
+            io.metrics.replays(replay).increment(1);
+        }
+        Next::WentLive
+    }
+
+    /// Takes what was read for `request`. A page for another position than the present one (there
+    /// was a `sync` meanwhile) is passed over.
+    pub(super) fn accept_page(
+        &mut self,
+        request: PageRequest,
+        page: PageFrames,
+        codec: Codec,
+        io: Io<'_>,
+    ) {
+        if self.mode != Mode::CatchingUp || self.last != request.since {
+            return;
+        }
+        if page.min_seq > request.since || page.head < request.since {
+            let frame = ServerFrame::ResyncRequired { min_seq: page.min_seq };
+            self.reply(WireFrame::server(&frame, codec), io).ok();
+            self.sync_owed = Some(Replay::Resync);
+            self.last = page.head;
+            // What was heard of before may be what is missing now.
+            if self.head_seen <= request.head_seen {
+                self.head_seen = page.head;
+            }
+            return;
+        }
+        if page.frames.is_empty() && self.head_seen == request.head_seen {
+            // Heard of, and still not there: a store answers reads before it publishes, so it was
+            // never stored. Waiting for it would be a loop without end.
+            self.head_seen = self.last;
+            return;
+        }
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(io.now)));
+        for frame in page.frames {
+            if frame.seq == self.last.next() {
+                self.last = frame.seq;
+                queue.push(frame, io.metrics);
+            }
+        }
+        if queue.frames.is_empty() {
+            self.queue = None;
+        }
+        self.head_seen = self.head_seen.max(page.head).max(self.last);
+    }
+
+    /// Writes once. After an error the connection is lost.
+    pub(super) fn flush(&mut self, io: Io<'_>) -> io::Result<Flushed> {
+        let Some(queue) = self.queue.as_mut() else {
+            return Ok(Flushed::Empty { unblocked: false });
+        };
+        match write(queue.frames.iter(), queue.front_written, io) {
+            Ok(written) => {
+                let unblocked = std::mem::take(&mut queue.blocked);
+                queue.advance(written, io.now, io.metrics);
+                if !queue.frames.is_empty() {
+                    return Ok(Flushed::More { unblocked });
+                }
+                self.queue = None;
+                Ok(Flushed::Empty { unblocked })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                queue.blocked = true;
+                Ok(Flushed::Blocked)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes no changes any more; `last_frames` go out behind what waits, or, where nothing of it
+    /// matters now, behind the frame that is half written.
+    pub(super) fn close(
+        &mut self,
+        keep_queue: bool,
+        last_frames: impl IntoIterator<Item = WireFrame>,
+        io: Io<'_>,
+    ) {
+        self.mode = Mode::Closed;
+        if !keep_queue {
+            self.drop_changes(io.metrics);
+        }
+        for frame in last_frames {
+            self.reply(frame, io).ok();
+        }
+    }
+
+    /// Frees what still waits.
+    pub(super) fn clear(&mut self, metrics: &LiveMetrics) {
+        self.mode = Mode::Closed;
+        if let Some(queue) = self.queue.take() {
+            metrics.outbox_bytes.decrement(queue.bytes as f64);
+        }
+    }
+}
+
+impl Queue {
+    const fn new(now: Instant) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            front_written: 0,
+            bytes: 0,
+            reply_bytes: 0,
+            progress_at: now,
+            blocked: false,
+        }
+    }
+
+    fn push(&mut self, frame: WireFrame, metrics: &LiveMetrics) {
+        let weight = frame.weight();
+        self.bytes += weight;
+        if !frame.kind.is_change() {
+            self.reply_bytes += weight;
+        }
+        metrics.outbox_bytes.increment(weight as f64);
+        self.frames.push_back(frame);
+    }
+
+    fn advance(&mut self, mut written: usize, now: Instant, metrics: &LiveMetrics) {
+        self.progress_at = now;
+        written += self.front_written;
+        let before = self.bytes;
+        while let Some(front) = self.frames.front() {
+            if written < front.len() {
+                break;
+            }
+            written -= front.len();
+            let weight = front.weight();
+            self.bytes -= weight;
+            if !front.kind.is_change() {
+                self.reply_bytes -= weight;
+            }
+            metrics.frames_sent(front.kind).increment(1);
+            if let Some(accepted) = front.accepted {
+                metrics.delivery_queued.record(now.saturating_duration_since(accepted));
+            }
+            self.frames.pop_front();
+        }
+        self.front_written = written;
+        metrics.outbox_bytes.decrement((before - self.bytes) as f64);
+    }
+}
+
+fn write<'a>(
+    frames: impl Iterator<Item = &'a WireFrame>,
+    front_written: usize,
+    io: Io<'_>,
+) -> io::Result<usize> {
+    let mut slices = SmallVec::<[IoSlice<'_>; 2 * WRITE_FRAMES_MAX]>::new();
+    let (mut bytes, mut skip) = (0, front_written);
+    for frame in frames.take(WRITE_FRAMES_MAX) {
+        frame.slices(skip, &mut slices);
+        bytes += frame.len() - std::mem::take(&mut skip);
+        if bytes >= io.limits.write_bytes {
+            break;
+        }
+    }
+    let written = io.socket.try_write_vectored(&slices)?;
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    io.metrics.sent_bytes.increment(written as u64);
+    Ok(written)
+}
+
+/// Writes changes that need not wait. `None`: all of them. Else how many went out whole, and how
+/// many bytes of the next.
+fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<(usize, usize)>> {
+    let mut written = match write(frames.iter(), 0, io) {
+        Ok(written) => written,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(error),
+    };
+    for (at, frame) in frames.iter().enumerate() {
+        if written < frame.len() {
+            return Ok(Some((at, written)));
+        }
+        written -= frame.len();
+        io.metrics.frames_sent(frame.kind).increment(1);
+        if let Some(accepted) = frame.accepted {
+            io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "tests/outbox.rs"]
+mod tests;

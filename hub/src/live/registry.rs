@@ -1,0 +1,155 @@
+//! Who is connected to this node, by inbox.
+//!
+//! Removal compares connection ids: a device that reconnects must not be evicted by the end of the
+//! connection it replaced. No guard of the map is held while a socket is written or awaited.
+
+use std::{sync::Arc, time::Instant};
+
+use dashmap::{DashMap, Entry};
+use delivery::{
+    Fanout, InboxKey,
+    store::{Change, Stored},
+};
+use metrics::Recorder;
+use protocol::{CloseReason, Codec, Time};
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    LiveConfig, connection::Connection, frame_io::WireFrame, metrics::LiveMetrics, outbox::Limits,
+};
+
+type Connections = SmallVec<[Arc<Connection>; 1]>;
+
+/// The connections of this node, and the way changes reach them: the store's [`Fanout`].
+pub struct Registry {
+    inboxes: DashMap<InboxKey, Connections>,
+    limits: Limits,
+    per_user_max: usize,
+    metrics: Arc<LiveMetrics>,
+}
+
+/// The user has as many connections as one may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+impl Registry {
+    /// An empty registry. It exists before the store, which publishes to it.
+    #[must_use]
+    pub fn new(config: &LiveConfig, recorder: &dyn Recorder) -> Arc<Self> {
+        Arc::new(Self {
+            inboxes: DashMap::new(),
+            limits: Limits {
+                queue_bytes: config.outbox_limit,
+                write_bytes: config.write_buffer_size.max(WRITE_BYTES_MIN),
+            },
+            per_user_max: config.max_connections_per_user,
+            metrics: Arc::new(LiveMetrics::new(recorder)),
+        })
+    }
+
+    pub(super) const fn metrics(&self) -> &Arc<LiveMetrics> {
+        &self.metrics
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Adds a connection. An older one of the same device is taken out and asked to close.
+    pub(super) fn insert(&self, connection: &Arc<Connection>) -> Result<(), TooMany> {
+        let mut replaced = None;
+        match self.inboxes.entry(connection.inbox().clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(smallvec![connection.clone()]);
+            }
+            Entry::Occupied(mut entry) => {
+                let list = entry.get_mut();
+                if let Some(same) = list.iter_mut().find(|other| connection.replaces(other)) {
+                    replaced = Some(std::mem::replace(same, connection.clone()));
+                } else if list.len() >= self.per_user_max {
+                    return Err(TooMany);
+                } else {
+                    list.push(connection.clone());
+                }
+            }
+        }
+        if let Some(older) = replaced {
+            older.close(CloseReason::Replaced);
+        }
+        self.metrics.users_online.set(self.inboxes.len() as f64);
+        Ok(())
+    }
+
+    /// Takes this very connection out, if it is still there.
+    pub(super) fn remove(&self, connection: &Connection) {
+        self.inboxes.remove_if_mut(connection.inbox(), |_, list| {
+            list.retain(|other| other.id() != connection.id());
+            list.shrink_to_fit();
+            list.is_empty()
+        });
+        self.metrics.users_online.set(self.inboxes.len() as f64);
+    }
+
+    /// The connections of an inbox.
+    pub(super) fn of(&self, inbox: &InboxKey) -> Connections {
+        self.inboxes.get(inbox).map(|list| list.value().clone()).unwrap_or_default()
+    }
+
+    /// Whether the user may open one more.
+    pub(super) fn has_room(&self, inbox: &InboxKey) -> bool {
+        // The same device may replace its older connection, so a full list is no refusal yet; twice
+        // as full cannot be.
+        self.inboxes.get(inbox).is_none_or(|list| list.len() <= self.per_user_max)
+    }
+
+    /// Every connection, as of about now.
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        self.inboxes.iter().flat_map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Every inbox with a connection, as of about now.
+    pub(super) fn keys(&self) -> Vec<InboxKey> {
+        self.inboxes.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    /// How many inboxes have a connection.
+    #[must_use]
+    pub fn users_online(&self) -> usize {
+        self.inboxes.len()
+    }
+}
+
+/// Least of what one `writev` offers, in bytes. `WS_WRITE_BUFFER_SIZE` may raise it; below this the
+/// syscall is what costs, and nothing is buffered per connection that a smaller value would save.
+const WRITE_BYTES_MIN: usize = 64 << 10;
+
+impl Fanout for Registry {
+    fn publish(&self, changes: &[Stored]) {
+        let Some(first) = changes.first() else { return };
+        debug_assert!(changes.iter().all(|change| change.inbox == first.inbox));
+        let connections = self.of(&first.inbox);
+        if connections.is_empty() {
+            return;
+        }
+        // One encoding per codec, however many devices.
+        let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Codec::SUBPROTOCOLS.len()] =
+            [None, None];
+        let clock = wall_clock(changes);
+        for connection in connections {
+            let codec = connection.codec();
+            let frames = encoded[codec as usize].get_or_insert_with(|| {
+                changes.iter().map(|change| WireFrame::change(change, codec, clock)).collect()
+            });
+            connection.offer(frames, self.limits, &self.metrics, Instant::now());
+        }
+    }
+}
+
+/// Now; only looked up where a message can expire.
+fn wall_clock(changes: &[Stored]) -> Time {
+    let can_expire = |stored: &Stored| match &stored.change {
+        Change::Message { body, .. } => body.expire_at().is_some(),
+        Change::Status(_) => false,
+    };
+    if changes.iter().any(can_expire) { delivery::clock::now() } else { Time::default() }
+}

@@ -1,0 +1,291 @@
+//! The rules of a connection, without a socket and without a clock: events and the time go in,
+//! actions come out. Everything here is tested by calling it.
+
+use std::time::{Duration, Instant};
+
+use protocol::{
+    ClientFrame, CloseReason, Codec, DecodeError, DeviceInfo, ErrorType, ReadTarget, Seq,
+    ServerFrame, client_frame::Token,
+};
+use serde::Deserialize;
+use tungstenite::Message;
+
+use super::heartbeat::Heartbeat;
+
+/// Capability of a device that cannot see WebSocket pings and wants them as frames.
+const CAPABILITY_APP_PING: &str = "app_ping";
+
+/// Client frames: 100 a second, 200 at once. A user reading fast marks perhaps ten a second; a
+/// device that catches up acks once a page.
+const FRAMES: Rate = Rate { every: Duration::from_millis(10), burst: 200 };
+
+/// WebSocket pings and pongs from the client: 10 a second, 50 at once.
+const CONTROLS: Rate = Rate { every: Duration::from_millis(100), burst: 50 };
+
+/// Longest part of an unknown frame type that is given back in `error.ref`, in bytes.
+const REF_BYTES_MAX: usize = 64;
+
+/// Longest lifetime of a token that is told apart from "for ever"; a sum with [`Instant`] must not
+/// overflow.
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+struct Rate {
+    every: Duration,
+    burst: u32,
+}
+
+/// A token bucket in one instant (GCRA): when it will be empty again.
+struct Bucket {
+    empty_at: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant, rate: &Rate) -> bool {
+        let empty_at = self.empty_at.max(now);
+        if empty_at - now > rate.every * (rate.burst - 1) {
+            return false;
+        }
+        self.empty_at = empty_at + rate.every;
+        true
+    }
+}
+
+/// What to do about a client's message.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    /// Nothing.
+    None,
+    /// Answer, and stay.
+    Reply(ServerFrame),
+    /// The device said what it is.
+    Device(DeviceInfo),
+    /// Everything up to here arrived.
+    Ack(Seq),
+    /// Messages were read.
+    Read(ReadTarget),
+    /// Send again from here.
+    Sync(Seq),
+    /// Check this token, then [`Session::refreshed`].
+    Refresh(Token),
+    /// Our ping was answered after this time.
+    Rtt(Duration),
+    /// End.
+    Close(CloseReason),
+}
+
+/// What time brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Ping; by a frame of our own as well where `app` is set.
+    Ping {
+        /// The device named the capability.
+        app: bool,
+    },
+    /// End.
+    Close(CloseReason),
+}
+
+/// Limits of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    pub(super) ping_interval: Duration,
+    pub(super) stall_timeout: Duration,
+}
+
+/// One connection's rules.
+pub(super) struct Session {
+    heartbeat: Heartbeat,
+    expires_at: Instant,
+    frames: Bucket,
+    controls: Bucket,
+    app_ping: bool,
+}
+
+impl Session {
+    /// `first_ping` is drawn from the ping interval, so that ten thousand sockets that came back at
+    /// once are not pinged at once for ever after.
+    pub(super) fn new(now: Instant, first_ping: Duration, token_life: Duration) -> Self {
+        Self {
+            heartbeat: Heartbeat::new(now, first_ping),
+            expires_at: now + token_life.min(TOKEN_LIFE_MAX),
+            frames: Bucket { empty_at: now },
+            controls: Bucket { empty_at: now },
+            app_ping: false,
+        }
+    }
+
+    /// Bytes came in, or the peer made room for bytes that waited: it is alive.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heartbeat.heard(now);
+    }
+
+    /// The new token ends then.
+    pub(super) fn refreshed(&mut self, now: Instant, token_life: Duration) {
+        self.expires_at = now + token_life.min(TOKEN_LIFE_MAX);
+    }
+
+    pub(super) fn set_app_ping(&mut self, device: &DeviceInfo) {
+        self.app_ping = device.capabilities.iter().any(|name| name == CAPABILITY_APP_PING);
+    }
+
+    /// When [`Session::due`] should be asked next.
+    pub(super) fn deadline(&self, timing: Timing, waiting_since: Option<Instant>) -> Instant {
+        let end = match waiting_since {
+            Some(since) => since + timing.stall_timeout,
+            None => self.heartbeat.silent_at(timing.ping_interval),
+        };
+        self.heartbeat.ping_at().min(self.expires_at).min(end)
+    }
+
+    /// What the time is for. `waiting_since` is how long the socket has taken nothing of what
+    /// waits; while something waits, a pong may stand behind it, so silence is not counted.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        timing: Timing,
+        waiting_since: Option<Instant>,
+    ) -> Option<Due> {
+        if now >= self.expires_at {
+            return Some(Due::Close(CloseReason::TokenExpired));
+        }
+        match waiting_since {
+            Some(since) if now >= since + timing.stall_timeout => {
+                return Some(Due::Close(CloseReason::NoProgress));
+            }
+            None if now >= self.heartbeat.silent_at(timing.ping_interval) => {
+                return Some(Due::Close(CloseReason::NoHeartbeat));
+            }
+            _ => {}
+        }
+        self.heartbeat
+            .ping_due(now, timing.ping_interval)
+            .then_some(Due::Ping { app: self.app_ping })
+    }
+
+    /// A WebSocket message came. The caller counts `name` of a good frame by itself.
+    pub(super) fn on_message(
+        &mut self,
+        message: &Message,
+        codec: Codec,
+        now: Instant,
+    ) -> (Action, Received) {
+        match (message, codec) {
+            (Message::Text(text), Codec::Json) => self.on_frame(text.as_bytes(), codec, now),
+            (Message::Binary(bytes), Codec::MsgPack) => self.on_frame(bytes, codec, now),
+            (Message::Text(_) | Message::Binary(_) | Message::Frame(_), _) => {
+                (Action::Close(CloseReason::BadFrame), Received::Invalid)
+            }
+            (Message::Ping(_), _) => (self.on_control(now), Received::Control),
+            (Message::Pong(_), _) => match self.heartbeat.pong(now) {
+                Some(rtt) => (Action::Rtt(rtt), Received::Control),
+                None => (self.on_control(now), Received::Control),
+            },
+            (Message::Close(_), _) => (Action::Close(CloseReason::ClientClosed), Received::Control),
+        }
+    }
+
+    fn on_control(&mut self, now: Instant) -> Action {
+        if self.controls.take(now, &CONTROLS) {
+            Action::None
+        } else {
+            Action::Close(CloseReason::TooManyFrames)
+        }
+    }
+
+    fn on_frame(&mut self, bytes: &[u8], codec: Codec, now: Instant) -> (Action, Received) {
+        if !self.frames.take(now, &FRAMES) {
+            return (Action::Close(CloseReason::TooManyFrames), Received::Invalid);
+        }
+        let frame = match codec.decode_client(bytes) {
+            Ok(frame) => frame,
+            Err(error) => return (refuse(&error, bytes, codec), Received::Invalid),
+        };
+        let name = frame.name();
+        let action = match frame {
+            ClientFrame::Ping(_) => Action::Reply(ServerFrame::Pong),
+            ClientFrame::Pong(_) => Action::None,
+            ClientFrame::Device(device) => Action::Device(device),
+            ClientFrame::Ack { seq } => Action::Ack(seq),
+            ClientFrame::Read(target) => Action::Read(target),
+            ClientFrame::Sync { since } => Action::Sync(since),
+            // Live channels are not known here; a channel that is not there and one that is not
+            // yours answer alike (contract §2.5).
+            ClientFrame::Join { .. } | ClientFrame::Leave { .. } => Action::Reply(error_frame(
+                ErrorType::NotFound,
+                "there is no such channel".to_owned(),
+                Some(name.to_owned()),
+            )),
+            ClientFrame::Refresh { token } => Action::Refresh(token),
+        };
+        (action, Received::Frame(name))
+    }
+}
+
+/// What was received, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// A frame of ours.
+    Frame(&'static str),
+    /// A WebSocket control frame.
+    Control,
+    /// Anything else.
+    Invalid,
+}
+
+/// An `error` frame.
+pub(super) fn error_frame(
+    kind: ErrorType,
+    message: String,
+    reference: Option<String>,
+) -> ServerFrame {
+    ServerFrame::Error { kind, message, reference }
+}
+
+/// What is no frame at all ends the connection: the client speaks something else. A frame that is
+/// unknown or has wrong fields is answered, so that a newer client can talk to an older server.
+fn refuse(error: &DecodeError, bytes: &[u8], codec: Codec) -> Action {
+    let close = match error {
+        DecodeError::TooBig => Some(CloseReason::TooBig),
+        DecodeError::TooDeep | DecodeError::Trailing => Some(CloseReason::BadFrame),
+        DecodeError::Json(error) => match error.classify() {
+            serde_json::error::Category::Data => None,
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => Some(CloseReason::BadFrame),
+        },
+        DecodeError::MsgPack(error) => match error {
+            rmp_serde::decode::Error::InvalidMarkerRead(_)
+            | rmp_serde::decode::Error::InvalidDataRead(_)
+            | rmp_serde::decode::Error::DepthLimitExceeded => Some(CloseReason::BadFrame),
+            _ => None,
+        },
+    };
+    match close {
+        Some(reason) => Action::Close(reason),
+        None => Action::Reply(error_frame(
+            ErrorType::Invalid,
+            error.to_string(),
+            frame_type(bytes, codec),
+        )),
+    }
+}
+
+/// The type of a frame that could not be read as a whole.
+fn frame_type(bytes: &[u8], codec: Codec) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(rename = "type")]
+        name: String,
+    }
+    let named: Named = match codec {
+        Codec::Json => serde_json::from_slice(bytes).ok()?,
+        Codec::MsgPack => rmp_serde::from_slice(bytes).ok()?,
+    };
+    let mut name = named.name;
+    name.truncate(name.floor_char_boundary(REF_BYTES_MAX));
+    Some(name)
+}
+
+#[cfg(test)]
+#[path = "tests/session.rs"]
+mod tests;

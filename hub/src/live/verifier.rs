@@ -1,0 +1,46 @@
+//! Who may connect, as far as this side must know.
+
+use std::time::Duration;
+
+use delivery::identity::UserCaller;
+use protocol::ErrorType;
+
+/// Checks what a client shows at the handshake and in `refresh`.
+pub trait TokenVerifier: Send + Sync + 'static {
+    /// Checks an access token.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what the client is told.
+    fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal>;
+}
+
+/// Why a token was refused. The text is one sentence for the client and never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Bad, expired, revoked or unknown.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// Good, but this user may not connect.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It cannot be checked now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Refusal {
+    pub(super) const fn kind(&self) -> ErrorType {
+        match self {
+            Self::Unauthorized(_) => ErrorType::Unauthorized,
+            Self::Forbidden(_) => ErrorType::Forbidden,
+            Self::Unavailable(_) => ErrorType::Unavailable,
+        }
+    }
+}
+
+/// How long the token is good for from now on. Nothing for one that was let in by the leeway for
+/// clocks that differ.
+pub(super) fn token_life(caller: &UserCaller) -> Duration {
+    let left = caller.expires_at.millis().saturating_sub(delivery::clock::now().millis());
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
+}
