@@ -40,6 +40,10 @@ const BUILD_INFO: Metric = Metric::gauge(
 /// The metrics of this area.
 pub const METRICS: &[Metric] = &[BUILD_INFO];
 
+/// Libraries that write what they carry, tokens and messages, at debug or trace: no `LOG_LEVEL` gets
+/// more than info out of them.
+const WRITES_CONTENT: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -67,7 +71,10 @@ pub enum LogError {
 pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-    let filter = EnvFilter::builder().parse(&config.filter)?;
+    let mut filter = EnvFilter::builder().parse(&config.filter)?;
+    for quiet in WRITES_CONTENT {
+        filter = filter.add_directive(format!("{quiet}=info").parse()?);
+    }
     let lines = fmt::layer().with_writer(io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
