@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod foundation;
 pub mod health;
 pub mod http;

@@ -9,7 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Router, routing::get};
+use delivery::{
+    Store,
+    api::{self, ApiConfig, ApiState},
+    fanout::Nobody,
+    store::single::{SingleConfig, SingleStore},
+};
+use metrics::Recorder;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -22,35 +28,46 @@ use super::{
     start_lines::{Credentials, start_lines},
 };
 use crate::{
-    config::{Config, Loaded},
+    config::{Config, Loaded, store_open_files},
+    descriptors,
     foundation::Foundation,
+    health::{self, HealthState},
     http::{self, HttpLimits, HttpMetrics, Listener},
-    telemetry::{self, Metrics},
+    telemetry::{self, Logs, Metrics},
 };
 
 pub(super) fn run(loaded: Loaded) -> anyhow::Result<()> {
-    telemetry::init_logs(&loaded.config.log)?;
+    let logs = telemetry::init_logs(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    raise_descriptor_limit();
+    let descriptors = descriptors::raise_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no runtime")?
-        .block_on(serve(loaded.config))
+        .block_on(serve(loaded.config, &logs, descriptors))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Result<()> {
     // Signals first: one that comes during the start must not kill half a start.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Metrics::new()?;
-    let foundation = {
+    logs.count_into(&metrics);
+    let (foundation, credentials) = {
         let config = config.clone();
-        tokio::task::spawn_blocking(move || Foundation::open(&config)).await??
+        let open = move || -> anyhow::Result<_> {
+            let foundation = Foundation::open(&config)?;
+            let credentials = Credentials::make(&foundation.control, &foundation.identity)?;
+            Ok((foundation, credentials))
+        };
+        tokio::task::spawn_blocking(open).await??
     };
-    foundation.identity.register_metrics(&*metrics.recorder());
+    let store = {
+        let (config, recorder) = (config.clone(), metrics.recorder());
+        tokio::task::spawn_blocking(move || open_store(&config, descriptors, &*recorder)).await??
+    };
     let user = bind("USER_SERVER_PORT", config.process.user_address).await?;
     let admin = bind("ADMIN_SERVER_PORT", config.process.admin_address).await?;
     let (user_address, admin_address) = (user.local_addr()?, admin.local_addr()?);
@@ -59,16 +76,25 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
     tokio::spawn(metrics.clone().upkeep(shutdown.clone()));
     let limits = HttpLimits::from(&config.http);
-    for (listener, router, which) in
-        [(user, Router::new(), Listener::User), (admin, admin_router(&metrics), Listener::Admin)]
-    {
+    let state = ApiState::new(
+        Arc::clone(&store),
+        Arc::clone(&foundation.identity),
+        Arc::clone(&foundation.control),
+        ApiConfig { body_timeout: config.http.body_timeout },
+        &*metrics.recorder(),
+        Arc::clone(&draining),
+    );
+    let health = HealthState::new(Arc::clone(&store), Arc::clone(&draining), metrics.clone());
+    for (listener, router, which) in [
+        (user, api::user_routes(state.clone()), Listener::User),
+        (admin, api::admin_routes(state).merge(health::routes(health)), Listener::Admin),
+    ] {
         let counts = Arc::new(HttpMetrics::new(&*metrics.recorder(), which));
         let accept =
             http::serve(listener, router, limits, counts, shutdown.clone(), tracker.clone());
         tracker.spawn(accept);
     }
 
-    let credentials = Credentials::make(&foundation.control, &foundation.identity)?;
     let first = foundation.secrets.first_start || credentials.are_first();
     let shown = (first || io::stdout().is_terminal()).then_some(&credentials);
     let program = std::env::args().next().unwrap_or_else(|| "pushhub".to_owned());
@@ -97,29 +123,26 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => tracing::warn!("told again to end, not waiting"),
         _ = interrupt.recv() => tracing::warn!("told again to end, not waiting"),
     }
+    store.close().await;
     Ok(())
 }
 
-fn admin_router(metrics: &Metrics) -> Router {
-    let metrics = metrics.clone();
-    Router::new().route("/metrics", get(move || async move { metrics.render() }))
+fn open_store(
+    config: &Config,
+    descriptors: usize,
+    recorder: &dyn Recorder,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let settings = SingleConfig {
+        root: config.store.path.clone(),
+        flush_interval: config.store.flush_interval,
+        open_inboxes: store_open_files(config, descriptors),
+        ..SingleConfig::default()
+    };
+    Ok(SingleStore::open(&settings, Arc::new(Nobody), recorder)?)
 }
 
 async fn bind(variable: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} ({variable}, BIND_ADDRESS)"))
-}
-
-/// Lets the process have as many descriptors as it may: shells start programs with 1,024.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current == maximum {
-        return;
-    }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, ?current, ?maximum, "the limit of descriptors cannot be raised");
-    }
 }

@@ -1,10 +1,11 @@
 //! Logs on stderr and metrics on the admin port.
 //!
 //! # Streams
-//! A log line's target is its stream (seed 003 §9.3): `access` (a request and its answer; refused
-//! ones at info, all at debug), `business` (what users and services did), `security` (who was let in
+//! A log line's target is its stream (seed 003 §9.3): `access` (a request and its answer), `business` (what users and services did), `security` (who was let in
 //! or not), `error` (what went wrong); everything else is about the process and named by its module.
-//! `LOG_LEVEL=info,access=debug` picks by stream. Tokens, keys and bodies are in none of them.
+//! `LOG_LEVEL=info,access=warn` picks by stream. Tokens, keys and bodies are in none of them.
+
+mod log_writer;
 
 use std::{backtrace::Backtrace, io, panic, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::TryInitError};
 
+use self::log_writer::LogWriter;
 use crate::{
     config::{LogConfig, LogFormat},
     process_metrics,
@@ -38,7 +40,7 @@ const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// The metrics of this area.
-pub const METRICS: &[Metric] = &[BUILD_INFO];
+pub const METRICS: &[Metric] = &[BUILD_INFO, log_writer::DROPPED];
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -58,17 +60,38 @@ pub enum LogError {
     /// Somebody else has set up logs in this process.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
+    /// The thread that writes lines cannot be started.
+    #[error("the log's thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Keeps the log going; dropping it waits for the last lines to be written.
+#[must_use = "the last lines are lost without it"]
+pub struct Logs(LogWriter);
+
+impl Logs {
+    /// Counts lines that had to be dropped.
+    pub fn count_into(&self, metrics: &Metrics) {
+        self.0.count_into(&*metrics.recorder);
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// Sends log lines to stderr and makes panics one of them. For `main` only: it is process-wide.
 ///
 /// # Errors
 /// [`LogError`] for a bad filter, or on the second call.
-pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
+pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
     let filter = EnvFilter::builder().parse(&config.filter)?;
-    let lines = fmt::layer().with_writer(io::stderr);
+    let writer = LogWriter::spawn(io::stderr()).map_err(LogError::Thread)?;
+    let lines = fmt::layer().with_writer(writer.clone());
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         // Escape sequences only where somebody looks at them.
@@ -76,7 +99,7 @@ pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     log_panics();
-    Ok(())
+    Ok(Logs(writer))
 }
 
 fn is_terminal() -> bool {
@@ -115,9 +138,7 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         let recorder: SharedRecorder = Arc::new(recorder);
-        for metric in METRICS {
-            metric.describe(&*recorder);
-        }
+        BUILD_INFO.describe(&*recorder);
         BUILD_INFO.to_gauge(&*recorder, &[("version", VERSION), ("commit", COMMIT)]).set(1.0);
         Ok(Self { recorder, handle })
     }
