@@ -226,7 +226,7 @@ impl UserFiles {
                     }
                     .to_owned(),
                 );
-                values.push(Box::new(seq.0.cast_signed()));
+                values.push(Box::new(at_most_i64(seq)));
             }
         }
         let order = match query.sort {
@@ -313,11 +313,17 @@ impl UserFiles {
                 let mut keep_unread = keep.iter();
                 decision.unread.retain(|_| *keep_unread.next().expect("same length"));
             }
-            MarkTarget::UpTo(seq) => query("seq <= ?2", &seq.0.cast_signed()).map_err(sqlite)?,
+            MarkTarget::UpTo(seq) => query("seq <= ?2", &at_most_i64(*seq)).map_err(sqlite)?,
             MarkTarget::Channel(channel) => query("channel_id = ?2", channel).map_err(sqlite)?,
         }
         Ok(Ok(decision))
     }
+}
+
+/// A position that a client named, for SQL: it may be beyond any that exists, and must not turn
+/// negative.
+fn at_most_i64(seq: Seq) -> i64 {
+    i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
 
 fn read_at(status: &Connection, seq: Seq) -> rusqlite::Result<Option<Time>> {
