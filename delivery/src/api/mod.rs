@@ -182,4 +182,4 @@ fn router(state: ApiState, endpoints: Vec<Endpoint>) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

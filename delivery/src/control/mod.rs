@@ -1,9 +1,10 @@
 //! Services and their keys, in `control.db`.
 //!
 //! The file is shared with the command line, which runs as another process. All of it is kept in
-//! memory; whether another process has changed it is asked of SQLite (`PRAGMA data_version`, a few
-//! microseconds) at most once a second, and at once when a key is not known. So a change made
-//! anywhere bites within a second, and a new key works at once.
+//! memory; whether another process has changed it is asked of the file (one row, a few microseconds)
+//! at most once a second, and at once when a key is not known. So a change made anywhere bites
+//! within a second, and a new key works at once. (`PRAGMA data_version` would tell the same, but also
+//! changes with every note of a key's last use.)
 //!
 //! Every function here may wait for the disk, except [`Control::verify`].
 
@@ -16,7 +17,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -118,16 +119,18 @@ struct Entry {
 
 #[derive(Default)]
 struct Snapshot {
+    revision: i64,
     services: HashMap<ServiceId, Arc<Service>>,
     keys: HashMap<String, Entry>,
 }
 
 /// Services and keys. Cheap to ask, shared by everything in the process.
 pub struct Control {
-    database: Arc<Mutex<Database>>,
+    writing: Arc<Mutex<Database>>,
+    /// Held for microseconds, or while everything is read anew; never while somebody writes. Whoever
+    /// replaces `snapshot` holds it, so that an older one never replaces a newer one.
+    reading: Mutex<Database>,
     snapshot: ArcSwap<Snapshot>,
-    /// The `data_version` that `snapshot` was read at. Changed under the lock of `database` only.
-    version: AtomicI64,
     opened: Instant,
     /// Milliseconds after `opened` of the last look.
     looked: AtomicU64,
@@ -147,21 +150,20 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownVersion`], [`ControlError::Sqlite`], [`ControlError::Io`].
     pub fn open(dir: &Path) -> Result<Self, ControlError> {
-        let database = Database::open(dir)?;
-        let version = database.data_version()?;
-        let content = database.load()?;
-        let database = Arc::new(Mutex::new(database));
+        let writing = Arc::new(Mutex::new(Database::open(dir)?));
+        let reader = Database::open_reader(dir)?;
+        let content = reader.load()?;
         let (notes, waiting) = mpsc::sync_channel(LAST_USED_QUEUE_MAX);
         let writer = {
-            let database = Arc::clone(&database);
+            let database = Arc::clone(&writing);
             thread::Builder::new()
                 .name("key-last-used".to_owned())
                 .spawn(move || write_notes(&database, &waiting))?
         };
         let control = Self {
-            database,
+            writing,
+            reading: Mutex::new(reader),
             snapshot: ArcSwap::default(),
-            version: AtomicI64::new(version),
             opened: Instant::now(),
             looked: AtomicU64::new(0),
             notes: Some(notes),
@@ -275,7 +277,7 @@ impl Control {
     /// [`ControlError::NotFound`], or when the file cannot be read.
     pub fn list_keys(&self, service: &ServiceId) -> Result<Vec<ApiKey>, ControlError> {
         // Asked of the file, not of memory: `last_used_at` is not kept up to date there.
-        let content = self.database.lock().load()?;
+        let content = self.reading.lock().load()?;
         if !content.services.contains_key(service) {
             return Err(ControlError::NotFound);
         }
@@ -346,49 +348,38 @@ impl Control {
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        let mut database = self.database.lock();
-        let done = work(&mut database)?;
-        // One's own commits do not change `data_version`.
-        self.reload(&database)?;
+        let done = work(&mut self.writing.lock())?;
+        self.refresh()?;
         Ok(done)
     }
 
     /// Looks at the file if the last look is old. A look that fails, or another thread that is just
-    /// using the file, leaves what is known in force; the next request looks again.
+    /// looking, leaves what is known in force; the next request looks again.
     fn refresh_if_due(&self) {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.looked.load(Ordering::Relaxed);
         if u128::from(now.saturating_sub(looked)) < REFRESH_INTERVAL.as_millis() {
             return;
         }
-        if let Some(database) = self.database.try_lock() {
-            match self.refresh_with(&database) {
+        if let Some(reader) = self.reading.try_lock() {
+            match self.refresh_with(&reader) {
                 Ok(()) => self.looked.store(now, Ordering::Relaxed),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "control.db cannot be read; service keys are checked against what was last known"
+                    "control.db cannot be read; keys are checked against what was last known"
                 ),
             }
         }
     }
 
     fn refresh(&self) -> Result<(), ControlError> {
-        self.refresh_with(&self.database.lock())
+        self.refresh_with(&self.reading.lock())
     }
 
-    fn refresh_with(&self, database: &Database) -> Result<(), ControlError> {
-        if database.data_version()? == self.version.load(Ordering::Relaxed) {
-            return Ok(());
+    fn refresh_with(&self, reader: &Database) -> Result<(), ControlError> {
+        if reader.revision()? != self.snapshot.load().revision {
+            self.publish(reader.load()?);
         }
-        self.reload(database)
-    }
-
-    fn reload(&self, database: &Database) -> Result<(), ControlError> {
-        // Asked before the read: what commits in between is read twice, never missed.
-        let version = database.data_version()?;
-        let content = database.load()?;
-        self.publish(content);
-        self.version.store(version, Ordering::Relaxed);
         Ok(())
     }
 
@@ -406,7 +397,8 @@ impl Control {
                 Some((id, Entry { record, service, noted: AtomicU64::new(noted) }))
             })
             .collect();
-        self.snapshot.store(Arc::new(Snapshot { services: content.services, keys }));
+        let Content { revision, services, .. } = content;
+        self.snapshot.store(Arc::new(Snapshot { revision, services, keys }));
     }
 }
 

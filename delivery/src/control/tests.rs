@@ -135,22 +135,13 @@ fn keys_rotate_with_overlap_and_end() {
     control.revoke_key(&service.id, &first.key.id).unwrap();
     assert!(matches!(control.verify(first.expose()), Err(KeyError::Bad)));
     assert!(control.verify(second.expose()).is_ok());
-    assert!(matches!(
-        control.revoke_key(&service.id, &first.key.id),
-        Err(ControlError::NotFound)
-    ));
+    assert!(matches!(control.revoke_key(&service.id, &first.key.id), Err(ControlError::NotFound)));
 
     let (other, _) = control.create_service(NewService::named("b")).unwrap();
-    assert!(matches!(
-        control.revoke_key(&other.id, &second.key.id),
-        Err(ControlError::NotFound)
-    ));
+    assert!(matches!(control.revoke_key(&other.id, &second.key.id), Err(ControlError::NotFound)));
 
     let past = Time::from_millis(clock::now().millis() - 1);
-    assert!(matches!(
-        control.create_key(&service.id, Some(past)),
-        Err(ControlError::ExpiryInPast)
-    ));
+    assert!(matches!(control.create_key(&service.id, Some(past)), Err(ControlError::ExpiryInPast)));
     let soon = Time::from_millis(clock::now().millis() + 1_000);
     let short = control.create_key(&service.id, Some(soon)).unwrap();
     assert!(control.verify(short.expose()).is_ok());

@@ -56,8 +56,7 @@ fn claims(changes: Value) -> Value {
 }
 
 fn signed(header: &str, payload: &str, secret: &str, algorithm: Algorithm) -> String {
-    let message =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let key = EncodingKey::from_secret(secret.as_bytes());
     let signature = crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
     format!("{message}.{signature}")
@@ -142,15 +141,22 @@ fn forged_tokens_are_refused() {
         ("HS512 called HS256", signed(HEADER, &payload, SECRET, Algorithm::HS512)),
         ("another secret", signed(HEADER, &payload, "another secret", Algorithm::HS256)),
         ("an empty secret", signed(HEADER, &payload, "", Algorithm::HS256)),
-        ("a key in the header", signed(
-            r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example/k"}"#,
-            &payload, "\0\0\0", Algorithm::HS256,
-        )),
+        (
+            "a key in the header",
+            signed(
+                r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example/k"}"#,
+                &payload,
+                "\0\0\0",
+                Algorithm::HS256,
+            ),
+        ),
         ("a truncated signature", good[..good.len() - 4].to_owned()),
         ("a truncated token", good[..good.len() / 2].to_owned()),
         ("another token's signature", format!("{}.{}.{other_signature}", parts[0], parts[1])),
-        ("another token's claims",
-            format!("{}.{}.{}", parts[0], other_user.split('.').nth(1).unwrap(), parts[2])),
+        (
+            "another token's claims",
+            format!("{}.{}.{}", parts[0], other_user.split('.').nth(1).unwrap(), parts[2]),
+        ),
         ("a padded signature", format!("{good}=")),
         ("a space", format!("{good} ")),
         ("four parts", format!("{good}.{}", parts[2])),
@@ -263,8 +269,19 @@ fn what_is_minted_is_accepted() {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&payload).unwrap();
     for name in [
-        "iss", "sub", "aud", "exp", "iat", "jti", "user_id", "username", "email", "provider",
-        "scope", "device_id", "session_id",
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "jti",
+        "user_id",
+        "username",
+        "email",
+        "provider",
+        "scope",
+        "device_id",
+        "session_id",
     ] {
         assert!(!claims[name].is_null(), "seed 003 §6.5 has {name}");
     }
@@ -299,8 +316,7 @@ fn the_header_decides_who_is_asked_for() {
 #[test]
 fn only_admins_are_admins() {
     let Fixture { identity, control, _dir } = fixture();
-    let (_, key) =
-        control.create_service(crate::control::NewService::named("a service")).unwrap();
+    let (_, key) = control.create_service(crate::control::NewService::named("a service")).unwrap();
     let admin = |header: &str| identity.admin(Some(header.as_bytes()));
     let plain = token(&good_claims());
     let chief = token(&claims(json!({"roles": ["user", "system_admin"]})));

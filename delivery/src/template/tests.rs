@@ -97,15 +97,31 @@ fn types_are_checked() {
         title(json!({"n": 1.5, "d": "2025-01-15T10:30:00+08:00", "u": "/a", "s": true})).unwrap(),
         "1.5|2025-01-15T10:30:00+08:00|/a|true"
     );
-    assert_eq!(title(json!({"n": "-3e2", "d": "2025-01-15", "s": 7})).unwrap(), "-3e2|2025-01-15||7");
+    assert_eq!(
+        title(json!({"n": "-3e2", "d": "2025-01-15", "s": 7})).unwrap(),
+        "-3e2|2025-01-15||7"
+    );
     for bad in [
-        json!({"n": "many"}), json!({"n": "inf"}), json!({"n": "NaN"}), json!({"n": true}),
-        json!({"d": "tomorrow"}), json!({"d": "2025-02-30 10:00:00"}), json!({"d": 20250115}),
-        json!({"d": "2025-13-01"}), json!({"d": "20250115"}),
-        json!({"u": "javascript:alert(1)"}), json!({"u": "JaVaScRiPt:alert(1)"}),
-        json!({"u": "data:text/html,x"}), json!({"u": "//evil.example"}), json!({"u": "https://"}),
-        json!({"u": "not a url"}), json!({"u": 1}), json!({"u": "https://a/\nb"}),
-        json!({"s": {"a": 1}}), json!({"s": ["a"]}), json!({"other": {"a": 1}}),
+        json!({"n": "many"}),
+        json!({"n": "inf"}),
+        json!({"n": "NaN"}),
+        json!({"n": true}),
+        json!({"d": "tomorrow"}),
+        json!({"d": "2025-02-30 10:00:00"}),
+        json!({"d": 20250115}),
+        json!({"d": "2025-13-01"}),
+        json!({"d": "20250115"}),
+        json!({"u": "javascript:alert(1)"}),
+        json!({"u": "JaVaScRiPt:alert(1)"}),
+        json!({"u": "data:text/html,x"}),
+        json!({"u": "//evil.example"}),
+        json!({"u": "https://"}),
+        json!({"u": "not a url"}),
+        json!({"u": 1}),
+        json!({"u": "https://a/\nb"}),
+        json!({"s": {"a": 1}}),
+        json!({"s": ["a"]}),
+        json!({"other": {"a": 1}}),
     ] {
         let name = bad.as_object().unwrap().keys().next().unwrap().clone();
         assert_eq!(paths(&title(bad.clone()).unwrap_err()), [format!("variables.{name}")], "{bad}");
