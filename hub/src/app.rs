@@ -50,12 +50,14 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, binds both ports and serves.
+    /// Opens the store, binds both ports and serves. `descriptors` is the process's limit of open
+    /// files, which sockets and users' files share.
     ///
     /// # Errors
     /// When the storage folder or a port cannot be used.
     pub async fn start(
         config: &Config,
+        descriptors: usize,
         foundation: &Foundation,
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
@@ -70,7 +72,7 @@ impl App {
         let registry = Registry::new(&live_config, &*recorder);
         let store = {
             let (settings, registry, recorder) =
-                (store_config(config), Arc::clone(&registry), Arc::clone(&recorder));
+                (store_config(config, descriptors), Arc::clone(&registry), Arc::clone(&recorder));
             // A long journal is replayed before the first answer; not on a thread of the runtime.
             tokio::task::spawn_blocking(move || SingleStore::open(&settings, registry, &*recorder))
                 .await?
@@ -159,10 +161,7 @@ impl TokenVerifier for Tokens {
     }
 }
 
-fn store_config(config: &Config) -> SingleConfig {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let descriptors =
-        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+fn store_config(config: &Config, descriptors: usize) -> SingleConfig {
     SingleConfig {
         root: config.store.path.clone(),
         flush_interval: config.store.flush_interval,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use delivery::store::single::hub_dir;
 use rand::TryRng;
 use secrecy::SecretString;
 
@@ -78,14 +79,7 @@ impl Secrets {
 
 /// Where secrets are kept below a storage folder.
 fn folder(storage: &Path) -> PathBuf {
-    hub_folder(storage).join("secrets")
-}
-
-/// Where the hub keeps its own things below a storage folder. No user's folder has this name: an id
-/// that begins with a dot is escaped.
-#[must_use]
-pub fn hub_folder(storage: &Path) -> PathBuf {
-    storage.join(".hub")
+    hub_dir(storage).join("secrets")
 }
 
 /// Makes a folder that only its owner may look into.

@@ -79,6 +79,7 @@ fn error_types_keep_their_slug_and_status() {
             ("version_conflict", 409),
             ("resync_required", 410),
             ("payload_too_large", 413),
+            ("uri_too_long", 414),
             ("unsupported_media_type", 415),
             ("invalid", 422),
             ("rate_limited", 429),

@@ -19,6 +19,7 @@ use super::{
     error::ApiError,
     shape::{self, Shape},
 };
+use crate::object::Object;
 
 /// Largest body, in bytes (contract §10).
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -85,8 +86,8 @@ impl Raw {
 
     /// Reads it into a struct. The shape is only looked at when that fails.
     pub(crate) fn decode<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, ApiError> {
-        match decode_as::<T>(self.codec, &self.bytes) {
-            Ok(value) => Ok(value),
+        match decode_as::<Object<T>>(self.codec, &self.bytes) {
+            Ok(Object(value)) => Ok(value),
             Err(problem) => Err(self.explain(problem, shape)),
         }
     }

@@ -8,6 +8,8 @@ use http::{header, request::Parts};
 use super::{ApiState, error::ApiError};
 use crate::identity::{AdminCaller, Caller, UserCaller};
 
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 fn authorization(parts: &Parts) -> Option<&[u8]> {
     parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes)
 }
@@ -56,6 +58,11 @@ impl FromRequestParts<ApiState> for Submitter {
             return Err(ApiError::Draining);
         }
         let Anyone(caller) = Anyone::from_request_parts(parts, state).await?;
+        // To pass over it would be a promise: the sender would repeat a send it believes protected.
+        if parts.headers.contains_key(IDEMPOTENCY_KEY) {
+            let problem = "idempotency keys cannot be honoured by this version; leave it out";
+            return Err(ApiError::field("Idempotency-Key", problem));
+        }
         Ok(Self(caller))
     }
 }

@@ -1,8 +1,8 @@
 //! REST, `/api/v3` (contract §5): users and services on one port, admins on another.
 //!
-//! A request goes through [`observe`] (id, log, metrics, panics), then its handler, whose arguments
-//! say who may call it ([`caller`]) and what its body looks like ([`body`]). Handlers answer with
-//! [`answer::Answer`] or an [`error::ApiError`]; `error` is the only place that knows statuses.
+//! A request goes through `observe` (id, log, metrics, panics), then its handler, whose arguments
+//! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
+//! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
 mod answer;
 mod body;
@@ -182,4 +182,4 @@ fn router(state: ApiState, endpoints: Vec<Endpoint>) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
+    object::Object,
     send::{Receipt, SendError, SendRequest, limits::BATCH_MAX},
 };
 
@@ -124,7 +125,7 @@ pub(super) struct Batch(Vec<Result<SendRequest, Vec<FieldProblem>>>);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Whole {
-    messages: Vec<SendRequest>,
+    messages: Vec<Object<SendRequest>>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +142,7 @@ impl FromRequest<ApiState> for Batch {
         let timeout = state.0.config.body_timeout;
         let raw = Raw::read(request, BATCH_BODY_BYTES_MAX, false, timeout).await?;
         let messages: Vec<_> = match raw.decode::<Whole>(&BATCH) {
-            Ok(whole) => whole.messages.into_iter().map(Ok).collect(),
+            Ok(whole) => whole.messages.into_iter().map(|message| Ok(message.0)).collect(),
             Err(_) => {
                 let pieces: Pieces = raw.decode(&BATCH)?;
                 pieces.messages.into_iter().map(message).collect()

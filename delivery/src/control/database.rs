@@ -39,6 +39,7 @@ pub(super) struct KeyRecord {
 /// Everything in the file.
 #[derive(Default)]
 pub(super) struct Content {
+    pub(super) revision: i64,
     pub(super) services: HashMap<ServiceId, Arc<Service>>,
     pub(super) keys: HashMap<String, KeyRecord>,
 }
@@ -74,16 +75,26 @@ impl Database {
         Ok(Self { connection })
     }
 
-    /// A number that changes when another connection has committed.
-    pub(super) fn data_version(&self) -> Result<i64, ControlError> {
-        let mut statement = self.connection.prepare_cached("PRAGMA data_version")?;
+    /// A second connection that only reads. In WAL mode it never waits for a writer, in whichever
+    /// process.
+    pub(super) fn open_reader(dir: &Path) -> Result<Self, ControlError> {
+        let connection = Connection::open(dir.join(FILE_NAME))?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(Self { connection })
+    }
+
+    /// A number that changes with every change of services and keys, by whomever.
+    pub(super) fn revision(&self) -> Result<i64, ControlError> {
+        let mut statement = self.connection.prepare_cached("SELECT n FROM revision")?;
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
+    /// Everything, as of one moment.
     pub(super) fn load(&self) -> Result<Content, ControlError> {
         // One read transaction, so that a key is never seen without its service.
         let transaction = self.connection.unchecked_transaction()?;
-        let mut content = Content::default();
+        let mut content = Content { revision: self.revision()?, ..Content::default() };
         let mut statement = transaction.prepare_cached("SELECT * FROM service")?;
         for service in statement.query_map([], read_service)? {
             let service = service?;

@@ -1,13 +1,15 @@
 //! Services and their keys, in `control.db`.
 //!
 //! The file is shared with the command line, which runs as another process. All of it is kept in
-//! memory; whether another process has changed it is asked of SQLite (`PRAGMA data_version`, a few
-//! microseconds) at most once a second, and at once when a key is not known. So a change made
-//! anywhere bites within a second, and a new key works at once.
+//! memory; whether another process has changed it is asked of the file (one row, a few microseconds)
+//! at most once a second, and at once when a key is not known. So a change made anywhere bites
+//! within a second, and a new key works at once. (`PRAGMA data_version` would tell the same, but also
+//! changes with every note of a key's last use.)
 //!
 //! Every function here may wait for the disk, except [`Control::verify`].
 
 mod database;
+mod error;
 mod key;
 mod service;
 
@@ -16,7 +18,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -25,11 +27,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use protocol::{FieldProblem, ServiceId, Time};
+use protocol::{ServiceId, Time};
 
 use crate::clock;
 
 pub use database::{FILE_NAME, KEYS_PER_SERVICE_MAX, SERVICES_MAX};
+pub use error::{ControlError, KeyError};
 pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
@@ -48,67 +51,6 @@ pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 /// key makes another one.
 const LAST_USED_QUEUE_MAX: usize = 1_024;
 
-/// Why the control data cannot be used or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// No such service or key.
-    #[error("no such service or key")]
-    NotFound,
-    /// Fields of a new service are not valid.
-    #[error("the service is not valid")]
-    Invalid(Vec<FieldProblem>),
-    /// Another service has this id.
-    #[error("a service of this id exists already")]
-    IdTaken,
-    /// [`SERVICES_MAX`] is reached.
-    #[error("there are {SERVICES_MAX} services already, which is the most")]
-    TooManyServices,
-    /// [`KEYS_PER_SERVICE_MAX`] is reached.
-    #[error("the service has {KEYS_PER_SERVICE_MAX} keys already, which is the most; delete one")]
-    TooManyKeys,
-    /// The status cannot become this one.
-    #[error("a service that is {from} cannot become {to}: {why}")]
-    Transition {
-        /// What it is.
-        from: ServiceStatus,
-        /// What it should become.
-        to: ServiceStatus,
-        /// What to do instead.
-        why: &'static str,
-    },
-    /// A key's end lies in the past.
-    #[error("expires_at must be in the future")]
-    ExpiryInPast,
-    /// The file was made by a newer version of this program.
-    #[error("control.db has version {found}, this program knows {known}")]
-    UnknownVersion {
-        /// Its version.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// SQLite cannot.
-    #[error("control.db cannot be used")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file system cannot.
-    #[error("control.db cannot be opened")]
-    Io(#[from] std::io::Error),
-}
-
-/// Why a key opens nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// Unknown, revoked, expired or of a wrong secret; the caller is not told which.
-    #[error("the service key is not valid")]
-    Bad,
-    /// The key is right, the service may not be heard now.
-    #[error("the service is {0}")]
-    Inactive(ServiceStatus),
-    /// It cannot be said, because the file cannot be read.
-    #[error("service keys cannot be checked now")]
-    Unavailable(#[source] Box<ControlError>),
-}
-
 struct Entry {
     record: database::KeyRecord,
     service: Arc<Service>,
@@ -118,16 +60,18 @@ struct Entry {
 
 #[derive(Default)]
 struct Snapshot {
+    revision: i64,
     services: HashMap<ServiceId, Arc<Service>>,
     keys: HashMap<String, Entry>,
 }
 
 /// Services and keys. Cheap to ask, shared by everything in the process.
 pub struct Control {
-    database: Arc<Mutex<Database>>,
+    writing: Arc<Mutex<Database>>,
+    /// Held for microseconds, or while everything is read anew; never while somebody writes. Whoever
+    /// replaces `snapshot` holds it, so that an older one never replaces a newer one.
+    reading: Mutex<Database>,
     snapshot: ArcSwap<Snapshot>,
-    /// The `data_version` that `snapshot` was read at. Changed under the lock of `database` only.
-    version: AtomicI64,
     opened: Instant,
     /// Milliseconds after `opened` of the last look.
     looked: AtomicU64,
@@ -147,21 +91,20 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownVersion`], [`ControlError::Sqlite`], [`ControlError::Io`].
     pub fn open(dir: &Path) -> Result<Self, ControlError> {
-        let database = Database::open(dir)?;
-        let version = database.data_version()?;
-        let content = database.load()?;
-        let database = Arc::new(Mutex::new(database));
+        let writing = Arc::new(Mutex::new(Database::open(dir)?));
+        let reader = Database::open_reader(dir)?;
+        let content = reader.load()?;
         let (notes, waiting) = mpsc::sync_channel(LAST_USED_QUEUE_MAX);
         let writer = {
-            let database = Arc::clone(&database);
+            let database = Arc::clone(&writing);
             thread::Builder::new()
                 .name("key-last-used".to_owned())
                 .spawn(move || write_notes(&database, &waiting))?
         };
         let control = Self {
-            database,
+            writing,
+            reading: Mutex::new(reader),
             snapshot: ArcSwap::default(),
-            version: AtomicI64::new(version),
             opened: Instant::now(),
             looked: AtomicU64::new(0),
             notes: Some(notes),
@@ -275,7 +218,7 @@ impl Control {
     /// [`ControlError::NotFound`], or when the file cannot be read.
     pub fn list_keys(&self, service: &ServiceId) -> Result<Vec<ApiKey>, ControlError> {
         // Asked of the file, not of memory: `last_used_at` is not kept up to date there.
-        let content = self.database.lock().load()?;
+        let content = self.reading.lock().load()?;
         if !content.services.contains_key(service) {
             return Err(ControlError::NotFound);
         }
@@ -346,49 +289,38 @@ impl Control {
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, ControlError>,
     ) -> Result<T, ControlError> {
-        let mut database = self.database.lock();
-        let done = work(&mut database)?;
-        // One's own commits do not change `data_version`.
-        self.reload(&database)?;
+        let done = work(&mut self.writing.lock())?;
+        self.refresh()?;
         Ok(done)
     }
 
     /// Looks at the file if the last look is old. A look that fails, or another thread that is just
-    /// using the file, leaves what is known in force; the next request looks again.
+    /// looking, leaves what is known in force; the next request looks again.
     fn refresh_if_due(&self) {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.looked.load(Ordering::Relaxed);
         if u128::from(now.saturating_sub(looked)) < REFRESH_INTERVAL.as_millis() {
             return;
         }
-        if let Some(database) = self.database.try_lock() {
-            match self.refresh_with(&database) {
+        if let Some(reader) = self.reading.try_lock() {
+            match self.refresh_with(&reader) {
                 Ok(()) => self.looked.store(now, Ordering::Relaxed),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "control.db cannot be read; service keys are checked against what was last known"
+                    "control.db cannot be read; keys are checked against what was last known"
                 ),
             }
         }
     }
 
     fn refresh(&self) -> Result<(), ControlError> {
-        self.refresh_with(&self.database.lock())
+        self.refresh_with(&self.reading.lock())
     }
 
-    fn refresh_with(&self, database: &Database) -> Result<(), ControlError> {
-        if database.data_version()? == self.version.load(Ordering::Relaxed) {
-            return Ok(());
+    fn refresh_with(&self, reader: &Database) -> Result<(), ControlError> {
+        if reader.revision()? != self.snapshot.load().revision {
+            self.publish(reader.load()?);
         }
-        self.reload(database)
-    }
-
-    fn reload(&self, database: &Database) -> Result<(), ControlError> {
-        // Asked before the read: what commits in between is read twice, never missed.
-        let version = database.data_version()?;
-        let content = database.load()?;
-        self.publish(content);
-        self.version.store(version, Ordering::Relaxed);
         Ok(())
     }
 
@@ -406,7 +338,8 @@ impl Control {
                 Some((id, Entry { record, service, noted: AtomicU64::new(noted) }))
             })
             .collect();
-        self.snapshot.store(Arc::new(Snapshot { services: content.services, keys }));
+        let Content { revision, services, .. } = content;
+        self.snapshot.store(Arc::new(Snapshot { revision, services, keys }));
     }
 }
 

@@ -23,3 +23,20 @@ CREATE TABLE api_key (
     last_used_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX api_key_service ON api_key (service_id);
+
+-- Counts what a reader must know of at once. The last use of a key is not among it: every busy key
+-- changes that once a minute, and nobody decides by it.
+CREATE TABLE revision (n INTEGER NOT NULL) STRICT;
+INSERT INTO revision VALUES (1);
+CREATE TRIGGER service_inserted AFTER INSERT ON service
+    BEGIN UPDATE revision SET n = n + 1; END;
+CREATE TRIGGER service_updated AFTER UPDATE ON service
+    BEGIN UPDATE revision SET n = n + 1; END;
+CREATE TRIGGER service_deleted AFTER DELETE ON service
+    BEGIN UPDATE revision SET n = n + 1; END;
+CREATE TRIGGER key_inserted AFTER INSERT ON api_key
+    BEGIN UPDATE revision SET n = n + 1; END;
+CREATE TRIGGER key_updated AFTER UPDATE OF id, service_id, secret_hash, expires_at ON api_key
+    BEGIN UPDATE revision SET n = n + 1; END;
+CREATE TRIGGER key_deleted AFTER DELETE ON api_key
+    BEGIN UPDATE revision SET n = n + 1; END;

@@ -3,6 +3,8 @@
 use protocol::{FieldProblem, ServiceId, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::object;
+
 /// Longest service name and owner, in bytes: they stand in lists and in every message's
 /// `sender_info`.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -177,10 +179,10 @@ pub struct NewService {
     #[serde(default)]
     pub permissions: Vec<String>,
     /// What it may send, in detail.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::one")]
     pub scope: Scope,
     /// How fast.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::maybe")]
     pub rate_limit: Option<RateLimit>,
     /// Who answers for it, at most [`TEXT_BYTES_MAX`] bytes.
     #[serde(default)]

@@ -4,6 +4,8 @@ use protocol::{ActionInfo, AttachmentInfo, IdError, SenderInfo, Time, UserId};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::object;
+
 /// A recipient as it was written: checked at once, complained about later, together with all else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient(pub Result<UserId, IdError>);
@@ -49,6 +51,7 @@ pub struct SendRequest {
     /// What the recipients are: `user`, or `all` for everybody in the tenant.
     pub recipient_type: Option<String>,
     /// Who it is shown to come from, where a service says.
+    #[serde(deserialize_with = "object::maybe")]
     pub sender: Option<SenderInfo>,
     /// The user in whose name a service sends.
     pub on_behalf_of: Option<String>,
@@ -61,8 +64,10 @@ pub struct SendRequest {
     /// Free data.
     pub metadata: Option<Map<String, Value>>,
     /// Files and links.
+    #[serde(deserialize_with = "object::maybe_list")]
     pub attachments: Option<Vec<AttachmentInfo>>,
     /// Buttons.
+    #[serde(deserialize_with = "object::maybe_list")]
     pub actions: Option<Vec<ActionInfo>>,
     /// The template it is made from.
     pub template_id: Option<String>,

@@ -12,35 +12,41 @@ use super::{
 use crate::{
     app::App,
     config::{Config, Loaded},
+    descriptors,
     foundation::Foundation,
-    telemetry::{self, Metrics},
+    telemetry::{self, Logs, Metrics},
 };
 
 pub(super) fn run(loaded: Loaded) -> anyhow::Result<()> {
-    telemetry::init_logs(&loaded.config.log)?;
+    let logs = telemetry::init_logs(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    raise_descriptor_limit();
+    let descriptors = descriptors::raise_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no runtime")?
-        .block_on(serve(loaded.config))
+        .block_on(serve(loaded.config, &logs, descriptors))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Result<()> {
     // Signals first: one that comes during the start must not kill half a start.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Metrics::new()?;
-    let foundation = {
+    logs.count_into(&metrics);
+    let (foundation, credentials) = {
         let config = config.clone();
-        tokio::task::spawn_blocking(move || Foundation::open(&config)).await??
+        let open = move || -> anyhow::Result<_> {
+            let foundation = Foundation::open(&config)?;
+            let credentials = Credentials::make(&foundation.control, &foundation.identity)?;
+            Ok((foundation, credentials))
+        };
+        tokio::task::spawn_blocking(open).await??
     };
-    let app = App::start(&config, &foundation, &metrics).await?;
+    let app = App::start(&config, descriptors, &foundation, &metrics).await?;
 
-    let credentials = Credentials::make(&foundation.control, &foundation.identity)?;
     let first = foundation.secrets.first_start || credentials.are_first();
     let shown = (first || io::stdout().is_terminal()).then_some(&credentials);
     let program = std::env::args().next().unwrap_or_else(|| "pushhub".to_owned());
@@ -69,17 +75,4 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => tracing::warn!("told again to end, not waiting"),
     }
     Ok(())
-}
-
-/// Lets the process have as many descriptors as it may: shells start programs with 1,024.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current == maximum {
-        return;
-    }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, ?current, ?maximum, "the limit of descriptors cannot be raised");
-    }
 }

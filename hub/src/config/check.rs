@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::{Config, Problem, show_duration};
+use crate::descriptors;
 
 /// Descriptors kept for what is neither a connection nor a user's file: listeners, the journal, the
 /// control files, epoll, the log.
@@ -80,20 +81,13 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
             ));
         }
     }
-    if let Some(limit) = descriptors_hard_limit() {
-        let files = store_open_files(config, limit) * DESCRIPTORS_PER_STORE_ENTRY;
-        let needed = connection_descriptors(config) + files;
-        if needed > limit {
-            warnings.push(format!(
+    let limit = descriptors::hard_limit();
+    let files = store_open_files(config, limit) * DESCRIPTORS_PER_STORE_ENTRY;
+    let needed = connection_descriptors(config) + files;
+    if needed > limit {
+        warnings.push(format!(
                 "WS_MAX_CONNECTIONS={} with HTTP_MAX_CONNECTIONS={} on two ports and the store's files may need {needed} descriptors, this process may have {limit}: raise `ulimit -Hn` (LimitNOFILE=) or lower them",
                 socket.connections_max, config.http.connections_max
             ));
-        }
     }
-}
-
-fn descriptors_hard_limit() -> Option<usize> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .maximum
-        .and_then(|limit| usize::try_from(limit).ok())
 }

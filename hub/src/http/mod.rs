@@ -5,7 +5,7 @@
 //! two servers in a row may read differently (both `Content-Length` and `Transfer-Encoding`, no
 //! `Host` or two, lines that end in a bare LF); those get 400 here (RFC 9112 §6.3, §3.2, §2.2).
 //!
-//! The path of a connection: [`serve`] accepts → [`io`] watches the raw bytes → hyper parses →
+//! The path of a connection: [`serve`] accepts → `io` watches the raw bytes → hyper parses →
 //! `service` judges and hands on to the router → the answer, or the raw stream by [`take_stream`].
 
 mod accept;

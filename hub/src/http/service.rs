@@ -1,4 +1,4 @@
-//! What stands between hyper and the router: judges a request, times its body, logs the answer.
+//! What stands between hyper and the router: judges a request and times its body.
 
 use std::{
     convert::Infallible,
@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
@@ -42,25 +42,13 @@ impl ConnectionService {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        let started = Instant::now();
-        let method = request.method().clone();
-        // The path alone: a query may hold a token.
-        let path = request.uri().path().to_owned();
-        let response = self.answer(request).await;
-        let status = response.status().as_u16();
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if status < 400 {
-            tracing::debug!(target: "access", %method, path, status, micros, "request");
-        } else {
-            tracing::info!(target: "access", %method, path, status, micros, "request");
-        }
-        Ok(response)
+        Ok(self.answer(request).await)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let index = self.requests.fetch_add(1, Ordering::Relaxed);
         if let Err(refusal) = self.judge(index, &request) {
-            self.metrics.refused(refusal);
+            self.refused(refusal);
             return refusal.response(request.headers());
         }
         // A body of unknown length hides where the next head begins from the scanner.
@@ -77,7 +65,7 @@ impl ConnectionService {
         };
         let Ok(mut response) = self.router.clone().oneshot(Request::from_parts(parts, body)).await;
         if late.load(Ordering::Relaxed) {
-            self.metrics.refused(Refusal::BodyTooSlow);
+            self.refused(Refusal::BodyTooSlow);
             let headers = id.map(|id| (http::HeaderName::from_static(REQUEST_ID), id));
             return Refusal::BodyTooSlow.response(&headers.into_iter().collect());
         }
@@ -91,6 +79,12 @@ impl ConnectionService {
             headers.insert(REQUEST_ID, id);
         }
         response
+    }
+
+    /// The router logs what reaches it; this does not.
+    fn refused(&self, refusal: Refusal) {
+        self.metrics.refused(refusal);
+        tracing::info!(target: "access", reason = refusal.label(), "refused");
     }
 
     fn judge(&self, index: u64, request: &Request<Incoming>) -> Result<(), Refusal> {

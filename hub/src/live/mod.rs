@@ -62,7 +62,8 @@ pub struct LiveConfig {
     pub ping_interval: Duration,
     /// `WS_READ_BUFFER_SIZE`: what one read takes, in bytes. Idle connections keep no buffer.
     pub read_buffer_size: usize,
-    /// `WS_WRITE_BUFFER_SIZE`: what one write offers the kernel, in bytes; 64 KiB at least.
+    /// `WS_WRITE_BUFFER_SIZE`: what one write gathers of waiting frames, in bytes; a larger frame goes
+    /// alone.
     pub write_buffer_size: usize,
     /// `WS_OUTBOX_LIMIT`: memory of a connection's waiting frames, in bytes. Over it they are
     /// dropped and read from the store again as the socket takes them.

@@ -52,6 +52,7 @@ impl Bucket {
 
 /// What to do about a client's message.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an action is performed and dropped at once")]
 pub(super) enum Action {
     /// Nothing.
     None,

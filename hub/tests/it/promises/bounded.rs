@@ -31,6 +31,7 @@ async fn promise_3_nothing_unbounded() {
         server.socket("stuck").device("a").receive_buffer(16 << 10).since(0).connect().await;
     assert!(stuck.backlog().await.is_empty());
     let mut other = server.connect("other").await;
+    assert!(other.backlog().await.is_empty());
     send_batch(&service, "warm-up", 0).await;
     let before = server.rss();
     let (mut most, mut probes) = (before, 0);

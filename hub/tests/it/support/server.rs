@@ -219,6 +219,23 @@ impl TestServer {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
+    /// Stops it in the middle of whatever it does, and waits until every thread stands still: on a
+    /// busy machine it goes on answering for a while after the signal.
+    pub(crate) async fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        eventually_within("every thread stands still", SOON, || {
+            let stands =
+                |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+            let still = std::fs::read_dir(&threads).unwrap().all(|thread| {
+                let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stands(&stat))
+            });
+            async move { still.then_some(()) }
+        })
+        .await;
+    }
+
     /// Waits for its end.
     pub(crate) async fn exited(&mut self, deadline: Duration) -> ExitStatus {
         let child = self.process.as_mut().expect("it runs");

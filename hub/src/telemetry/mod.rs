@@ -1,10 +1,11 @@
 //! Logs on stderr and metrics on the admin port.
 //!
 //! # Streams
-//! A log line's target is its stream (seed 003 §9.3): `access` (a request and its answer; refused
-//! ones at info, all at debug), `business` (what users and services did), `security` (who was let in
+//! A log line's target is its stream (seed 003 §9.3): `access` (a request and its answer), `business` (what users and services did), `security` (who was let in
 //! or not), `error` (what went wrong); everything else is about the process and named by its module.
-//! `LOG_LEVEL=info,access=debug` picks by stream. Tokens, keys and bodies are in none of them.
+//! `LOG_LEVEL=info,access=warn` picks by stream. Tokens, keys and bodies are in none of them.
+
+mod log_writer;
 
 use std::{backtrace::Backtrace, io, panic, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::TryInitError};
 
+use self::log_writer::LogWriter;
 use crate::{
     config::{LogConfig, LogFormat},
     process_metrics,
@@ -22,6 +24,12 @@ use crate::{
 /// client that just came back in time.
 const SECONDS_BUCKETS: &[f64] =
     &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Upper bounds of how long a connection lived, in seconds.
+const LONG_BUCKETS: &[f64] = &[1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0];
+
+/// The metric that [`LONG_BUCKETS`] are for.
+const LONG_METRIC: &str = "pushhub_connection_lifespan_seconds";
 
 /// Upper bounds of histograms that count things (messages of a batch, of a replay).
 const COUNT_BUCKETS: &[f64] =
@@ -38,7 +46,7 @@ const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// The metrics of this area.
-pub const METRICS: &[Metric] = &[BUILD_INFO];
+pub const METRICS: &[Metric] = &[BUILD_INFO, log_writer::DROPPED];
 
 /// Libraries that write what they carry, tokens and messages, at debug or trace: no `LOG_LEVEL` gets
 /// more than info out of them.
@@ -62,20 +70,41 @@ pub enum LogError {
     /// Somebody else has set up logs in this process.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
+    /// The thread that writes lines cannot be started.
+    #[error("the log's thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Keeps the log going; dropping it waits for the last lines to be written.
+#[must_use = "the last lines are lost without it"]
+pub struct Logs(LogWriter);
+
+impl Logs {
+    /// Counts lines that had to be dropped.
+    pub fn count_into(&self, metrics: &Metrics) {
+        self.0.count_into(&*metrics.recorder);
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// Sends log lines to stderr and makes panics one of them. For `main` only: it is process-wide.
 ///
 /// # Errors
 /// [`LogError`] for a bad filter, or on the second call.
-pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
+pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
     let mut filter = EnvFilter::builder().parse(&config.filter)?;
     for quiet in WRITES_CONTENT {
         filter = filter.add_directive(format!("{quiet}=info").parse()?);
     }
-    let lines = fmt::layer().with_writer(io::stderr);
+    let writer = LogWriter::spawn(io::stderr()).map_err(LogError::Thread)?;
+    let lines = fmt::layer().with_writer(writer.clone());
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         // Escape sequences only where somebody looks at them.
@@ -83,7 +112,7 @@ pub fn init_logs(config: &LogConfig) -> Result<(), LogError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     log_panics();
-    Ok(())
+    Ok(Logs(writer))
 }
 
 fn is_terminal() -> bool {
@@ -119,12 +148,11 @@ impl Metrics {
         let recorder = PrometheusBuilder::new()
             .set_buckets(COUNT_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(LONG_METRIC.to_owned()), LONG_BUCKETS)?
             .build_recorder();
         let handle = recorder.handle();
         let recorder: SharedRecorder = Arc::new(recorder);
-        for metric in METRICS {
-            metric.describe(&*recorder);
-        }
+        BUILD_INFO.describe(&*recorder);
         BUILD_INFO.to_gauge(&*recorder, &[("version", VERSION), ("commit", COMMIT)]).set(1.0);
         Ok(Self { recorder, handle })
     }
@@ -170,6 +198,10 @@ mod tests {
         let text = one.render();
         assert!(text.contains("pushhub_test_seconds_bucket{le=\"0.0025\"} 0"), "{text}");
         assert!(text.contains("pushhub_test_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        let long = Metric::histogram(LONG_METRIC, "", "A test.");
+        long.to_histogram(&*one.recorder(), &[]).record(100.0);
+        let text = one.render();
+        assert!(text.contains("lifespan_seconds_bucket{le=\"600\"} 1"), "{text}");
         assert!(text.contains("pushhub_build_info{"), "{text}");
         assert!(text.contains("process_open_fds "), "{text}");
         assert!(!two.render().contains("pushhub_test_seconds"));
