@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -81,6 +82,7 @@ impl Builder {
             temporary,
             process: None,
             log: Arc::default(),
+            readers: vec![],
             user: unset,
             admin: unset,
             http: Api::http(),
@@ -95,6 +97,7 @@ pub(crate) struct TestServer {
     temporary: TempDir,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
     http: reqwest::Client,
     /// Where REST and sockets are.
     pub(crate) user: SocketAddr,
@@ -187,15 +190,16 @@ impl TestServer {
     }
 
     /// Keeps what is said; ends with the pipe.
-    fn keep(&self, pipe: impl Read + Send + 'static) {
+    fn keep(&mut self, pipe: impl Read + Send + 'static) {
         let log = self.log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let mut log = log.lock().unwrap();
                 log.push_str(&String::from_utf8_lossy(&line));
                 log.push('\n');
             }
         });
+        self.readers.push(reader);
     }
 
     /// Everything it has said since its last start.
@@ -245,6 +249,10 @@ impl TestServer {
         })
         .await;
         self.process = None;
+        // What it said last may still be in the pipes.
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
         status
     }
 
