@@ -194,6 +194,9 @@ async fn collect(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, A
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut length = 0;
+    if announced.is_some_and(|length| length > DISCARD_BYTES_MAX as u64) {
+        return Err(ApiError::TooLarge(max));
+    }
     let mut too_large = announced.is_some_and(|length| length > max as u64);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| ApiError::BrokenBody)?.into_data() else {

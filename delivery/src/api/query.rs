@@ -90,15 +90,15 @@ impl Parameters {
 
     /// `page` and `size`.
     pub(crate) fn paging(&mut self) -> (Option<u64>, usize) {
-        let page = self.parsed("page", "a number from 1").unwrap_or(0);
-        if !(0..=PAGE_MAX).contains(&page) {
+        let page = self.parsed("page", "a number from 1");
+        if page.is_some_and(|page| !(1..=PAGE_MAX).contains(&page)) {
             self.say("page", format!("must be 1 to {PAGE_MAX}; use the cursor to go further"));
         }
         let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));
         }
-        ((page > 0).then_some(page), size)
+        (page, size)
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {

@@ -48,6 +48,10 @@ const BUILD_INFO: Metric = Metric::gauge(
 /// The metrics of this area.
 pub const METRICS: &[Metric] = &[BUILD_INFO, log_writer::DROPPED];
 
+/// Libraries that write what they carry, tokens and messages, at debug or trace: no `LOG_LEVEL` gets
+/// more than info out of them.
+const WRITES_CONTENT: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -95,7 +99,10 @@ impl Drop for Logs {
 pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-    let filter = EnvFilter::builder().parse(&config.filter)?;
+    let mut filter = EnvFilter::builder().parse(&config.filter)?;
+    for quiet in WRITES_CONTENT {
+        filter = filter.add_directive(format!("{quiet}=info").parse()?);
+    }
     let writer = LogWriter::spawn(io::stderr()).map_err(LogError::Thread)?;
     let lines = fmt::layer().with_writer(writer.clone());
     let registry = tracing_subscriber::registry().with(filter);

@@ -37,10 +37,19 @@ pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8], deadline: Durati
 
 /// Reads until the server closes, or has answered and is quiet, or the deadline.
 pub(crate) async fn drain(stream: &mut TcpStream, deadline: Duration) -> RawAnswer {
+    read(stream, deadline, Duration::from_millis(500)).await
+}
+
+/// Reads until the server closes, or the deadline.
+pub(crate) async fn read_to_end(stream: &mut TcpStream, deadline: Duration) -> RawAnswer {
+    read(stream, deadline, deadline).await
+}
+
+async fn read(stream: &mut TcpStream, deadline: Duration, quiet: Duration) -> RawAnswer {
     let mut bytes = vec![];
     let start = tokio::time::Instant::now();
     loop {
-        let patience = if bytes.is_empty() { deadline } else { Duration::from_millis(500) };
+        let patience = if bytes.is_empty() { deadline } else { quiet };
         let mut chunk = [0; 16 << 10];
         match tokio::time::timeout(patience, stream.read(&mut chunk)).await {
             Ok(Ok(0) | Err(_)) => return RawAnswer { bytes, closed: true },

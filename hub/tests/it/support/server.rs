@@ -103,7 +103,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// One with test settings: rate limits off, everything else as shipped.
+    /// One with test secrets and free ports, everything else as shipped.
     pub(crate) async fn start() -> Self {
         Self::builder().start().await
     }
@@ -117,10 +117,6 @@ impl TestServer {
             ("JWT_SECRET", token::SECRET),
             ("ADMIN_TOKEN", ADMIN_TOKEN),
             ("LOG_LEVEL", "info"),
-            ("RATE_LIMIT_IP", "off"),
-            ("RATE_LIMIT_USER", "off"),
-            ("RATE_LIMIT_SERVICE", "off"),
-            ("RATE_LIMIT_CONNECT", "off"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Builder { env: env.into(), storage: None }

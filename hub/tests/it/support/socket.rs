@@ -244,11 +244,14 @@ impl TestClient {
         self.event_within(SOON).await
     }
 
-    /// The next frame of any kind.
+    /// The next frame of any kind, but for the milestone that [`TestClient::backlog`] looks at.
     pub(crate) async fn next(&mut self) -> ServerFrame {
-        match self.event().await {
-            Event::Frame(frame) => frame,
-            Event::Closed(closed) => panic!("closed instead of a frame: {closed:?}"),
+        loop {
+            match self.event().await {
+                Event::Frame(ServerFrame::SyncComplete { .. }) => {}
+                Event::Frame(frame) => return frame,
+                Event::Closed(closed) => panic!("closed instead of a frame: {closed:?}"),
+            }
         }
     }
 
@@ -305,14 +308,14 @@ impl TestClient {
     pub(crate) async fn backlog(&mut self) -> Vec<ServerFrame> {
         let mut changes = vec![];
         loop {
-            match self.next().await {
-                ServerFrame::SyncComplete { seq } => {
+            match self.event().await {
+                Event::Frame(ServerFrame::SyncComplete { seq }) => {
                     if let Some(last) = changes.last().and_then(ServerFrame::seq) {
                         assert_eq!(seq, last);
                     }
                     return changes;
                 }
-                frame if frame.seq().is_some() => changes.push(frame),
+                Event::Frame(frame) if frame.seq().is_some() => changes.push(frame),
                 other => panic!("in the backlog: {other:?}"),
             }
         }
