@@ -46,18 +46,11 @@ pub(super) struct WatchedStream {
 /// Takes the TCP stream out of an upgraded connection, with the bytes that were read beyond the
 /// handshake. hyper's buffer is dropped: kept alive, it would double a connection's memory.
 ///
-/// Also takes the bare stream that hyper has where it was not [`super::serve`] that accepted.
-///
 /// # Errors
-/// Gives the connection back if it is neither.
+/// Gives the connection back if it was not accepted by [`super::serve`].
 pub fn take_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
-    match upgraded.downcast::<TokioIo<WatchedStream>>() {
-        Ok(parts) => Ok((parts.io.into_inner().stream, Bytes::copy_from_slice(&parts.read_buf))),
-        Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
-            Ok((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
-        }
-    }
+    let parts = upgraded.downcast::<TokioIo<WatchedStream>>()?;
+    Ok((parts.io.into_inner().stream, Bytes::copy_from_slice(&parts.read_buf)))
 }
 
 impl WatchedStream {

@@ -2,6 +2,7 @@
 //! position to start from and queues `welcome`.
 
 use std::{
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -9,7 +10,6 @@ use std::{
 use delivery::{StoreError, identity::UserCaller};
 use hyper::upgrade::OnUpgrade;
 use protocol::{CloseReason, Codec, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
-use rand::RngExt;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedReadHalf;
 use uuid::Uuid;
@@ -67,16 +67,18 @@ impl Admitted {
 /// Runs the connection as a task of its own, from the upgrade to its end.
 pub(super) fn spawn(live: Arc<Live>, admitted: Admitted) {
     let tasks = live.tasks.clone();
-    tasks.spawn(async move {
-        // Boxed, so that an idle connection's task is not as large as a handshake.
-        let Some((mut driver, connection, _slot)) = Box::pin(establish(&live, admitted)).await
-        else {
-            return;
-        };
-        let reason = driver.run().await;
-        Box::pin(end(&live, &connection, reason, driver.into_reader())).await;
-    });
+    tasks.spawn(connection(live.clone(), Box::pin(establish(live, admitted))));
 }
+
+/// The task. The handshake and the goodbye are boxed, so that an idle connection is only as large
+/// as its driver and its timer.
+async fn connection(live: Arc<Live>, establish: Pin<Box<impl Future<Output = Option<Open>>>>) {
+    let Some((mut driver, connection, _slot)) = establish.await else { return };
+    let reason = driver.run().await;
+    Box::pin(end(&live, &connection, reason, driver.into_reader())).await;
+}
+
+type Open = (Driver, Arc<Connection>, Slot);
 
 /// Ends a registered connection: out of the registry at once, then the goodbye.
 async fn end(
@@ -100,10 +102,8 @@ async fn end(
     }
 }
 
-async fn establish(
-    live: &Arc<Live>,
-    admitted: Admitted,
-) -> Option<(Driver, Arc<Connection>, Slot)> {
+async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
+    let live = &live;
     let Admitted { upgrade, slot, caller, codec, since, device_type } = admitted;
     let deadline = tokio::time::Instant::now() + live.config().handshake_timeout;
     let reject = |reason| live.metrics().rejected(reason).increment(1);
@@ -132,9 +132,7 @@ async fn establish(
         end(live, &connection, CloseReason::TooManyConnections, broken).await;
         return None;
     }
-    let now = Instant::now();
-    let first_ping = live.config().ping_interval.mul_f64(rand::rng().random_range(0.0..1.0));
-    let session = Session::new(now, first_ping, life);
+    let session = Session::new(Instant::now(), live.first_ping(), life);
     let watch = match tokio::time::timeout_at(deadline, start(live, &connection, since)).await {
         Ok(Ok(watch)) => watch,
         refused => {
@@ -198,4 +196,24 @@ async fn start(
     outbox.reply(WireFrame::server(&welcome, connection.codec()), io).ok();
     outbox.start(resume_at.unwrap_or(watch.head.seq), watch.head.seq);
     Ok(watch.guard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task's future is the largest part of an idle connection; what makes it grow (an `await` of
+    /// something large that is not boxed) shows here first.
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size<F: Future>(_: impl Fn(Arc<Live>, Admitted) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = |live: Arc<Live>, admitted| {
+            connection(live.clone(), Box::pin(establish(live, admitted)))
+        };
+        assert!(size(task) <= 448, "the task's future has {} bytes", size(task));
+        let connection = size_of::<Connection>();
+        assert!(connection <= 208, "the connection has {connection} bytes");
+    }
 }

@@ -41,6 +41,7 @@ use std::{
 
 use delivery::{InboxKey, Store};
 use protocol::{CloseReason, ConnectionId, NodeId};
+use rand::RngExt;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -94,7 +95,13 @@ pub struct Live {
     draining: AtomicBool,
     restart_spread_ms: AtomicU64,
     tasks: TaskTracker,
+    started: Instant,
 }
+
+/// Pings go out at multiples of this since the start, so that one wake of a worker serves many
+/// connections: on an idle node waking costs several times what a ping does. Ten thousand
+/// connections are then pinged some 80 at a time.
+const PING_GRID: Duration = Duration::from_millis(250);
 
 impl Live {
     /// The live side over a registry that `store` already publishes to.
@@ -116,6 +123,7 @@ impl Live {
             draining: AtomicBool::new(false),
             restart_spread_ms: AtomicU64::new(0),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
         })
     }
 
@@ -215,6 +223,17 @@ impl Live {
             ping_interval: self.config.ping_interval,
             stall_timeout: self.config.stall_timeout,
         }
+    }
+
+    /// When a new connection is pinged for the first time, from now: drawn from the interval, so
+    /// that ten thousand that came back at once are not pinged at once for ever after.
+    fn first_ping(&self) -> Duration {
+        let interval = self.config.ping_interval;
+        let drawn = self.started.elapsed() + interval.mul_f64(rand::rng().random_range(0.0..1.0));
+        let grid = PING_GRID.min(interval / 4).max(Duration::from_millis(1));
+        let beyond = drawn.as_nanos() % grid.as_nanos();
+        let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
+        (drawn - beyond).saturating_sub(self.started.elapsed())
     }
 
     fn restart_spread(&self) -> Duration {

@@ -103,8 +103,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// `first_ping` is drawn from the ping interval, so that ten thousand sockets that came back at
-    /// once are not pinged at once for ever after.
+    /// A session that pings after `first_ping`, and then once per interval.
     pub(super) fn new(now: Instant, first_ping: Duration, token_life: Duration) -> Self {
         Self {
             heartbeat: Heartbeat::new(now, first_ping),
