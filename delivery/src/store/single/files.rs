@@ -98,7 +98,15 @@ impl Files {
         let (base, applied) = match self.open(inbox, false)? {
             Some(files) => files.load(&inbox.key)?,
             None => match context.shared.known_since(&inbox.key).map_err(shared)? {
-                Some(since) => (Loaded { known: true, ..Loaded::default() }, since),
+                // It was seen, but messages of its own may have come before: between the look that
+                // found it unknown and the record that it was seen. Its log begins with the first
+                // of either.
+                Some(since) => {
+                    let state = inbox.state.lock();
+                    let first = state.tail.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn);
+                    let begin = first.map_or(since, |first| since.min(first - 1));
+                    (Loaded { known: true, ..Loaded::default() }, begin)
+                }
                 // Never seen: nothing of the past is for it, unless its first messages wait.
                 None => {
                     let now = context.sequenced.load(Ordering::Acquire);
