@@ -15,7 +15,7 @@ mod connection;
 mod drain;
 mod driver;
 mod establish;
-mod frame_io;
+mod frame_reader;
 mod goodbye;
 mod handshake;
 mod heartbeat;
@@ -23,6 +23,7 @@ pub mod metrics;
 mod origin;
 mod outbox;
 mod position_check;
+mod queue;
 mod refusal;
 mod registry;
 mod replay;
@@ -30,6 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod wire_frame;
 
 use std::{
     sync::{
@@ -46,7 +48,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    connection::Connection, metrics::LiveMetrics, outbox::Io, replay::PAGE_READS_MAX,
+    connection::Connection, metrics::LiveMetrics, queue::Io, replay::PAGE_READS_MAX,
     session::Timing,
 };
 pub use self::{
