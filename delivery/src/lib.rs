@@ -12,6 +12,7 @@ pub mod control;
 pub mod fanout;
 pub mod identity;
 pub mod metrics;
+mod object;
 pub mod send;
 pub mod store;
 pub mod template;

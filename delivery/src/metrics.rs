@@ -83,7 +83,6 @@ impl Metric {
     }
 
     /// A handle on a counter.
-    #[must_use]
     pub fn to_counter(
         &self,
         recorder: &dyn Recorder,
@@ -94,7 +93,6 @@ impl Metric {
     }
 
     /// A handle on a gauge.
-    #[must_use]
     pub fn to_gauge(
         &self,
         recorder: &dyn Recorder,
@@ -105,7 +103,6 @@ impl Metric {
     }
 
     /// A handle on a histogram.
-    #[must_use]
     pub fn to_histogram(
         &self,
         recorder: &dyn Recorder,

@@ -15,14 +15,18 @@ use std::{
 };
 
 use delivery::{Fanout, Store};
-use hub::live::{Live, LiveConfig, Registry};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hub::{
+    http::{self, HttpLimits, HttpMetrics, Listener},
+    live::{Live, LiveConfig, Registry},
+};
+use metrics::NoopRecorder;
 use protocol::NodeId;
 use support::{
     clients::{self, Clients},
     store::{Everyone, ListStore, change, inbox},
     usage::{Usage, rss_kib},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -152,15 +156,13 @@ async fn serve(live: &Arc<Live>) -> std::net::SocketAddr {
     let listener = socket.listen(4_096).unwrap();
     let address = listener.local_addr().unwrap();
     let router = live.routes();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let service = TowerToHyperService::new(router.clone());
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            tokio::spawn(async move { connection.await.ok() });
-        }
-    });
+    let limits = HttpLimits {
+        header_timeout: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(60),
+        connections_max: 100_000,
+    };
+    let counts = Arc::new(HttpMetrics::new(&NoopRecorder, Listener::User));
+    let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+    tokio::spawn(http::serve(listener, router, limits, counts, shutdown, tracker));
     address
 }

@@ -56,13 +56,12 @@ pub struct DeviceInfo {
 }
 
 /// Which messages were read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum ReadTarget {
     /// These; at most [`READ_IDS_MAX`].
     Ids {
         /// The messages.
-        #[serde(deserialize_with = "message_ids")]
         message_ids: Vec<MessageId>,
     },
     /// All up to and with this position.
@@ -76,14 +75,15 @@ pub enum ReadTarget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nothing {}
 
-/// A frame from a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A frame from a client. It has no `Deserialize`: [`crate::Codec::decode_client`] is the one way in,
+/// and the one with limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Are you there? Answered by `pong`.
-    Ping(#[serde(default)] Option<Nothing>),
+    Ping(Option<Nothing>),
     /// Answer to the server's `ping`.
-    Pong(#[serde(default)] Option<Nothing>),
+    Pong(Option<Nothing>),
     /// Device information.
     Device(DeviceInfo),
     /// Everything up to `seq` arrived on this device.
@@ -177,7 +177,9 @@ where
     deserializer.deserialize_seq(Visitor(max, what, std::marker::PhantomData))
 }
 
-fn message_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MessageId>, D::Error> {
+pub(crate) fn message_ids<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<MessageId>, D::Error> {
     bounded(deserializer, READ_IDS_MAX, "message_ids")
 }
 

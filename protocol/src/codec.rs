@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
-    Body, ClientFrame, MessageState, Seq, ServerFrame,
+    Body, ClientFrame, MessageState, Seq, ServerFrame, client_decode,
     limits::{CLIENT_FRAME_BYTES_MAX, FRAME_DEPTH_MAX},
 };
 
@@ -216,17 +216,8 @@ impl Codec {
             return Err(DecodeError::TooBig);
         }
         match self {
-            Self::Json => {
-                check_json_depth(bytes)?;
-                Ok(serde_json::from_slice(bytes)?)
-            }
-            Self::MsgPack => {
-                let mut reader = bytes;
-                let mut deserializer = rmp_serde::Deserializer::new(&mut reader);
-                deserializer.set_max_depth(FRAME_DEPTH_MAX);
-                let frame = serde::Deserialize::deserialize(&mut deserializer)?;
-                if reader.is_empty() { Ok(frame) } else { Err(DecodeError::Trailing) }
-            }
+            Self::Json => client_decode::json(bytes),
+            Self::MsgPack => client_decode::msgpack(bytes),
         }
     }
 
@@ -240,35 +231,6 @@ impl Codec {
             Self::MsgPack => Ok(rmp_serde::from_slice(bytes)?),
         }
     }
-}
-
-/// serde_json allows 128 levels; a client frame has three. Counting brackets outside strings is
-/// cheaper than the stack of the nested parse.
-fn check_json_depth(bytes: &[u8]) -> Result<(), DecodeError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for &byte in bytes {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > FRAME_DEPTH_MAX {
-                    return Err(DecodeError::TooDeep);
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The shortest MessagePack form of a number, as rmp-serde writes it.

@@ -50,6 +50,8 @@ error_types! {
     ResyncRequired = "resync_required", 410;
     /// The body is over its limit.
     PayloadTooLarge = "payload_too_large", 413;
+    /// The request target is over its limit.
+    UriTooLong = "uri_too_long", 414;
     /// A `Content-Type` or `Content-Encoding` we do not read.
     UnsupportedMediaType = "unsupported_media_type", 415;
     /// The request is well formed, its content is not; `fields` says where.

@@ -171,10 +171,10 @@ impl Seq {
     /// Before the first change.
     pub const ZERO: Self = Self(0);
 
-    /// The position after this one.
+    /// The position after this one. The last one stays where it is: a client may claim any number.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -13,6 +13,7 @@
 //! Reading order: [`limits`], [`id`], [`message`], [`server_frame`], [`client_frame`], [`codec`],
 //! [`close`], [`error`].
 
+mod client_decode;
 pub mod client_frame;
 pub mod close;
 pub mod codec;

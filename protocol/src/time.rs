@@ -5,11 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment in milliseconds since 1970-01-01T00:00:00Z; on the wire RFC 3339 in UTC
-/// (`2025-01-15T10:30:00.250Z`). Any offset is accepted, UTC is given back.
+/// (`2025-01-15T10:30:00Z`, `2025-01-15T10:30:00.25Z`). Any offset is accepted, UTC is given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Time(i64);
 
-/// The text is no RFC 3339 time between the years 0000 and 9999.
+/// The text is no RFC 3339 time between the years 0001 and 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time such as 2025-01-15T10:30:00Z")]
 pub struct TimeError;

@@ -1,1 +1,185 @@
-//! x
+//! REST, `/api/v3` (contract §5): users and services on one port, admins on another.
+//!
+//! A request goes through `observe` (id, log, metrics, panics), then its handler, whose arguments
+//! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
+//! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
+
+mod answer;
+mod body;
+mod caller;
+mod error;
+mod marks;
+mod messages;
+mod metrics;
+mod observe;
+mod query;
+mod sends;
+mod services;
+mod shape;
+mod sync;
+mod templates;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{MethodRouter, delete, get, post},
+};
+use http::Method;
+
+use crate::{Store, control::Control, identity::Identity, send::Sender, template::Templates};
+
+pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
+pub use metrics::ALL as METRICS;
+pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
+
+/// What can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// How long a request's body may take to arrive, all of it (`HTTP_BODY_TIMEOUT`).
+    pub body_timeout: Duration,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { body_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(pub(crate) Arc<Shared>);
+
+/// What the clones of an [`ApiState`] share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) templates: Arc<Templates>,
+    pub(crate) sender: Sender,
+    pub(crate) config: ApiConfig,
+    pub(crate) metrics: metrics::ApiMetrics,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiState").finish_non_exhaustive()
+    }
+}
+
+impl ApiState {
+    /// Puts the parts together. While `draining` is set, sends are answered 503 and their
+    /// connections closed; reads go on.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        identity: Arc<Identity>,
+        control: Arc<Control>,
+        config: ApiConfig,
+        recorder: &dyn ::metrics::Recorder,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
+        identity.register_metrics(recorder);
+        let templates = Arc::new(Templates::builtin());
+        let sender = Sender::new(Arc::clone(&store), Arc::clone(&templates));
+        let endpoints: Vec<_> = user_endpoints()
+            .into_iter()
+            .chain(admin_endpoints())
+            .map(|endpoint| (endpoint.method, endpoint.path))
+            .collect();
+        Self(Arc::new(Shared {
+            store,
+            identity,
+            control,
+            templates,
+            sender,
+            config,
+            metrics: metrics::ApiMetrics::new(recorder, &endpoints),
+            draining,
+        }))
+    }
+}
+
+/// A method of a path. Routes and their metrics are made from the same list.
+struct Endpoint {
+    method: Method,
+    path: &'static str,
+    handler: MethodRouter<ApiState>,
+}
+
+macro_rules! endpoints {
+    ($($method:ident $path:literal => $handler:expr;)*) => {
+        vec![$(Endpoint {
+            method: endpoints!(@method $method),
+            path: $path,
+            handler: $method($handler),
+        }),*]
+    };
+    (@method get) => { Method::GET };
+    (@method post) => { Method::POST };
+    (@method delete) => { Method::DELETE };
+}
+
+fn user_endpoints() -> Vec<Endpoint> {
+    endpoints! {
+        post "/api/v3/messages/send" => sends::send;
+        post "/api/v3/messages/send-batch" => sends::send_batch;
+        post "/api/v3/messages/send-template" => sends::send_template;
+        get "/api/v3/messages/templates" => templates::list;
+        get "/api/v3/messages/templates/{id}" => templates::get;
+        get "/api/v3/messages" => messages::list;
+        get "/api/v3/messages/unread-count" => messages::unread_count;
+        get "/api/v3/messages/{id}" => messages::get;
+        post "/api/v3/messages/{id}/read" => marks::read;
+        post "/api/v3/messages/{id}/unread" => marks::unread;
+        post "/api/v3/messages/{id}/archive" => marks::archive;
+        post "/api/v3/messages/read-batch" => marks::read_batch;
+        get "/api/v3/sync" => sync::changes;
+    }
+}
+
+fn admin_endpoints() -> Vec<Endpoint> {
+    endpoints! {
+        get "/api/v3/admin/services" => services::list;
+        post "/api/v3/admin/services" => services::create;
+        get "/api/v3/admin/services/{id}" => services::get;
+        post "/api/v3/admin/services/{id}/approve" => services::approve;
+        post "/api/v3/admin/services/{id}/suspend" => services::suspend;
+        post "/api/v3/admin/services/{id}/activate" => services::activate;
+        post "/api/v3/admin/services/{id}/disable" => services::disable;
+        get "/api/v3/admin/services/{id}/keys" => services::list_keys;
+        post "/api/v3/admin/services/{id}/keys" => services::create_key;
+        delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+    }
+}
+
+/// The routes of users and services. Routes added to it later are not observed.
+pub fn user_routes(state: ApiState) -> Router {
+    router(state, user_endpoints())
+}
+
+/// The routes of admins.
+pub fn admin_routes(state: ApiState) -> Router {
+    router(state, admin_endpoints())
+}
+
+fn router(state: ApiState, endpoints: Vec<Endpoint>) -> Router {
+    let mut router = Router::new();
+    for Endpoint { path, handler, .. } in endpoints {
+        router = router.route(path, handler);
+    }
+    router
+        .fallback(observe::no_route)
+        .method_not_allowed_fallback(observe::no_method)
+        .layer(from_fn_with_state(state.clone(), observe::observe))
+        .with_state(state)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

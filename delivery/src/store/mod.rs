@@ -21,6 +21,7 @@ pub mod single;
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use protocol::{Body, DeviceId, MessageId, MessageState, Seq, Status, TenantId, Time, UserId};
+use serde::{Deserialize, Serialize};
 
 /// A boxed future, so that the trait can be used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -215,7 +216,7 @@ pub struct ListPage {
 }
 
 /// A user's operation on messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// Unread ones become read.
     Read,

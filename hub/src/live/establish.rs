@@ -7,13 +7,11 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use delivery::{StoreError, identity::UserCaller};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use protocol::{CloseReason, Codec, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
 use socket2::SockRef;
-use tokio::net::{TcpStream, tcp::OwnedReadHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use uuid::Uuid;
 
 use super::{
@@ -115,9 +113,9 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
         reject(Rejection::Timeout);
         return None;
     };
-    let Some((stream, early)) = socket_of(upgraded) else {
+    let Ok((stream, early)) = crate::http::take_stream(upgraded) else {
         reject(Rejection::BadRequest);
-        tracing::error!("the server hands hyper something else than TokioIo<TcpStream>");
+        tracing::error!("the connection was not accepted by http::serve");
         return None;
     };
     // Without them a frame waits for the peer's delayed ack, or megabytes for a stuck reader; both
@@ -158,18 +156,6 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
         return None;
     }
     Some((driver, connection, slot))
-}
-
-/// The bare socket and the bytes hyper read ahead. hyper's buffers end here.
-fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    use hyper_util::server::conn::auto::upgrade::downcast;
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf))),
-        Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-            Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
-        }
-    }
 }
 
 fn peer(caller: UserCaller, codec: Codec) -> Peer {

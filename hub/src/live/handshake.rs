@@ -191,7 +191,6 @@ fn subprotocol(headers: &HeaderMap) -> Result<(Codec, bool), Refused> {
 #[derive(Default)]
 struct WsQuery {
     token: Option<String>,
-    ticket: Option<String>,
     since: Option<Seq>,
     device_type: DeviceType,
 }
@@ -205,7 +204,6 @@ impl WsQuery {
         for (name, value) in pairs {
             match name.as_str() {
                 "token" => query.token = Some(value),
-                "ticket" => query.ticket = Some(value),
                 "since" => {
                     let seq = value.parse().map_err(|_| {
                         Refused::field("since", "must be a position: a whole number, 0 or more")
@@ -226,8 +224,8 @@ impl WsQuery {
 }
 
 fn authenticate(live: &Live, headers: &HeaderMap, query: &WsQuery) -> Result<UserCaller, Refused> {
-    let verified = match (headers.get(header::AUTHORIZATION), &query.ticket, &query.token) {
-        (Some(value), _, _) => {
+    let verified = match (headers.get(header::AUTHORIZATION), &query.token) {
+        (Some(value), _) => {
             let token = value.to_str().ok().and_then(|value| value.split_once(' '));
             match token {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -236,10 +234,9 @@ fn authenticate(live: &Live, headers: &HeaderMap, query: &WsQuery) -> Result<Use
                 _ => Err(Refusal::Unauthorized("Authorization must be: Bearer <token>".to_owned())),
             }
         }
-        (None, Some(ticket), _) => live.verifier().redeem_ticket(ticket),
-        (None, None, Some(token)) => live.verifier().verify_token(token),
-        (None, None, None) => Err(Refusal::Unauthorized(
-            "a token is needed: Authorization: Bearer, ?ticket= or ?token=".to_owned(),
+        (None, Some(token)) => live.verifier().verify_token(token),
+        (None, None) => Err(Refusal::Unauthorized(
+            "a token is needed: Authorization: Bearer, or ?token=".to_owned(),
         )),
     };
     verified.map_err(|refusal| {

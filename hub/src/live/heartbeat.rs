@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a peer may take to answer, beyond the interval in which it was pinged (contract §6:
-/// a peer that vanished is closed within the interval and 8 s).
-pub(super) const PONG_WAIT: Duration = Duration::from_secs(8);
+/// How long a peer may take to answer, beyond the interval in which it was pinged. With the second
+/// of the goodbye, a peer that vanished is closed within the interval and 8 s (contract §6).
+pub(super) const PONG_WAIT: Duration = Duration::from_secs(7);
 
 /// One connection's heartbeat.
 pub(super) struct Heartbeat {

@@ -1,15 +1,15 @@
 //! The live side: sockets, who is connected, and how changes reach them.
 //!
 //! # The life of a connection
-//! [`handshake`] checks the request and answers 101 → [`establish`] registers the connection, begins
-//! to watch the inbox and queues `welcome` → [`driver`] catches up and is live → one
-//! [`CloseReason`] → [`goodbye`].
+//! `handshake` checks the request and answers 101 → `establish` registers the connection, begins
+//! to watch the inbox and queues `welcome` → `driver` catches up and is live → one
+//! [`CloseReason`] → `goodbye`.
 //!
 //! # Why nothing is missed or repeated
 //! A connection is registered before its backlog is read. While it catches up, published changes
 //! only move a mark; it goes live, under the lock that publishing takes, when it has read up to that
-//! mark. See [`outbox`]. What the fan-out loses shows as a hole in the seqs, or, for a last change,
-//! in [`position_check`]; both read the store.
+//! mark. See `outbox`. What the fan-out loses shows as a hole in the seqs, or, for a last change,
+//! in `position_check`; both read the store.
 
 mod connection;
 mod drain;
@@ -65,7 +65,8 @@ pub struct LiveConfig {
     pub ping_interval: Duration,
     /// `WS_READ_BUFFER_SIZE`: what one read takes, in bytes. Idle connections keep no buffer.
     pub read_buffer_size: usize,
-    /// `WS_WRITE_BUFFER_SIZE`: what one write offers the kernel, in bytes; 64 KiB at least.
+    /// `WS_WRITE_BUFFER_SIZE`: what one write gathers of waiting frames, in bytes; a larger frame goes
+    /// alone.
     pub write_buffer_size: usize,
     /// `WS_OUTBOX_LIMIT`: memory of a connection's waiting frames, in bytes. Over it they are
     /// dropped and read from the store again as the socket takes them.

@@ -3,7 +3,7 @@
 //! Two rules make memory bounded and delivery complete:
 //!
 //! * A live frame is written at once where the socket takes it. What it does not take waits, up to
-//!   [`Limits::queue_bytes`]; over that, all waiting changes are dropped and the connection reads
+//!   the limit of its queue; over that, all waiting changes are dropped and the connection reads
 //!   them from the store again when the socket has room ([`Mode::CatchingUp`]).
 //! * Changes enter strictly in seq order: `last` is the position of the last one that entered, a
 //!   lower one is a repeat, a higher one than the next is a hole, for which the store is read.

@@ -40,7 +40,7 @@ impl Registry {
             inboxes: DashMap::new(),
             limits: Limits {
                 queue_bytes: config.outbox_limit,
-                write_bytes: config.write_buffer_size.max(WRITE_BYTES_MIN),
+                write_bytes: config.write_buffer_size,
             },
             per_user_max: config.max_connections_per_user,
             metrics: Arc::new(LiveMetrics::new(recorder)),
@@ -118,10 +118,6 @@ impl Registry {
         self.inboxes.len()
     }
 }
-
-/// Least of what one `writev` offers, in bytes. `WS_WRITE_BUFFER_SIZE` may raise it; below this the
-/// syscall is what costs, and nothing is buffered per connection that a smaller value would save.
-const WRITE_BYTES_MIN: usize = 64 << 10;
 
 impl Fanout for Registry {
     fn publish(&self, changes: &[Stored]) {

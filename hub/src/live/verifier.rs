@@ -12,12 +12,6 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`] says what the client is told.
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal>;
-
-    /// Takes a one-time ticket; a second time it is unknown.
-    ///
-    /// # Errors
-    /// [`Refusal`] says what the client is told.
-    fn redeem_ticket(&self, ticket: &str) -> Result<UserCaller, Refusal>;
 }
 
 /// Why a token was refused. The text is one sentence for the client and never holds the token.

@@ -1,3 +1,405 @@
-//! One node on SQLite.
-/// How long an ack may wait in memory.
-pub const CURSOR_FLUSH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+//! One node on SQLite: a journal that makes things durable, a pair of files for each user that is
+//! filled from it.
+//!
+//! ```text
+//! append ─▶ committer ─▶ journal segment (one synced commit for all that wait)
+//!              │ then
+//!              ├─▶ sequencer: inbox in memory gets the change and its seq, caller is answered
+//!              ├─▶ publisher ─▶ Fanout (sockets)
+//!              └─▶ worker, a second later: messages.db, read_status.db, .sync/
+//! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query
+//! ```
+//!
+//! **Why the seq need not be in the journal.** The changes of an inbox are numbered in journal
+//! order, and its file says how many it has and up to which record. So the number of a change is
+//! the same whenever it is worked out: at once for an inbox that is loaded, when its file is
+//! written for one that is not, or again after a crash.
+//!
+//! **Limits.** What waits for the journal: 64 MiB; what waits for the files: [`LAG_BYTES_MAX`];
+//! reads that wait: 65,536 a worker; changes that wait for sockets: 262,144 a publisher. At each
+//! the caller gets `Busy`, except the last, where the change is read from the store instead. Each
+//! has a counter, see [`metrics::ALL`].
+
+mod committer;
+mod cursors;
+mod files;
+mod inbox;
+mod inboxes;
+mod journal;
+mod layout;
+pub mod metrics;
+mod operations;
+mod publisher;
+mod queries;
+mod record;
+mod sequencer;
+mod shared;
+mod sql;
+mod trim;
+mod user_files;
+mod worker;
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use self::{
+    committer::Committer,
+    files::{Files, FilesContext},
+    inbox::Inbox,
+    inboxes::Inboxes,
+    journal::Segment,
+    metrics::StoreMetrics,
+    publisher::Publisher,
+    sequencer::Sequencer,
+    shared::Shared,
+    sql::Sync,
+    trim::Trimmer,
+    user_files::Templates,
+    worker::{Lag, Worker},
+};
+use crate::{Fanout, InboxKey};
+
+pub use self::layout::{hub_dir, inbox_dir};
+
+/// How long an ack may wait in memory: the longest wait of an inbox for its worker.
+pub const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Memory that changes may hold until they are in their files, in bytes. At 60,000 changes a second
+/// of half a KiB this is eight seconds of writing; above it sends are answered `Busy`.
+pub const LAG_BYTES_MAX: i64 = 256 << 20;
+
+/// How often old journal segments are looked at and idle inboxes forgotten.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct SingleConfig {
+    /// The storage folder (`USER_STORAGE_PATH`).
+    pub root: PathBuf,
+    /// How long a change waits for others before it is written to its file.
+    pub flush_interval: Duration,
+    /// Inboxes whose files are kept open, over all workers. Three to six descriptors each.
+    pub open_inboxes: usize,
+    /// Whether commits of the journal are synced. Only `false` in the test that proves that losing
+    /// power without it would be seen.
+    pub journal_sync: bool,
+}
+
+impl Default for SingleConfig {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("data/user_storage"),
+            flush_interval: Duration::from_secs(1),
+            open_inboxes: 1_024,
+            journal_sync: true,
+        }
+    }
+}
+
+/// The store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A folder or file cannot be made or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another process; one node serves a storage folder")]
+    InUse(PathBuf),
+    /// The journal or `shared.db` cannot be used.
+    #[error("the store's files cannot be opened")]
+    Files(#[source] Box<dyn std::error::Error + Send + std::marker::Sync>),
+}
+
+/// The store of one node. Cheap to share in an `Arc`; [`crate::Store::close`] ends it in order.
+pub struct SingleStore {
+    committer: Arc<Committer>,
+    inboxes: Arc<Inboxes>,
+    workers: Arc<[Worker]>,
+    publishers: Arc<[Publisher]>,
+    lag: Arc<Lag>,
+    metrics: Arc<StoreMetrics>,
+    threads: Mutex<Option<Threads>>,
+    closing: AtomicBool,
+    housekeeping: Arc<(Mutex<bool>, Condvar)>,
+    flush_interval: Duration,
+}
+
+struct Threads {
+    committer: JoinHandle<u64>,
+    workers: Vec<JoinHandle<()>>,
+    publishers: Vec<JoinHandle<()>>,
+    housekeeper: JoinHandle<()>,
+    trimmer: Arc<Trimmer>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl SingleStore {
+    /// Opens the storage folder, replays the journal, and starts the store's threads.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the folder cannot be used; nothing is changed then.
+    pub fn open(
+        config: &SingleConfig,
+        fanout: Arc<dyn Fanout>,
+        recorder: &dyn ::metrics::Recorder,
+    ) -> Result<Arc<Self>, OpenError> {
+        let hub = hub_dir(&config.root);
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        create_private_dir(&hub).map_err(at(&hub))?;
+        // The names of the folders must survive a power cut before the first answer.
+        for dir in [Some(&*config.root), config.root.parent()].into_iter().flatten() {
+            if !dir.as_os_str().is_empty() {
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
+            }
+        }
+        let lock = lock(&hub)?;
+        let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
+        let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
+            let shared = Arc::new(Shared::open(&hub.join("shared.db"))?);
+            let recovered = journal::recover(&hub)?;
+            let next = recovered.next.max(shared.floor()?);
+            let sync = if config.journal_sync { Sync::Full } else { Sync::Off };
+            let segment = Segment::create(&hub, next, sync)?;
+            Ok((shared, recovered, next, sync, segment, Templates::new()?))
+        };
+        let (shared, recovered, next, sync, segment, templates) =
+            open().map_err(OpenError::Files)?;
+
+        let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let metrics = Arc::new(StoreMetrics::new(recorder));
+        let inboxes = Arc::new(Inboxes::new(count));
+        let lag = Arc::new(Lag::default());
+        let sequenced = Arc::new(AtomicU64::new(next - 1));
+        let workers: Arc<[Worker]> =
+            (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
+        let publishers: Arc<[Publisher]> =
+            (0..count).map(|_| Publisher::new(Arc::clone(&metrics))).collect();
+        let mut sequencer = Sequencer {
+            inboxes: Arc::clone(&inboxes),
+            shared: Arc::clone(&shared),
+            lag: Arc::clone(&lag),
+            sequenced: Arc::clone(&sequenced),
+            workers: Arc::clone(&workers),
+            publishers: Arc::clone(&publishers),
+            metrics: Arc::clone(&metrics),
+            flush_interval: config.flush_interval,
+            dirty: vec![Vec::new(); count],
+            changes: vec![Vec::new(); count],
+        };
+        for (lsn, record) in recovered.records {
+            sequencer.apply(lsn, record, None);
+        }
+        sequencer.finish_batch();
+        let committer = Arc::new(Committer::new(recovered.segments, Arc::clone(&metrics)));
+        let context = Arc::new(FilesContext {
+            root: config.root.clone(),
+            templates,
+            shared: Arc::clone(&shared),
+            sequenced,
+            lag: Arc::clone(&lag),
+            metrics: Arc::clone(&metrics),
+            open_max: (config.open_inboxes / count).max(8),
+        });
+        let trimmer = Arc::new(Trimmer {
+            root,
+            inboxes: Arc::clone(&inboxes),
+            shared,
+            committer: Arc::clone(&committer),
+            metrics: Arc::clone(&metrics),
+            sync_failed: AtomicBool::new(false),
+        });
+        let store = Arc::new(Self {
+            committer,
+            inboxes,
+            workers,
+            publishers,
+            lag,
+            metrics,
+            threads: Mutex::default(),
+            closing: AtomicBool::new(false),
+            housekeeping: Arc::default(),
+            flush_interval: config.flush_interval,
+        });
+        let start = committer::Start { dir: hub, sync, segment, next, sequencer };
+        *store.threads.lock() = Some(store.spawn(start, &context, fanout, trimmer, lock));
+        Ok(store)
+    }
+
+    fn spawn(
+        &self,
+        start: committer::Start,
+        context: &Arc<FilesContext>,
+        fanout: Arc<dyn Fanout>,
+        trimmer: Arc<Trimmer>,
+        lock: File,
+    ) -> Threads {
+        let committer = Arc::clone(&self.committer);
+        let committer = thread("committer", move || committer.run(start));
+        let workers = (0..self.workers.len())
+            .map(|index| {
+                let (workers, context) = (Arc::clone(&self.workers), Arc::clone(context));
+                let interval = self.flush_interval;
+                thread("store-worker", move || {
+                    workers[index].run(&mut Files::new(context), interval);
+                })
+            })
+            .collect();
+        let publishers = (0..self.publishers.len())
+            .map(|index| {
+                let (publishers, fanout) = (Arc::clone(&self.publishers), Arc::clone(&fanout));
+                thread("publisher", move || publishers[index].run(&*fanout))
+            })
+            .collect();
+        let (signal, keeper) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
+        let (inboxes, lag, metrics) =
+            (Arc::clone(&self.inboxes), Arc::clone(&self.lag), Arc::clone(&self.metrics));
+        let housekeeper = thread("housekeeper", move || {
+            let (stop, wake) = &*signal;
+            let mut stopped = stop.lock();
+            while !*stopped {
+                wake.wait_until(&mut stopped, Instant::now() + HOUSEKEEPING_EVERY);
+                parking_lot::MutexGuard::unlocked(&mut stopped, || {
+                    inboxes.sweep();
+                    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+                    {
+                        metrics.inboxes.set(inboxes.len() as f64);
+                        metrics.lag_records.set(lag.records() as f64);
+                        metrics.lag_bytes.set(lag.bytes() as f64);
+                    }
+                    if let Err(error) = keeper.trim() {
+                        metrics.trim_errors.increment(1);
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the journal cannot be trimmed now"
+                        );
+                    }
+                });
+            }
+        });
+        Threads { committer, workers, publishers, housekeeper, trimmer, _lock: lock }
+    }
+
+    /// Refreshes the gauges of what waits, for a scrape.
+    pub fn lag_records(&self) -> i64 {
+        self.lag.records()
+    }
+
+    fn inbox(&self, key: &InboxKey) -> Arc<Inbox> {
+        let inbox = self.inboxes.get(key.clone());
+        inbox.state.lock().used = Some(Instant::now());
+        inbox
+    }
+
+    fn take_shutdown(&self) -> Option<Shutdown> {
+        Some(Shutdown {
+            threads: self.threads.lock().take()?,
+            committer: Arc::clone(&self.committer),
+            workers: Arc::clone(&self.workers),
+            publishers: Arc::clone(&self.publishers),
+            housekeeping: Arc::clone(&self.housekeeping),
+        })
+    }
+}
+
+impl Drop for SingleStore {
+    fn drop(&mut self) {
+        if let Some(shutdown) = self.take_shutdown() {
+            shutdown.run();
+        }
+    }
+}
+
+/// The end of the store.
+struct Shutdown {
+    threads: Threads,
+    committer: Arc<Committer>,
+    workers: Arc<[Worker]>,
+    publishers: Arc<[Publisher]>,
+    housekeeping: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Shutdown {
+    /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
+    /// until everything is in its files.
+    fn run(self) {
+        self.committer.close();
+        let _ = self.threads.committer.join();
+        for worker in &*self.workers {
+            worker.close();
+        }
+        for worker in self.threads.workers {
+            let _ = worker.join();
+        }
+        for publisher in &*self.publishers {
+            publisher.close();
+        }
+        for publisher in self.threads.publishers {
+            let _ = publisher.join();
+        }
+        *self.housekeeping.0.lock() = true;
+        self.housekeeping.1.notify_all();
+        let _ = self.threads.housekeeper.join();
+        if let Err(error) = self.threads.trimmer.trim() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the journal stays for the next start"
+            );
+        }
+    }
+}
+
+fn thread<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .expect("the system can start a thread")
+}
+
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn lock(hub: &Path) -> Result<File, OpenError> {
+    let path = hub.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path)),
+        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    }
+}

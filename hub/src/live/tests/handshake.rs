@@ -26,15 +26,13 @@ async fn refused(
 }
 
 #[tokio::test]
-async fn a_token_may_come_in_three_ways() {
+async fn a_token_may_come_in_two_ways() {
     let server = Server::start().await;
     assert!(server.handshake("token=ann", &[]).await.is_ok());
     assert!(server.handshake("", &[("Authorization", "Bearer ann")]).await.is_ok());
-    assert!(server.handshake("ticket=ticket-of-ann", &[]).await.is_ok());
     for (query, headers) in [
         ("", &[][..]),
         ("token=bad", &[]),
-        ("ticket=other", &[]),
         ("token=ann", &[("Authorization", "Basic YTpi")]),
         ("token=ann", &[("Authorization", "Bearer bad")]),
     ] {

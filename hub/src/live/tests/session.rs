@@ -27,11 +27,11 @@ fn pings_at_a_steady_pace_and_ends_after_silence() {
     session.heard(after(start, 6));
     assert_eq!(session.deadline(TIMING, None), after(start, 35));
     assert_eq!(session.due(after(start, 35), TIMING, None), Some(Due::Ping { app: false }));
-    // Nothing came since second 6: gone at 6 + 30 + 8.
-    assert_eq!(session.deadline(TIMING, None), after(start, 44));
-    assert_eq!(session.due(after(start, 43), TIMING, None), None);
+    // Nothing came since second 6: gone at 6 + 30 + 7, and a second for the goodbye.
+    assert_eq!(session.deadline(TIMING, None), after(start, 43));
+    assert_eq!(session.due(after(start, 42), TIMING, None), None);
     let gone = Some(Due::Close(CloseReason::NoHeartbeat));
-    assert_eq!(session.due(after(start, 44), TIMING, None), gone);
+    assert_eq!(session.due(after(start, 43), TIMING, None), gone);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_token_ends_unless_refreshed() {
     let expired = Some(Due::Close(CloseReason::TokenExpired));
     assert_eq!(session.due(after(start, 29), TIMING, None), expired);
     let mut endless = Session::new(start, HOUR, Duration::MAX);
-    assert_eq!(endless.due(after(start, 37), TIMING, None), None);
+    assert_eq!(endless.due(after(start, 36), TIMING, None), None);
 }
 
 #[test]

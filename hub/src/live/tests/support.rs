@@ -8,7 +8,7 @@ use delivery::{
     store::{Change, Stored},
 };
 use futures_util::{SinkExt, StreamExt};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use metrics::NoopRecorder;
 use protocol::{
     Body, ClientFrame, Codec, DeviceId, MessageFields, MessageId, MessageState, NodeId, Seq,
     ServerFrame, Status, TenantId, Time, UserId,
@@ -18,10 +18,14 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFrame};
 
 use super::memory_store::MemoryStore;
-use crate::live::{Live, LiveConfig, Refusal, Registry, TokenVerifier};
+use crate::{
+    http::{self, HttpLimits, HttpMetrics, Listener},
+    live::{Live, LiveConfig, Refusal, Registry, TokenVerifier},
+};
 
 /// Long enough for a busy machine; nothing waits that long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -83,13 +87,9 @@ impl TokenVerifier for PlainNames {
             session: Some(format!("session of {user}")),
             username: user.into(),
             roles: vec![],
+            scope: vec![],
             expires_at: Time::from_millis(delivery::clock::now().millis() + seconds * 1_000),
         })
-    }
-
-    fn redeem_ticket(&self, ticket: &str) -> Result<UserCaller, Refusal> {
-        let user = ticket.strip_prefix("ticket-of-");
-        self.verify_token(user.ok_or_else(|| Refusal::Unauthorized("unknown ticket".into()))?)
     }
 }
 
@@ -128,16 +128,20 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = live.routes();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let service = TowerToHyperService::new(router.clone());
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
-                tokio::spawn(async move { connection.await.ok() });
-            }
-        });
+        let limits = HttpLimits {
+            header_timeout: PATIENCE,
+            body_timeout: PATIENCE,
+            connections_max: 100_000,
+        };
+        let counts = Arc::new(HttpMetrics::new(&NoopRecorder, Listener::User));
+        tokio::spawn(http::serve(
+            listener,
+            router,
+            limits,
+            counts,
+            CancellationToken::new(),
+            TaskTracker::new(),
+        ));
         Self { live, store, address }
     }
 

@@ -1,0 +1,261 @@
+//! From errors to answers: the one place that decides status and sentence.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use protocol::{ErrorType, FieldProblem, Message, Seq};
+use serde::Serialize;
+
+use crate::{
+    control::ControlError,
+    identity::AuthError,
+    send::SendError,
+    store::{InboxMessage, StoreError},
+};
+
+/// When to come back after "too much is waiting": the queues are worked off in less.
+const RETRY_AFTER_BUSY: Duration = Duration::from_secs(1);
+
+/// When to come back after "cannot write" and "going down": somebody has to act, or another node
+/// has to be found.
+const RETRY_AFTER_DOWN: Duration = Duration::from_secs(5);
+
+/// Why a request is not answered with a success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("the body is not what its Content-Type says: {0}")]
+    Malformed(String),
+    #[error("the body is nested too deeply; at most {0} levels are read")]
+    TooDeep(usize),
+    #[error("the connection broke before the body's end")]
+    BrokenBody,
+    #[error("there is nothing here")]
+    NoRoute,
+    #[error("this path does not know this method")]
+    NoMethod,
+    #[error("answers are application/json or application/msgpack")]
+    NotAcceptable,
+    #[error("the body came too slowly; {0:?} are given for all of it")]
+    Slow(Duration),
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the Content-Type must be application/json or application/msgpack")]
+    ContentType,
+    #[error("bodies with a Content-Encoding are not read")]
+    ContentEncoding,
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldProblem>),
+    #[error("this is for users: Authorization: Bearer <token>")]
+    UsersOnly,
+    #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
+    Resync { min_seq: Seq, head: Seq },
+    #[error("this node is going down; try again")]
+    Draining,
+    #[error("something went wrong here")]
+    Panicked,
+    #[error(transparent)]
+    StoredBody(#[from] protocol::message::BodyError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl ApiError {
+    /// One field at fault.
+    pub(crate) fn field(path: &str, problem: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldProblem { path: path.to_owned(), problem: problem.into() }])
+    }
+
+    /// What the caller is told.
+    pub(crate) fn failure(&self) -> Failure {
+        use ErrorType as T;
+        match self {
+            Self::Malformed(_) | Self::TooDeep(_) | Self::BrokenBody => {
+                self.says(T::MalformedRequest)
+            }
+            Self::NoRoute => self.says(T::NotFound),
+            Self::NoMethod => self.says(T::MethodNotAllowed),
+            Self::NotAcceptable => self.says(T::NotAcceptable),
+            Self::Slow(_) => self.says(T::RequestTimeout).closing(),
+            Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
+            Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
+            Self::Invalid(fields) => invalid(fields),
+            Self::UsersOnly => self.says(T::Forbidden),
+            Self::Resync { min_seq, head } => self
+                .says(T::ResyncRequired)
+                .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
+            Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
+            Self::Panicked | Self::StoredBody(_) => internal(),
+            Self::Auth(error) => match error {
+                AuthError::Missing
+                | AuthError::UnknownScheme
+                | AuthError::BadToken
+                | AuthError::Expired
+                | AuthError::NotYet
+                | AuthError::BadKey => self.says(T::Unauthorized),
+                AuthError::ServiceInactive(_) | AuthError::NotAdmin => self.says(T::Forbidden),
+                AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
+            },
+            Self::Send(SendError::Invalid(fields)) => invalid(fields),
+            Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),
+            Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
+            Self::Control(error) => match error {
+                ControlError::NotFound => self.says(T::NotFound),
+                ControlError::Invalid(fields) => invalid(fields),
+                ControlError::IdTaken => self.says(T::Invalid).at("id"),
+                ControlError::TooManyServices | ControlError::TooManyKeys => self.says(T::Invalid),
+                ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
+                ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
+                ControlError::UnknownVersion { .. }
+                | ControlError::Sqlite(_)
+                | ControlError::Io(_) => internal(),
+            },
+        }
+    }
+
+    fn says(&self, kind: ErrorType) -> Failure {
+        Failure::new(kind, self.to_string())
+    }
+}
+
+fn invalid(fields: &[FieldProblem]) -> Failure {
+    let message = match fields {
+        [one] => format!("{} {}", one.path, one.problem),
+        [first, rest @ ..] => format!("{} {} (and {} more)", first.path, first.problem, rest.len()),
+        [] => "the request is not valid".to_owned(),
+    };
+    Failure { fields: fields.to_vec(), ..Failure::new(ErrorType::Invalid, message) }
+}
+
+/// Says nothing of what is inside: the log does.
+fn internal() -> Failure {
+    Failure::new(
+        ErrorType::Internal,
+        "something went wrong here; the request id finds it in the log",
+    )
+}
+
+fn store(error: &StoreError) -> Failure {
+    match error {
+        StoreError::NotFound => Failure::new(ErrorType::NotFound, "there is no such message"),
+        StoreError::VersionConflict(current) => {
+            let failure = Failure::new(ErrorType::VersionConflict, error.to_string());
+            match message(current) {
+                Ok(current) => failure.with(FailureData::Message(Box::new(current))),
+                Err(_) => internal(),
+            }
+        }
+        StoreError::Busy(_) => {
+            Failure::new(ErrorType::Unavailable, "too much is waiting to be stored; try again")
+                .retry(RETRY_AFTER_BUSY)
+        }
+        StoreError::NotWritable(_) => {
+            Failure::new(ErrorType::Unavailable, "nothing can be stored now; try again")
+                .retry(RETRY_AFTER_DOWN)
+        }
+        StoreError::Closing => {
+            Failure::new(ErrorType::Unavailable, "this node is going down; try again")
+                .retry(RETRY_AFTER_DOWN)
+                .closing()
+        }
+        StoreError::Damaged(_) => internal(),
+    }
+}
+
+/// A stored message as answers carry it.
+pub(crate) fn message(stored: &InboxMessage) -> Result<Message, protocol::message::BodyError> {
+    Ok(Message { state: stored.state, fields: stored.body.fields()? })
+}
+
+/// An answer that is no success.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorType,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) fields: Vec<FieldProblem>,
+    pub(crate) data: Option<FailureData>,
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the connection ends with this answer: its body was not read, or the node goes down.
+    pub(crate) close: bool,
+}
+
+/// The `data` of a failure that says how things stand.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum FailureData {
+    Message(Box<Message>),
+    Resync { min_seq: Seq, head: Seq },
+}
+
+impl Failure {
+    fn new(kind: ErrorType, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            fields: Vec::new(),
+            data: None,
+            retry_after: None,
+            close: false,
+        }
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn with(mut self, data: FailureData) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    fn at(mut self, path: &str) -> Self {
+        let problem = self.message.clone().into_owned();
+        self.fields.push(FieldProblem { path: path.to_owned(), problem });
+        self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.status()).expect("error types have valid statuses")
+    }
+
+    /// Headers beside the content type.
+    pub(crate) fn headers(&self, headers: &mut http::HeaderMap) {
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, after.as_secs().into());
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == ErrorType::Unauthorized {
+            let schemes = HeaderValue::from_static("Bearer, Service");
+            headers.insert(header::WWW_AUTHENTICATE, schemes);
+        }
+    }
+}
+
+/// Carries an error from a handler to [`super::observe`], which knows the request's id and codec.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed(pub(crate) Arc<ApiError>);
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.failure().status().into_response();
+        response.extensions_mut().insert(Failed(Arc::new(self)));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Every error with the status it is answered with.
+
+use std::io;
+
+use protocol::{Body, MessageFields, MessageId, MessageState, Time};
+
+use super::*;
+use crate::{control::ServiceStatus, send::Refusal};
+
+fn disk() -> Arc<dyn std::error::Error + Send + Sync> {
+    Arc::new(io::Error::other("secret path"))
+}
+
+fn stored(json: &str) -> Box<InboxMessage> {
+    let id = MessageId::new("msg-1").unwrap();
+    let body = Arc::new(Body::from_stored(id, None, json.as_bytes()));
+    Box::new(InboxMessage { state: MessageState::new(Seq(1)), body })
+}
+
+fn fields() -> String {
+    let fields = MessageFields {
+        id: MessageId::new("msg-1").unwrap(),
+        channel_id: None,
+        title: String::new(),
+        content: "content".to_owned(),
+        message_type: "text".to_owned(),
+        priority: 5,
+        sender: "a".to_owned(),
+        sender_info: None,
+        on_behalf_of: None,
+        template_id: None,
+        created_at: Time::default(),
+        expire_at: None,
+        metadata: serde_json::Map::new(),
+        attachments: Vec::new(),
+        actions: Vec::new(),
+    };
+    serde_json::to_string(&fields).unwrap()
+}
+
+fn problem() -> Vec<FieldProblem> {
+    vec![FieldProblem { path: "a".to_owned(), problem: "is bad".to_owned() }]
+}
+
+fn broken_body() -> protocol::message::BodyError {
+    stored("{}").body.fields().unwrap_err()
+}
+
+#[test]
+fn every_error_has_its_status() {
+    let sqlite = || ControlError::Sqlite(rusqlite::Error::InvalidQuery);
+    let cases: Vec<(ApiError, u16, bool, bool)> = vec![
+        // error, status, Retry-After, Connection: close
+        (ApiError::Malformed("x".to_owned()), 400, false, false),
+        (ApiError::TooDeep(32), 400, false, false),
+        (ApiError::BrokenBody, 400, false, false),
+        (ApiError::NoRoute, 404, false, false),
+        (ApiError::NoMethod, 405, false, false),
+        (ApiError::NotAcceptable, 406, false, false),
+        (ApiError::Slow(Duration::from_secs(30)), 408, false, true),
+        (ApiError::TooLarge(1), 413, false, true),
+        (ApiError::ContentType, 415, false, false),
+        (ApiError::ContentEncoding, 415, false, false),
+        (ApiError::Invalid(problem()), 422, false, false),
+        (ApiError::UsersOnly, 403, false, false),
+        (ApiError::Resync { min_seq: Seq(5), head: Seq(9) }, 410, false, false),
+        (ApiError::Draining, 503, true, true),
+        (ApiError::Panicked, 500, false, false),
+        (broken_body().into(), 500, false, false),
+        (AuthError::Missing.into(), 401, false, false),
+        (AuthError::UnknownScheme.into(), 401, false, false),
+        (AuthError::BadToken.into(), 401, false, false),
+        (AuthError::Expired.into(), 401, false, false),
+        (AuthError::NotYet.into(), 401, false, false),
+        (AuthError::BadKey.into(), 401, false, false),
+        (AuthError::ServiceInactive(ServiceStatus::Pending).into(), 403, false, false),
+        (AuthError::NotAdmin.into(), 403, false, false),
+        (AuthError::Unavailable(Box::new(sqlite())).into(), 503, true, false),
+        (SendError::Invalid(problem()).into(), 422, false, false),
+        (SendError::Refused(Refusal::Everyone).into(), 403, false, false),
+        (SendError::Store(StoreError::Busy("journal")).into(), 503, true, false),
+        (StoreError::NotFound.into(), 404, false, false),
+        (StoreError::VersionConflict(stored(&fields())).into(), 409, false, false),
+        (StoreError::VersionConflict(stored("{}")).into(), 500, false, false),
+        (StoreError::Busy("journal").into(), 503, true, false),
+        (StoreError::NotWritable(disk()).into(), 503, true, false),
+        (StoreError::Closing.into(), 503, true, true),
+        (StoreError::Damaged(disk()).into(), 500, false, false),
+        (ControlError::NotFound.into(), 404, false, false),
+        (ControlError::Invalid(problem()).into(), 422, false, false),
+        (ControlError::IdTaken.into(), 422, false, false),
+        (ControlError::TooManyServices.into(), 422, false, false),
+        (ControlError::TooManyKeys.into(), 422, false, false),
+        (
+            ControlError::Transition {
+                from: ServiceStatus::Pending,
+                to: ServiceStatus::Active,
+                why: "it must be approved first",
+            }
+            .into(),
+            422,
+            false,
+            false,
+        ),
+        (ControlError::ExpiryInPast.into(), 422, false, false),
+        (ControlError::UnknownVersion { found: 9, known: 1 }.into(), 500, false, false),
+        (sqlite().into(), 500, false, false),
+        (ControlError::Io(io::Error::other("secret path")).into(), 500, false, false),
+    ];
+    for (error, status, retries, closes) in cases {
+        let failure = error.failure();
+        assert_eq!(failure.status().as_u16(), status, "{error:?}");
+        assert_eq!(failure.retry_after.is_some(), retries, "{error:?}");
+        assert_eq!(failure.close, closes, "{error:?}");
+        assert!(!failure.message.is_empty() && !failure.message.contains('\n'), "{error:?}");
+        assert!(!failure.message.contains("secret"), "insides must stay inside: {error:?}");
+        assert_eq!(error.into_response().status().as_u16(), status);
+    }
+}
+
+#[test]
+fn a_failure_carries_how_things_stand() {
+    let conflict = ApiError::from(StoreError::VersionConflict(stored(&fields()))).failure();
+    assert!(matches!(conflict.data, Some(FailureData::Message(_))));
+    let resync = ApiError::Resync { min_seq: Seq(5), head: Seq(9) }.failure();
+    assert_eq!(
+        serde_json::to_value(resync.data).unwrap(),
+        serde_json::json!({"min_seq": 5, "head": 9})
+    );
+}
+
+#[test]
+fn the_sentence_names_the_first_field() {
+    let one = ApiError::Invalid(problem()).failure();
+    assert_eq!(one.message, "a is bad");
+    let two = ApiError::Invalid([problem(), problem()].concat()).failure();
+    assert_eq!(two.message, "a is bad (and 1 more)");
+    assert_eq!(two.fields.len(), 2);
+}

@@ -1,0 +1,169 @@
+//! What surrounds every request: its id, its time, its line in the log, and an answer whatever
+//! happens. One function instead of a stack of layers: each layer would cost a box per request.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method};
+use protocol::Codec;
+use uuid::Uuid;
+
+use super::{
+    ApiState,
+    answer::{Answer, negotiate},
+    error::{ApiError, Failed},
+};
+use crate::send::SendError;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken from a client, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+pub(crate) async fn observe(
+    State(state): State<ApiState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let codec = negotiate(request.headers());
+
+    let answer = Answer(*codec.as_ref().unwrap_or(&Codec::Json));
+    let handled = match codec {
+        Ok(_) => caught(next.run(request)).await,
+        Err(error) => Ok(error.into_response()),
+    };
+    let mut response = handled.unwrap_or_else(|panic| {
+        state.0.metrics.panics.increment(1);
+        tracing::error!(panic = text_of(&*panic), request_id = text(&id), "a handler panicked");
+        ApiError::Panicked.into_response()
+    });
+    let route = route.as_ref().map(MatchedPath::as_str);
+    if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
+        let seen = Seen { method: &method, route: route.unwrap_or_default(), id: text(&id) };
+        let failure = error.failure();
+        seen.report(&error, failure.kind.status());
+        let allow = response.headers_mut().remove(http::header::ALLOW);
+        response = answer.failure(&failure, text(&id));
+        if let Some(allow) = allow {
+            response.headers_mut().insert(http::header::ALLOW, allow);
+        }
+    }
+    let took = began.elapsed();
+    let status = response.status();
+    state.0.metrics.answered(&method, route, status, took);
+    log_access(&method, route, status.as_u16(), took, text(&id));
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The client's, if it is 1 to 128 visible ASCII characters, else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|id| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let mut text = [0; uuid::fmt::Simple::LENGTH];
+        let text = Uuid::now_v7().simple().encode_lower(&mut text);
+        HeaderValue::from_str(text).expect("hexadecimal digits")
+    })
+}
+
+fn text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
+}
+
+/// One line per request: no query, body, token or user in it.
+fn log_access(method: &Method, route: Option<&str>, status: u16, took: Duration, id: &str) {
+    tracing::info!(
+        target: "access",
+        method = method.as_str(),
+        route = route.unwrap_or("unmatched"),
+        status,
+        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        request_id = id,
+    );
+}
+
+struct Seen<'a> {
+    method: &'a Method,
+    route: &'a str,
+    id: &'a str,
+}
+
+impl Seen<'_> {
+    /// Refusals of callers go to the security log, our own failures to the error log.
+    fn report(&self, error: &ApiError, status: u16) {
+        let Self { method, route, id } = *self;
+        let method = method.as_str();
+        match error {
+            ApiError::Auth(auth) => tracing::warn!(
+                target: "security",
+                event = "not_recognised",
+                reason = auth.label(),
+                method, route, status, request_id = id,
+            ),
+            ApiError::Send(SendError::Refused(refusal)) => tracing::warn!(
+                target: "security",
+                event = "not_allowed",
+                reason = %refusal,
+                method, route, status, request_id = id,
+            ),
+            ApiError::UsersOnly => tracing::warn!(
+                target: "security",
+                event = "not_allowed",
+                reason = "users_only",
+                method, route, status, request_id = id,
+            ),
+            _ if status >= 500 => tracing::error!(
+                error = error as &(dyn std::error::Error + 'static),
+                method,
+                route,
+                status,
+                request_id = id,
+                "a request failed",
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Turns a panic in a future into an error: one bad request must not take the connection's others
+/// with it.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => std::task::Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let of_string = || panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or_else(of_string).unwrap_or("no text")
+}
+
+/// The answer where no route matches.
+pub(crate) async fn no_route() -> ApiError {
+    ApiError::NoRoute
+}
+
+/// The answer where a route matches and its method does not.
+pub(crate) async fn no_method() -> ApiError {
+    ApiError::NoMethod
+}

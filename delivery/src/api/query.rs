@@ -1,0 +1,224 @@
+//! Query strings: every parameter is known, every problem is told.
+
+use std::str::FromStr;
+
+use axum::extract::Query;
+use http::Uri;
+use protocol::{FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use serde::Serialize;
+
+use super::{error::ApiError, shape};
+use crate::store::{ListPosition, ListQuery, Sort, StatusFilter};
+
+/// Entries of a page unless asked otherwise (seed 003 §3.3).
+pub const PAGE_SIZE_DEFAULT: usize = 20;
+
+/// Most entries of a page (contract §5).
+pub const PAGE_SIZE_MAX: usize = 200;
+
+/// Highest page number; who goes further uses the cursor.
+const PAGE_MAX: u64 = 1_000_000;
+
+/// The parameters of a request, taken out one by one.
+pub(crate) struct Parameters {
+    given: Vec<(String, String)>,
+    known: Vec<&'static str>,
+    problems: Vec<FieldProblem>,
+}
+
+impl Parameters {
+    pub(crate) fn new(uri: &Uri) -> Result<Self, ApiError> {
+        let Query(given) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|_| ApiError::field("query", "must be name=value pairs in UTF-8"))?;
+        Ok(Self { given, known: Vec::new(), problems: Vec::new() })
+    }
+
+    fn say(&mut self, path: &str, problem: impl Into<String>) {
+        self.problems.push(FieldProblem { path: path.to_owned(), problem: problem.into() });
+    }
+
+    /// A parameter's text; an empty one counts as left out.
+    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
+        let mut values = Vec::new();
+        self.given.retain_mut(|(given, value)| {
+            if given == name {
+                values.push(std::mem::take(value));
+            }
+            given != name
+        });
+        if values.len() > 1 {
+            self.say(name, "must be given once");
+        }
+        values.pop().filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that can be parsed; `expected` says how it should look.
+    pub(crate) fn parsed<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
+        let text = self.text(name)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.say(name, format!("must be {expected}"));
+        }
+        parsed
+    }
+
+    fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.say(name, format!("must be one of {}", words.join(", ")));
+        }
+        found
+    }
+
+    fn time(&mut self, name: &'static str) -> Option<Time> {
+        let text = self.text(name)?;
+        // The `+` of an offset that was not escaped arrives as a space.
+        let parsed = Time::parse(&text).or_else(|_| Time::parse(&text.replace(' ', "+")));
+        parsed.map_err(|error| self.say(name, error.to_string())).ok()
+    }
+
+    fn id(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name)?;
+        if text.len() > ID_BYTES_MAX {
+            self.say(name, format!("must have at most {ID_BYTES_MAX} bytes"));
+        }
+        Some(text)
+    }
+
+    /// `page` and `size`.
+    pub(crate) fn paging(&mut self) -> (Option<u64>, usize) {
+        let page = self.parsed("page", "a number from 1");
+        if page.is_some_and(|page| !(1..=PAGE_MAX).contains(&page)) {
+            self.say("page", format!("must be 1 to {PAGE_MAX}; use the cursor to go further"));
+        }
+        let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
+        if !(1..=PAGE_SIZE_MAX).contains(&size) {
+            self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));
+        }
+        (page, size)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), ApiError> {
+        for (name, _) in std::mem::take(&mut self.given) {
+            let problem = shape::unknown(&name, self.known.iter().copied());
+            let shown: String = name.chars().take(64).collect();
+            self.say(&shown, problem);
+        }
+        if self.problems.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.problems)) }
+    }
+}
+
+/// A list as it was asked for.
+#[derive(Debug)]
+pub(crate) struct ListRequest {
+    pub(crate) query: ListQuery,
+    /// None where a cursor was given.
+    pub(crate) page: Option<u64>,
+}
+
+/// The `meta` of a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct PageMeta {
+    /// Null where a cursor was used.
+    pub(crate) page: Option<u64>,
+    pub(crate) size: usize,
+    pub(crate) total_pages: u64,
+    /// Where the next page begins; null on the last one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+impl ListRequest {
+    pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
+        let mut parameters = Parameters::new(uri)?;
+        let status = parameters.word(
+            "status",
+            &[
+                ("unread", StatusFilter::Unread),
+                ("read", StatusFilter::Read),
+                ("archived", StatusFilter::Archived),
+                ("all", StatusFilter::All),
+            ],
+        );
+        let is_read = parameters
+            .word("is_read", &[("true", StatusFilter::Read), ("false", StatusFilter::Unread)]);
+        let status = match (status, is_read) {
+            (Some(status), Some(is_read)) if status != is_read => {
+                parameters.say("is_read", "contradicts status; give one of them");
+                status
+            }
+            (status, is_read) => status.or(is_read).unwrap_or_default(),
+        };
+        let priority_min = parameters.parsed("priority_min", "a number from 1 to 10");
+        if priority_min.is_some_and(|priority| !(1..=10).contains(&priority)) {
+            parameters.say("priority_min", "must be 1 to 10");
+        }
+        let sort = parameters
+            .word(
+                "sort",
+                &[("newest", Sort::Newest), ("oldest", Sort::Oldest), ("priority", Sort::Priority)],
+            )
+            .unwrap_or_default();
+        if parameters.text("q").is_some() {
+            parameters.say("q", "full text search cannot be done by this version");
+        }
+        let (page, size) = parameters.paging();
+        let cursor = parameters.text("cursor").and_then(|text| {
+            let cursor = read_cursor(&text, sort);
+            if cursor.is_none() {
+                parameters.say("cursor", "must be the next_cursor of a list of the same sort");
+            }
+            cursor
+        });
+        if cursor.is_some() && page.is_some() {
+            parameters.say("page", "cannot be combined with cursor");
+        }
+        let query = ListQuery {
+            status,
+            channel_id: parameters.id("channel_id"),
+            message_type: parameters.id("message_type"),
+            priority_min,
+            sender: parameters.id("sender"),
+            since: parameters.time("since"),
+            until: parameters.time("until"),
+            sort,
+            at: match cursor {
+                Some(seq) => ListPosition::After(seq),
+                None => ListPosition::Offset((page.unwrap_or(1).max(1) - 1) * size as u64),
+            },
+            size,
+        };
+        parameters.finish()?;
+        Ok(Self { query, page: cursor.is_none().then(|| page.unwrap_or(1)) })
+    }
+
+    /// The `meta` of what was found; `last` is the last message's seq where there are more.
+    pub(crate) fn meta(&self, total: u64, last: Option<Seq>) -> PageMeta {
+        PageMeta {
+            page: self.page,
+            size: self.query.size,
+            total_pages: total.div_ceil(self.query.size as u64),
+            next_cursor: last.and_then(|seq| write_cursor(seq, self.query.sort)),
+        }
+    }
+}
+
+/// A cursor is a position and the order it was made in; priorities have no position that stays.
+fn write_cursor(seq: Seq, sort: Sort) -> Option<String> {
+    match sort {
+        Sort::Newest => Some(format!("n{seq}")),
+        Sort::Oldest => Some(format!("o{seq}")),
+        Sort::Priority => None,
+    }
+}
+
+fn read_cursor(text: &str, sort: Sort) -> Option<Seq> {
+    let digits = match sort {
+        Sort::Newest => text.strip_prefix('n'),
+        Sort::Oldest => text.strip_prefix('o'),
+        Sort::Priority => None,
+    }?;
+    digits.parse().ok().map(Seq)
+}

@@ -1,0 +1,245 @@
+//! Sending.
+
+use axum::{
+    extract::{FromRequest, Request, State},
+    response::Response,
+};
+use protocol::{ErrorType, FieldProblem, MessageId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    ApiState,
+    answer::Answer,
+    body::{BATCH_BODY_BYTES_MAX, Decoded, Payload, Raw},
+    caller::Submitter,
+    error::{ApiError, Failure},
+    metrics::SendKind,
+    shape::{self, Shape, may, must},
+};
+use crate::{
+    identity::Caller,
+    object::Object,
+    send::{Receipt, SendError, SendRequest, limits::BATCH_MAX},
+};
+
+const SENDER: Shape = Shape::Object(&[
+    must("id", Shape::Text),
+    must("type", Shape::Text),
+    may("name", Shape::Text),
+    may("avatar", Shape::Text),
+    may("service_id", Shape::Text),
+]);
+
+const ATTACHMENT: Shape = Shape::Object(&[
+    must("type", Shape::Text),
+    may("name", Shape::Text),
+    must("url", Shape::Text),
+    may("size", Shape::Whole),
+    may("mime_type", Shape::Text),
+    may("thumbnail", Shape::Text),
+]);
+
+const ACTION: Shape = Shape::Object(&[
+    must("type", Shape::Text),
+    must("text", Shape::Text),
+    may("url", Shape::Text),
+    may("action", Shape::Text),
+    may("style", Shape::Text),
+]);
+
+const MESSAGE: Shape = Shape::Object(&[
+    may("channel_id", Shape::Text),
+    may("title", Shape::Text),
+    may("content", Shape::Text),
+    may("message_type", Shape::Text),
+    may("recipients", Shape::List(&Shape::Text)),
+    may("recipient_type", Shape::Text),
+    may("sender", SENDER),
+    may("on_behalf_of", Shape::Text),
+    may("priority", Shape::Whole),
+    may("scheduled_at", Shape::Time),
+    may("expire_at", Shape::Time),
+    may("metadata", Shape::Map),
+    may("attachments", Shape::List(&ATTACHMENT)),
+    may("actions", Shape::List(&ACTION)),
+    may("template_id", Shape::Text),
+    may("variables", Shape::Map),
+]);
+
+impl Payload for SendRequest {
+    const SHAPE: Shape = MESSAGE;
+}
+
+/// `POST /messages/send`
+pub(super) async fn send(
+    State(state): State<ApiState>,
+    Submitter(caller): Submitter,
+    answer: Answer,
+    body: Result<Decoded<SendRequest>, ApiError>,
+) -> Result<Response, ApiError> {
+    one(&state, &caller, answer, body, SendKind::Send).await
+}
+
+/// `POST /messages/send-template`
+pub(super) async fn send_template(
+    State(state): State<ApiState>,
+    Submitter(caller): Submitter,
+    answer: Answer,
+    body: Result<Decoded<SendRequest>, ApiError>,
+) -> Result<Response, ApiError> {
+    let body = body.and_then(|body| match body.0.template_id.as_deref() {
+        None | Some("") => Err(ApiError::field("template_id", "is missing")),
+        Some(_) => Ok(body),
+    });
+    one(&state, &caller, answer, body, SendKind::Template).await
+}
+
+async fn one(
+    state: &ApiState,
+    caller: &Caller,
+    answer: Answer,
+    body: Result<Decoded<SendRequest>, ApiError>,
+    kind: SendKind,
+) -> Result<Response, ApiError> {
+    let sent = match body {
+        Ok(Decoded(request)) => state.0.sender.send(caller, request).await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
+    match sent {
+        Ok(receipt) => {
+            state.0.metrics.accepted(kind, caller.kind(), 1);
+            Ok(answer.success(&receipt))
+        }
+        Err(error) => {
+            state.0.metrics.rejected(error.failure().kind);
+            Err(error)
+        }
+    }
+}
+
+/// A batch: read straight into its structs if all of it can be; else message by message, so that one
+/// that cannot be read does not take the others with it.
+pub(super) struct Batch(Vec<Result<SendRequest, Vec<FieldProblem>>>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    messages: Vec<Object<SendRequest>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pieces {
+    messages: Vec<Value>,
+}
+
+const BATCH: Shape = Shape::Object(&[must("messages", Shape::List(&Shape::Any))]);
+
+impl FromRequest<ApiState> for Batch {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let timeout = state.0.config.body_timeout;
+        let raw = Raw::read(request, BATCH_BODY_BYTES_MAX, false, timeout).await?;
+        let messages: Vec<_> = match raw.decode::<Whole>(&BATCH) {
+            Ok(whole) => whole.messages.into_iter().map(|message| Ok(message.0)).collect(),
+            Err(_) => {
+                let pieces: Pieces = raw.decode(&BATCH)?;
+                pieces.messages.into_iter().map(message).collect()
+            }
+        };
+        if (1..=BATCH_MAX).contains(&messages.len()) {
+            return Ok(Self(messages));
+        }
+        let problem = format!("must have 1 to {BATCH_MAX} entries, has {}", messages.len());
+        Err(ApiError::field("messages", problem))
+    }
+}
+
+fn message(tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
+    let found = shape::problems(&tree, &MESSAGE);
+    if !found.is_empty() {
+        return Err(found);
+    }
+    serde_json::from_value(tree)
+        .map_err(|error| vec![FieldProblem { path: "body".to_owned(), problem: error.to_string() }])
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Item>,
+    accepted: usize,
+    rejected: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item {
+    Accepted {
+        code: u16,
+        #[serde(flatten)]
+        receipt: Receipt,
+    },
+    Refused {
+        code: u16,
+        message: String,
+        message_id: Option<MessageId>,
+        error: ItemError,
+    },
+}
+
+#[derive(Serialize)]
+struct ItemError {
+    #[serde(rename = "type")]
+    kind: ErrorType,
+    fields: Vec<FieldProblem>,
+}
+
+impl From<Failure> for Item {
+    fn from(failure: Failure) -> Self {
+        Self::Refused {
+            code: failure.kind.status(),
+            message: failure.message.into_owned(),
+            message_id: None,
+            error: ItemError { kind: failure.kind, fields: failure.fields },
+        }
+    }
+}
+
+/// `POST /messages/send-batch`
+pub(super) async fn send_batch(
+    State(state): State<ApiState>,
+    Submitter(caller): Submitter,
+    answer: Answer,
+    body: Result<Batch, ApiError>,
+) -> Result<Response, ApiError> {
+    let Batch(messages) = body.inspect_err(|error| {
+        state.0.metrics.rejected(error.failure().kind);
+    })?;
+    let count = messages.len();
+    let sent = state.0.sender.send_batch(&caller, messages).await.inspect_err(|error| {
+        for _ in 0..count {
+            state.0.metrics.rejected(ErrorType::Unavailable);
+        }
+        tracing::debug!(error = error as &dyn std::error::Error, "a batch was not stored");
+    })?;
+    let mut accepted = 0;
+    let results: Vec<Item> = sent
+        .into_iter()
+        .map(|result: Result<Receipt, SendError>| match result {
+            Ok(receipt) => {
+                accepted += 1;
+                Item::Accepted { code: 200, receipt }
+            }
+            Err(error) => {
+                let failure = ApiError::from(error).failure();
+                state.0.metrics.rejected(failure.kind);
+                Item::from(failure)
+            }
+        })
+        .collect();
+    if accepted > 0 {
+        state.0.metrics.accepted(SendKind::Batch, caller.kind(), accepted as u64);
+    }
+    Ok(answer.success(&Results { accepted, rejected: results.len() - accepted, results }))
+}

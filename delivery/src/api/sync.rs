@@ -1,0 +1,69 @@
+//! Changes after a position, for clients that poll.
+
+use axum::{
+    extract::{OriginalUri, State},
+    response::Response,
+};
+use protocol::{Message, Seq, ServerFrame, StatusUpdate};
+use serde::Serialize;
+
+use super::{ApiState, answer::Answer, caller::User, error::ApiError, query::Parameters};
+use crate::store::{Change, Stored};
+
+/// Most changes of one answer, and how many where nothing is said.
+pub const SYNC_LIMIT_MAX: usize = 1_000;
+const SYNC_LIMIT_DEFAULT: usize = 200;
+
+/// About how many bytes of messages one answer carries; at least one message.
+pub const SYNC_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Serialize)]
+struct Changes {
+    changes: Vec<ServerFrame>,
+    head: Seq,
+    /// Whether to ask again, with the last change's seq.
+    more: bool,
+}
+
+/// `GET /sync?since=&limit=`
+pub(super) async fn changes(
+    State(state): State<ApiState>,
+    User(user): User,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let since = Seq(parameters.parsed("since", "a number from 0").unwrap_or(0));
+    let limit = parameters.parsed("limit", "a number from 1").unwrap_or(SYNC_LIMIT_DEFAULT);
+    parameters.finish()?;
+    if !(1..=SYNC_LIMIT_MAX).contains(&limit) {
+        return Err(ApiError::field("limit", format!("must be 1 to {SYNC_LIMIT_MAX}")));
+    }
+    let page = state.0.store.changes(&user.inbox, since, limit, SYNC_BYTES_MAX).await?;
+    // Ahead of the head: a position of another inbox, or of one that was restored from a backup.
+    if page.min_seq > since || since > page.head {
+        return Err(ApiError::Resync { min_seq: page.min_seq, head: page.head });
+    }
+    let last = page.changes.last().map_or(since, |change| change.seq);
+    let changes = page.changes.into_iter().map(frame).collect::<Result<_, _>>()?;
+    Ok(answer.success(&Changes { changes, head: page.head, more: last < page.head }))
+}
+
+/// A change as sockets would send it.
+fn frame(stored: Stored) -> Result<ServerFrame, protocol::message::BodyError> {
+    Ok(match stored.change {
+        Change::Message { state, body } => {
+            let data = Message { state, fields: body.fields()? };
+            ServerFrame::Message { seq: stored.seq, data }
+        }
+        Change::Status(change) => ServerFrame::StatusUpdate {
+            seq: stored.seq,
+            data: StatusUpdate {
+                message_id: change.message_id,
+                status: change.status,
+                device_id: change.device,
+                at: change.at,
+            },
+        },
+    })
+}

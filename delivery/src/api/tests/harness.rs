@@ -1,0 +1,223 @@
+//! An API to call, and what it counted.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use parking_lot::Mutex;
+use protocol::{DeviceId, UserId};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::memory::MemoryStore;
+use crate::{
+    InboxKey,
+    api::{ApiConfig, ApiState, admin_routes, user_routes},
+    control::{Control, NewService},
+    identity::{Identity, IdentityConfig, MintRequest},
+};
+
+pub(super) const ADMIN_TOKEN: &str = "the-admin-token";
+
+/// Counters and histograms (how often they were used) by name and labels.
+#[derive(Default)]
+pub(super) struct Counts(Mutex<HashMap<String, Arc<AtomicU64>>>);
+
+struct Uses(Arc<AtomicU64>);
+
+impl HistogramFn for Uses {
+    fn record(&self, _: f64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    fn cell(&self, key: &Key) -> Arc<AtomicU64> {
+        let labels: Vec<_> = key.labels().map(|l| format!("{}={}", l.key(), l.value())).collect();
+        let name = format!("{}{{{}}}", key.name(), labels.join(","));
+        Arc::clone(self.0.lock().entry(name).or_default())
+    }
+
+    /// A series that must be registered.
+    pub(super) fn of(&self, series: &str) -> u64 {
+        let known = self.0.lock();
+        let cell = known.get(series).unwrap_or_else(|| panic!("no series {series}"));
+        cell.load(Ordering::Relaxed)
+    }
+}
+
+impl Recorder for Counts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.cell(key))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Uses(self.cell(key))))
+    }
+}
+
+pub(super) struct Api {
+    users: Router,
+    admins: Router,
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) control: Arc<Control>,
+    pub(super) counts: Counts,
+    pub(super) draining: Arc<AtomicBool>,
+    _dir: tempfile::TempDir,
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Vec<u8>,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    /// The data of a success.
+    #[track_caller]
+    pub(super) fn data(&self) -> &Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(self.body["code"], 200);
+        assert_eq!(self.body["message"], "success");
+        assert!(self.headers.contains_key("x-request-id"));
+        &self.body["data"]
+    }
+
+    /// Checks the envelope of a failure and gives its error.
+    #[track_caller]
+    pub(super) fn error(&self, status: u16, kind: &str) -> &Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.body["code"], status);
+        assert!(!self.body["message"].as_str().unwrap().is_empty());
+        let error = &self.body["error"];
+        assert_eq!(error["type"], kind);
+        assert_eq!(error["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        assert!(error["fields"].is_array());
+        assert!(self.body.as_object().unwrap().contains_key("data"));
+        error
+    }
+
+    /// The paths of a 422.
+    #[track_caller]
+    pub(super) fn fields(&self) -> Vec<&str> {
+        let fields = self.error(422, "invalid")["fields"].as_array().unwrap();
+        fields.iter().map(|field| field["path"].as_str().unwrap()).collect()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl Api {
+    pub(super) fn new() -> Self {
+        Self::with_body_timeout(Duration::from_secs(10))
+    }
+
+    pub(super) fn with_body_timeout(body_timeout: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Arc::new(Control::open(dir.path()).unwrap());
+        let config = IdentityConfig {
+            jwt_secret: "a secret of at least thirty-two bytes, for tests".into(),
+            issuer: "message-service".to_owned(),
+            audience: vec!["client-app".to_owned()],
+            admin_token: ADMIN_TOKEN.into(),
+            access_ttl: Duration::from_secs(60),
+        };
+        let identity = Arc::new(Identity::new(config, Arc::clone(&control)));
+        let store = Arc::new(MemoryStore::default());
+        let draining = Arc::new(AtomicBool::new(false));
+        let counts = Counts::default();
+        let state = ApiState::new(
+            Arc::clone(&store) as Arc<dyn crate::Store>,
+            Arc::clone(&identity),
+            Arc::clone(&control),
+            ApiConfig { body_timeout },
+            &counts,
+            Arc::clone(&draining),
+        );
+        Self {
+            users: user_routes(state.clone()),
+            admins: admin_routes(state),
+            store,
+            identity,
+            control,
+            counts,
+            draining,
+            _dir: dir,
+        }
+    }
+
+    pub(super) fn user(&self, name: &str, roles: &[&str]) -> String {
+        let request = MintRequest {
+            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            device: Some(DeviceId::new("token-device").unwrap()),
+            ..MintRequest::new(UserId::new(name).unwrap())
+        };
+        format!("Bearer {}", self.identity.mint(&request))
+    }
+
+    pub(super) fn service(&self, new: NewService) -> String {
+        let (_, key) = self.control.create_service(new).unwrap();
+        format!("Service {}", key.expose())
+    }
+
+    pub(super) fn inbox(user: &str) -> InboxKey {
+        InboxKey::new(protocol::TenantId::default(), UserId::new(user).unwrap())
+    }
+
+    pub(super) async fn call(&self, request: Request<Body>) -> Answer {
+        let router = if request.uri().path().contains("/admin/") {
+            self.admins.clone()
+        } else {
+            self.users.clone()
+        };
+        let response = router.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+        let body = match parts.headers.get("content-type").map(|media| media.as_bytes()) {
+            Some(b"application/json") => serde_json::from_slice(&bytes).unwrap(),
+            Some(b"application/msgpack") => rmp_serde::from_slice(&bytes).unwrap(),
+            other => panic!("{other:?}: {}", String::from_utf8_lossy(&bytes)),
+        };
+        Answer { status: parts.status, headers: parts.headers, bytes, body }
+    }
+
+    pub(super) async fn get(&self, caller: &str, path: &str) -> Answer {
+        self.call(request("GET", caller, path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn delete(&self, caller: &str, path: &str) -> Answer {
+        self.call(request("DELETE", caller, path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn post(&self, caller: &str, path: &str, body: Value) -> Answer {
+        let request = request("POST", caller, path).header("content-type", "application/json");
+        self.call(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+}
+
+/// A request of a caller; an empty caller is nobody.
+pub(super) fn request(method: &str, caller: &str, path: &str) -> http::request::Builder {
+    let path = if path.starts_with("/api") { path.to_owned() } else { format!("/api/v3{path}") };
+    let request = Request::builder().method(method).uri(path);
+    if caller.is_empty() { request } else { request.header("authorization", caller) }
+}

@@ -1,0 +1,8 @@
+//! The API as a client sees it, over a store in memory.
+
+mod admin;
+mod envelope;
+mod harness;
+mod inbox;
+pub(crate) mod memory;
+mod sends;

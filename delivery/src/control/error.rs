@@ -1,0 +1,66 @@
+//! Why services and keys cannot be used or changed.
+
+use protocol::FieldProblem;
+
+use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus};
+
+/// Why the control data cannot be used or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No such service or key.
+    #[error("no such service or key")]
+    NotFound,
+    /// Fields of a new service are not valid.
+    #[error("the service is not valid")]
+    Invalid(Vec<FieldProblem>),
+    /// Another service has this id.
+    #[error("a service of this id exists already")]
+    IdTaken,
+    /// [`SERVICES_MAX`] is reached.
+    #[error("there are {SERVICES_MAX} services already, which is the most")]
+    TooManyServices,
+    /// [`KEYS_PER_SERVICE_MAX`] is reached.
+    #[error("the service has {KEYS_PER_SERVICE_MAX} keys already, which is the most; delete one")]
+    TooManyKeys,
+    /// The status cannot become this one.
+    #[error("a service that is {from} cannot become {to}: {why}")]
+    Transition {
+        /// What it is.
+        from: ServiceStatus,
+        /// What it should become.
+        to: ServiceStatus,
+        /// What to do instead.
+        why: &'static str,
+    },
+    /// A key's end lies in the past.
+    #[error("expires_at must be in the future")]
+    ExpiryInPast,
+    /// The file was made by a newer version of this program.
+    #[error("control.db has version {found}, this program knows {known}")]
+    UnknownVersion {
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// SQLite cannot.
+    #[error("control.db cannot be used")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file system cannot.
+    #[error("control.db cannot be opened")]
+    Io(#[from] std::io::Error),
+}
+
+/// Why a key opens nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Unknown, revoked, expired or of a wrong secret; the caller is not told which.
+    #[error("the service key is not valid")]
+    Bad,
+    /// The key is right, the service may not be heard now.
+    #[error("the service is {0}")]
+    Inactive(ServiceStatus),
+    /// It cannot be said, because the file cannot be read.
+    #[error("service keys cannot be checked now")]
+    Unavailable(#[source] Box<ControlError>),
+}

@@ -1,0 +1,286 @@
+//! What a service is (contract §11).
+
+use protocol::{FieldProblem, ServiceId, TenantId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::object;
+
+/// Longest service name and owner, in bytes: they stand in lists and in every message's
+/// `sender_info`.
+pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Most entries of one list of a service (permissions, scope lists): each send walks them.
+pub const LIST_MAX: usize = 200;
+
+/// The permission to send in a user's name.
+pub const ON_BEHALF_OF: &str = "on_behalf_of";
+
+/// Permissions that exist. Another word in a service would be a right that nobody checks.
+pub const PERMISSIONS: [&str; 1] = [ON_BEHALF_OF];
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// Every word on the wire.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = UnknownWord;
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(UnknownWord(Self::WORDS)),
+                }
+            }
+        }
+    };
+}
+
+/// The text is none of these words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {}", .0.join(", "))]
+pub struct UnknownWord(pub &'static [&'static str]);
+
+words! {
+    /// Where a service comes from (seed 003 §4.3). For people; it grants nothing.
+    ServiceType {
+        /// One of ours.
+        Internal = "internal",
+        /// A partner's.
+        External = "external",
+        /// Part of the platform.
+        System = "system",
+    }
+}
+
+words! {
+    /// What a service may send (seed 003 §4.8).
+    Level {
+        /// Anything, alerts and announcements included.
+        System = "system",
+        /// Business messages only.
+        Business = "business",
+        /// What its scope lists, once it was approved.
+        ThirdParty = "third_party",
+    }
+}
+
+words! {
+    /// Whether a service may be heard.
+    ServiceStatus {
+        /// Waits for approval.
+        Pending = "pending",
+        /// It may send.
+        Active = "active",
+        /// Stopped for a while.
+        Suspended = "suspended",
+        /// Stopped.
+        Disabled = "disabled",
+    }
+}
+
+/// What a service may send. An empty list means no limit for `system` and `business` services, and
+/// nothing at all for `third_party` ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// Template ids.
+    #[serde(default)]
+    pub templates: Vec<String>,
+    /// Channel ids.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// Message types.
+    #[serde(default)]
+    pub message_types: Vec<String>,
+}
+
+/// How fast a service may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests a second in the long run.
+    pub per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// A registered backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// What people call it.
+    pub name: String,
+    /// Where it comes from.
+    #[serde(rename = "type")]
+    pub kind: ServiceType,
+    /// What it may send.
+    pub level: Level,
+    /// Extra rights, of [`PERMISSIONS`].
+    pub permissions: Vec<String>,
+    /// What it may send, in detail.
+    pub scope: Scope,
+    /// How fast, where it differs from the default.
+    pub rate_limit: Option<RateLimit>,
+    /// Who answers for it.
+    pub owner: String,
+    /// Whether it may be heard.
+    pub status: ServiceStatus,
+    /// The wall it lives behind: it reaches no inbox of another tenant.
+    pub tenant_id: TenantId,
+    /// When it was registered.
+    pub created_at: Time,
+}
+
+impl Service {
+    /// Whether it has an extra right.
+    #[must_use]
+    pub fn may(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|p| p == permission)
+    }
+}
+
+/// A service to be registered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewService {
+    /// Its id; made up where none is given.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// What people call it, 1 to [`TEXT_BYTES_MAX`] bytes.
+    pub name: String,
+    /// Where it comes from; internal unless said.
+    #[serde(default, rename = "type")]
+    pub kind: Option<ServiceType>,
+    /// What it may send; business unless said.
+    #[serde(default)]
+    pub level: Option<Level>,
+    /// Extra rights, of [`PERMISSIONS`].
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    /// What it may send, in detail.
+    #[serde(default, deserialize_with = "object::one")]
+    pub scope: Scope,
+    /// How fast.
+    #[serde(default, deserialize_with = "object::maybe")]
+    pub rate_limit: Option<RateLimit>,
+    /// Who answers for it, at most [`TEXT_BYTES_MAX`] bytes.
+    #[serde(default)]
+    pub owner: String,
+    /// The wall; the default tenant unless said.
+    #[serde(default)]
+    pub tenant_id: Option<String>,
+}
+
+impl NewService {
+    /// A business service of this name, with nothing else said.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            name: name.into(),
+            kind: None,
+            level: None,
+            permissions: Vec::new(),
+            scope: Scope::default(),
+            rate_limit: None,
+            owner: String::new(),
+            tenant_id: None,
+        }
+    }
+
+    /// Checks every field. A third-party service waits for approval, others begin at once.
+    pub(super) fn check(self, now: Time) -> Result<Service, Vec<FieldProblem>> {
+        let mut problems = Vec::new();
+        let mut say = |path: &str, problem: String| {
+            problems.push(FieldProblem { path: path.to_owned(), problem });
+        };
+        let id = match &self.id {
+            Some(id) => ServiceId::new(id).map_err(|error| say("id", error.to_string())).ok(),
+            None => {
+                let made = format!("svc-{}", uuid::Uuid::now_v7().simple());
+                Some(ServiceId::new(made).expect("a made-up id is short and plain"))
+            }
+        };
+        let tenant = match &self.tenant_id {
+            Some(id) => TenantId::new(id).map_err(|error| say("tenant_id", error.to_string())).ok(),
+            None => Some(TenantId::default()),
+        };
+        if self.name.trim().is_empty() || self.name.len() > TEXT_BYTES_MAX {
+            say("name", format!("must have 1 to {TEXT_BYTES_MAX} bytes"));
+        }
+        if self.name.chars().any(char::is_control) {
+            say("name", "must not contain control characters".to_owned());
+        }
+        if self.owner.len() > TEXT_BYTES_MAX {
+            say("owner", format!("must have at most {TEXT_BYTES_MAX} bytes"));
+        }
+        for (index, permission) in self.permissions.iter().enumerate() {
+            if !PERMISSIONS.contains(&permission.as_str()) {
+                let problem = format!("must be one of {}", PERMISSIONS.join(", "));
+                say(&format!("permissions[{index}]"), problem);
+            }
+        }
+        for (path, list) in [
+            ("permissions", &self.permissions),
+            ("scope.templates", &self.scope.templates),
+            ("scope.channels", &self.scope.channels),
+            ("scope.message_types", &self.scope.message_types),
+        ] {
+            if list.len() > LIST_MAX {
+                say(path, format!("must have at most {LIST_MAX} entries"));
+            }
+            for (index, entry) in list.iter().enumerate() {
+                if entry.is_empty() || entry.len() > protocol::limits::ID_BYTES_MAX {
+                    let problem =
+                        format!("must have 1 to {} bytes", protocol::limits::ID_BYTES_MAX);
+                    say(&format!("{path}[{index}]"), problem);
+                }
+            }
+        }
+        if self.rate_limit.is_some_and(|rate| rate.per_second == 0 || rate.burst == 0) {
+            say("rate_limit", "per_second and burst must be at least 1".to_owned());
+        }
+        let (Some(id), Some(tenant_id), true) = (id, tenant, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let level = self.level.unwrap_or(Level::Business);
+        Ok(Service {
+            id,
+            name: self.name,
+            kind: self.kind.unwrap_or(ServiceType::Internal),
+            level,
+            permissions: self.permissions,
+            scope: self.scope,
+            rate_limit: self.rate_limit,
+            owner: self.owner,
+            status: if level == Level::ThirdParty {
+                ServiceStatus::Pending
+            } else {
+                ServiceStatus::Active
+            },
+            tenant_id,
+            created_at: now,
+        })
+    }
+}

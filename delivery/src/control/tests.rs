@@ -1,0 +1,235 @@
+//! Services, keys, and what another process does to them.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use super::*;
+
+fn open() -> (tempfile::TempDir, Control) {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Control::open(dir.path()).unwrap();
+    (dir, control)
+}
+
+/// Waits for what happens in another thread or within a known time.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+fn third_party() -> NewService {
+    NewService { level: Some(Level::ThirdParty), ..NewService::named("a partner") }
+}
+
+#[test]
+fn a_service_is_kept_with_everything_that_was_said() {
+    let (dir, control) = open();
+    let new = NewService {
+        id: Some("netdrive".to_owned()),
+        kind: Some(ServiceType::External),
+        level: Some(Level::System),
+        permissions: vec![ON_BEHALF_OF.to_owned()],
+        scope: Scope { templates: vec!["file_share".to_owned()], ..Scope::default() },
+        rate_limit: Some(RateLimit { per_second: 100, burst: 200 }),
+        owner: "网盘组".to_owned(),
+        tenant_id: Some("acme".to_owned()),
+        ..NewService::named("企业网盘")
+    };
+    let (made, key) = control.create_service(new).unwrap();
+    assert_eq!(made.status, ServiceStatus::Active);
+    drop(control);
+    let control = Control::open(dir.path()).unwrap();
+    assert_eq!(*control.get(&made.id).unwrap(), made);
+    assert_eq!(*control.verify(key.expose()).unwrap(), made);
+    let shown = serde_json::to_value(&made).unwrap();
+    assert_eq!(shown["type"], "external");
+    assert_eq!(shown["level"], "system");
+    assert_eq!(shown["scope"]["channels"], serde_json::json!([]));
+}
+
+#[test]
+fn every_mistake_of_a_new_service_is_told() {
+    let (_dir, control) = open();
+    let new = NewService {
+        id: Some(String::new()),
+        permissions: vec!["fly".to_owned()],
+        scope: Scope { channels: vec![String::new()], ..Scope::default() },
+        rate_limit: Some(RateLimit { per_second: 0, burst: 1 }),
+        owner: "o".repeat(257),
+        tenant_id: Some("a\0".to_owned()),
+        ..NewService::named(" ")
+    };
+    let Err(ControlError::Invalid(problems)) = control.create_service(new) else {
+        panic!("it was accepted");
+    };
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["id", "tenant_id", "name", "owner", "permissions[0]", "scope.channels[0]", "rate_limit"]
+    );
+    let named = |id: &str| NewService { id: Some(id.to_owned()), ..NewService::named("a") };
+    control.create_service(named("one")).unwrap();
+    assert!(matches!(control.create_service(named("one")), Err(ControlError::IdTaken)));
+}
+
+#[test]
+fn keys_are_shown_once_and_stored_hashed() {
+    let (dir, control) = open();
+    let (service, key) = control.create_service(NewService::named("a")).unwrap();
+    let whole = key.expose().to_owned();
+    let parts: Vec<_> = whole.split('_').collect();
+    assert_eq!((parts.len(), parts[0]), (3, "phk"));
+    assert_eq!(parts[1], key.key.id);
+    assert!(!format!("{key:?}").contains(parts[2]), "a key must not be printed");
+    let mode = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    drop(control);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(parts[2].len()).any(|window| window == parts[2].as_bytes()));
+    }
+    let control = Control::open(dir.path()).unwrap();
+    assert_eq!(control.verify(&whole).unwrap().id, service.id);
+}
+
+#[test]
+fn only_the_whole_right_key_opens() {
+    let (_dir, control) = open();
+    let (_, key) = control.create_service(NewService::named("a")).unwrap();
+    let (_, other) = control.create_service(NewService::named("b")).unwrap();
+    let whole = key.expose();
+    let (id, secret) = key::parse(whole).unwrap();
+    let (other_id, other_secret) = key::parse(other.expose()).unwrap();
+    let flipped = if secret.ends_with('A') { "B" } else { "A" };
+    for wrong in [
+        String::new(),
+        "phk_".to_owned(),
+        "phk__".to_owned(),
+        whole[1..].to_owned(),
+        whole[..whole.len() - 1].to_owned(),
+        format!("{whole}x"),
+        format!("{whole} "),
+        format!("phk_{id}_{other_secret}"),
+        format!("phk_{other_id}_{secret}"),
+        format!("phk_{id}_{}{flipped}", &secret[..secret.len() - 1]),
+        format!("phk_{}_{secret}", "A".repeat(12)),
+        format!("PHK_{id}_{secret}"),
+        format!("phk_{id}_{}", "é".repeat(21) + "a"),
+    ] {
+        assert!(matches!(control.verify(&wrong), Err(KeyError::Bad)), "{wrong}");
+    }
+    assert!(control.verify(whole).is_ok());
+}
+
+#[test]
+fn keys_rotate_with_overlap_and_end() {
+    let (_dir, control) = open();
+    let (service, first) = control.create_service(NewService::named("a")).unwrap();
+    let second = control.create_key(&service.id, None).unwrap();
+    assert!(control.verify(first.expose()).is_ok() && control.verify(second.expose()).is_ok());
+    control.revoke_key(&service.id, &first.key.id).unwrap();
+    assert!(matches!(control.verify(first.expose()), Err(KeyError::Bad)));
+    assert!(control.verify(second.expose()).is_ok());
+    assert!(matches!(control.revoke_key(&service.id, &first.key.id), Err(ControlError::NotFound)));
+
+    let (other, _) = control.create_service(NewService::named("b")).unwrap();
+    assert!(matches!(control.revoke_key(&other.id, &second.key.id), Err(ControlError::NotFound)));
+
+    let past = Time::from_millis(clock::now().millis() - 1);
+    assert!(matches!(control.create_key(&service.id, Some(past)), Err(ControlError::ExpiryInPast)));
+    let soon = Time::from_millis(clock::now().millis() + 1_000);
+    let short = control.create_key(&service.id, Some(soon)).unwrap();
+    assert!(control.verify(short.expose()).is_ok());
+    eventually("the key expires", || control.verify(short.expose()).is_err());
+
+    let listed = control.list_keys(&service.id).unwrap();
+    assert_eq!(listed.len(), 2);
+    for _ in listed.len()..KEYS_PER_SERVICE_MAX {
+        control.create_key(&service.id, None).unwrap();
+    }
+    assert!(matches!(control.create_key(&service.id, None), Err(ControlError::TooManyKeys)));
+    let unknown = ServiceId::new("unknown").unwrap();
+    assert!(matches!(control.create_key(&unknown, None), Err(ControlError::NotFound)));
+    assert!(matches!(control.list_keys(&unknown), Err(ControlError::NotFound)));
+}
+
+#[test]
+fn the_last_use_is_noted() {
+    let (_dir, control) = open();
+    let (service, key) = control.create_service(NewService::named("a")).unwrap();
+    assert_eq!(control.list_keys(&service.id).unwrap()[0].last_used_at, None);
+    control.verify(key.expose()).unwrap();
+    eventually("the use is written", || {
+        control.list_keys(&service.id).unwrap()[0].last_used_at.is_some()
+    });
+    let noted = control.list_keys(&service.id).unwrap()[0].last_used_at;
+    for _ in 0..100 {
+        control.verify(key.expose()).unwrap();
+    }
+    assert_eq!(control.list_keys(&service.id).unwrap()[0].last_used_at, noted, "once a minute");
+}
+
+#[test]
+fn statuses_change_along_known_ways() {
+    use ServiceStatus::{Active, Disabled, Pending, Suspended};
+    let (_dir, control) = open();
+    let (service, key) = control.create_service(third_party()).unwrap();
+    let id = &service.id;
+    assert_eq!(service.status, Pending);
+    assert!(matches!(control.verify(key.expose()), Err(KeyError::Inactive(Pending))));
+    for to in [Active, Suspended] {
+        let refused = control.set_status(id, to);
+        assert!(matches!(refused, Err(ControlError::Transition { from: Pending, .. })));
+    }
+    assert_eq!(control.approve(id).unwrap().status, Active);
+    assert_eq!(control.approve(id).unwrap().status, Active);
+    assert!(control.verify(key.expose()).is_ok());
+    assert_eq!(control.set_status(id, Suspended).unwrap().status, Suspended);
+    assert!(matches!(control.verify(key.expose()), Err(KeyError::Inactive(Suspended))));
+    assert!(matches!(control.approve(id), Err(ControlError::Transition { .. })));
+    assert_eq!(control.set_status(id, Active).unwrap().status, Active);
+    assert_eq!(control.set_status(id, Disabled).unwrap().status, Disabled);
+    assert!(matches!(control.verify(key.expose()), Err(KeyError::Inactive(Disabled))));
+    assert!(matches!(control.set_status(id, Pending), Err(ControlError::Transition { .. })));
+    let unknown = ServiceId::new("unknown").unwrap();
+    assert!(matches!(control.approve(&unknown), Err(ControlError::NotFound)));
+    assert!(matches!(control.get(&unknown), Err(ControlError::NotFound)));
+}
+
+#[test]
+fn what_another_process_changes_bites_here() {
+    let (dir, server) = open();
+    let cli = Control::open(dir.path()).unwrap();
+    let (service, key) = cli.create_service(NewService::named("a")).unwrap();
+    assert!(server.verify(key.expose()).is_ok(), "a new key works at once");
+    assert_eq!(server.list().unwrap().len(), 1);
+
+    let changed = Instant::now();
+    cli.set_status(&service.id, ServiceStatus::Disabled).unwrap();
+    eventually("the service is disabled here too", || server.verify(key.expose()).is_err());
+    // Twice the promise, for a machine that is busy with other tests.
+    assert!(changed.elapsed() < 2 * REFRESH_INTERVAL);
+
+    cli.set_status(&service.id, ServiceStatus::Active).unwrap();
+    eventually("the service is active again", || server.verify(key.expose()).is_ok());
+    cli.revoke_key(&service.id, &key.key.id).unwrap();
+    eventually("the key is gone", || matches!(server.verify(key.expose()), Err(KeyError::Bad)));
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let (dir, control) = open();
+    drop(control);
+    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    file.pragma_update(None, "user_version", 99).unwrap();
+    drop(file);
+    assert!(matches!(
+        Control::open(dir.path()),
+        Err(ControlError::UnknownVersion { found: 99, .. })
+    ));
+}

@@ -1,0 +1,229 @@
+//! User tokens: JWT with HS256 (RFC 7519, RFC 8725; claims of seed 003 §6.5).
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use protocol::{DeviceId, TenantId, Time, UserId};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+use super::{AuthError, IdentityConfig, UserCaller};
+use crate::{InboxKey, clock};
+
+/// Longest token, in bytes: a header line is at most 16 KiB, and every byte is hashed.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// How far the clocks of whoever makes tokens and of this node may differ.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
+/// Most roles or scope words of a token that are kept, and the longest, in bytes: they are walked
+/// per request and held in memory per token.
+const WORDS_MAX: usize = 64;
+
+/// A token to be made.
+#[derive(Clone, Debug)]
+pub struct MintRequest {
+    /// Whose.
+    pub user: UserId,
+    /// The device it is for.
+    pub device: Option<DeviceId>,
+    /// Names the user carries.
+    pub roles: Vec<String>,
+    /// The wall; the default tenant unless said.
+    pub tenant: Option<TenantId>,
+    /// How long it lives; the configured time unless said.
+    pub ttl: Option<Duration>,
+    /// What to show; the user's id unless said.
+    pub username: Option<String>,
+    /// Where the user can be written to.
+    pub email: Option<String>,
+    /// Where the user logged in; `pushhub` unless said.
+    pub provider: Option<String>,
+    /// What it is for; `read` and `write` unless said.
+    pub scope: Option<Vec<String>>,
+    /// The login; a new one unless said.
+    pub session: Option<String>,
+}
+
+impl MintRequest {
+    /// A token of this user with nothing else said.
+    #[must_use]
+    pub fn new(user: UserId) -> Self {
+        Self {
+            user,
+            device: None,
+            roles: Vec::new(),
+            tenant: None,
+            ttl: None,
+            username: None,
+            email: None,
+            provider: None,
+            scope: None,
+            session: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MintedClaims<'a> {
+    iss: &'a str,
+    sub: &'a UserId,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    jti: String,
+    user_id: &'a UserId,
+    username: &'a str,
+    email: &'a str,
+    provider: &'a str,
+    scope: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<&'a DeviceId>,
+    session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_id: Option<&'a TenantId>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    roles: &'a [String],
+}
+
+/// What is read of a token. A claim of the wrong type makes the whole token bad; so does one that
+/// stands twice, because which of the two counts is anybody's guess.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(rename = "iss")]
+    _iss: String,
+    sub: String,
+    exp: f64,
+    #[serde(default)]
+    user_id: Option<String>,
+    #[serde(default)]
+    tenant_id: Option<TenantId>,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    device_id: Option<DeviceId>,
+    #[serde(default)]
+    session_id: Option<String>,
+    #[serde(default, deserialize_with = "words")]
+    scope: Vec<String>,
+    #[serde(default, deserialize_with = "words")]
+    roles: Vec<String>,
+}
+
+/// A list, or words in one string as OAuth has it (RFC 8693 §4.2).
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        List(Vec<String>),
+        Text(String),
+        Null(()),
+    }
+    let words = match Words::deserialize(deserializer)? {
+        Words::List(list) => list,
+        Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Words::Null(()) => Vec::new(),
+    };
+    if words.len() > WORDS_MAX || words.iter().any(|w| w.len() > protocol::limits::ID_BYTES_MAX) {
+        return Err(serde::de::Error::custom("too many or too long words"));
+    }
+    Ok(words)
+}
+
+pub(super) struct Tokens {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+    issuer: String,
+    audience: String,
+    ttl: Duration,
+}
+
+impl Tokens {
+    pub(super) fn new(config: IdentityConfig) -> Self {
+        let secret = config.jwt_secret.expose_secret().as_bytes();
+        // One algorithm and one key: a token cannot choose how it is checked (RFC 8725 §3.1).
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = LEEWAY.as_secs();
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&config.issuer]);
+        validation.set_audience(&config.audience);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+            validation,
+            audience: config.audience.into_iter().next().unwrap_or_default(),
+            issuer: config.issuer,
+            ttl: config.access_ttl,
+        }
+    }
+
+    pub(super) fn verify(&self, token: &str) -> Result<UserCaller, AuthError> {
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
+            .map_err(|error| match error.kind() {
+                ErrorKind::ExpiredSignature => AuthError::Expired,
+                ErrorKind::ImmatureSignature => AuthError::NotYet,
+                _ => AuthError::BadToken,
+            })?;
+        // A token made for something else (a logout or refresh token, RFC 8725 §3.11), or one whose
+        // maker demands an extension that is not understood here (RFC 7515 §4.1.11).
+        let header = &decoded.header;
+        let known = |typ: &str| ["jwt", "at+jwt"].iter().any(|t| typ.eq_ignore_ascii_case(t));
+        if header.typ.as_deref().is_some_and(|typ| !known(typ)) || header.crit.is_some() {
+            return Err(AuthError::BadToken);
+        }
+        let claims = decoded.claims;
+        let bad = |_| AuthError::BadToken;
+        // `sub` is checked also where `user_id` counts: it may end up in a log or an audit.
+        let sub = UserId::new(&claims.sub).map_err(bad)?;
+        let user = match &claims.user_id {
+            Some(id) => UserId::new(id).map_err(bad)?,
+            None => sub,
+        };
+        let username = claims.username.filter(|name| !name.is_empty());
+        // `as` saturates, and `Time` clamps: a huge `exp` is the last moment, not an overflow.
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, see above")]
+        let expires_at = Time::from_millis((claims.exp * 1_000.0) as i64);
+        Ok(UserCaller {
+            username: username.unwrap_or_else(|| user.as_str().to_owned()),
+            inbox: InboxKey::new(claims.tenant_id.unwrap_or_default(), user),
+            device: claims.device_id,
+            session: claims.session_id,
+            roles: claims.roles,
+            scope: claims.scope,
+            expires_at,
+        })
+    }
+
+    pub(super) fn mint(&self, request: &MintRequest) -> String {
+        let now = clock::now().millis() / 1_000;
+        let ttl = request.ttl.unwrap_or(self.ttl).as_secs();
+        let exp = now.saturating_add_unsigned(ttl).min(Time::MAX.millis() / 1_000);
+        let session = match &request.session {
+            Some(session) => session.clone(),
+            None => Uuid::now_v7().to_string(),
+        };
+        let read_write = ["read".to_owned(), "write".to_owned()];
+        let claims = MintedClaims {
+            iss: &self.issuer,
+            sub: &request.user,
+            aud: &self.audience,
+            exp,
+            iat: now,
+            jti: Uuid::now_v7().to_string(),
+            user_id: &request.user,
+            username: request.username.as_deref().unwrap_or(request.user.as_str()),
+            email: request.email.as_deref().unwrap_or_default(),
+            provider: request.provider.as_deref().unwrap_or("pushhub"),
+            scope: request.scope.as_deref().unwrap_or(&read_write),
+            device_id: request.device.as_ref(),
+            session_id: &session,
+            tenant_id: request.tenant.as_ref(),
+            roles: &request.roles,
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+            .expect("HMAC takes a key of any length, and the claims have string keys")
+    }
+}

@@ -1,0 +1,89 @@
+//! Structs that are objects and nothing else.
+//!
+//! What `derive(Deserialize)` makes also reads a list, field by field: `["c1", "title", …]` would be
+//! a message, and a request of the wrong shape would be taken instead of refused.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, value::MapAccessDeserializer},
+};
+
+/// A `T` that was written as an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Visitor(PhantomData))
+    }
+}
+
+/// For `#[serde(deserialize_with)]`: an object.
+pub(crate) fn one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Object::deserialize(deserializer)?.0)
+}
+
+/// For `#[serde(deserialize_with)]`: an object or null.
+pub(crate) fn maybe<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
+}
+
+/// For `#[serde(deserialize_with)]`: a list of objects or null.
+pub(crate) fn maybe_list<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
+    Ok(list.map(|list| list.into_iter().map(|object| object.0).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Inner {
+        a: u8,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Outer {
+        #[serde(deserialize_with = "maybe")]
+        one: Option<Inner>,
+        #[serde(deserialize_with = "maybe_list")]
+        many: Option<Vec<Inner>>,
+    }
+
+    #[test]
+    fn lists_are_no_objects() {
+        let read = |json: &str| serde_json::from_str::<Object<Outer>>(json);
+        let Object(good) = read(r#"{"one": {"a": 1}, "many": [{"a": 2}]}"#).unwrap();
+        assert_eq!((good.one.unwrap().a, good.many.unwrap()[0].a), (1, 2));
+        assert!(read(r#"{"one": null, "many": null}"#).is_ok() && read("{}").is_ok());
+        for bad in ["[]", r#"[{"a": 1}, []]"#, r#"{"one": [1]}"#, r#"{"many": [[1]]}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Whether a request says something that can be sent. All problems are found, not the first.
+
+use std::sync::Arc;
+
+use protocol::{
+    ActionInfo, AttachmentInfo, ChannelId, FieldProblem, IdError, SenderInfo, Time, UserId,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    DEFAULT_PRIORITY, DEFAULT_TYPE,
+    limits::{
+        ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX,
+        MESSAGE_TYPE_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, PROBLEMS_MAX,
+        RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX, URL_BYTES_MAX,
+    },
+    request::{SendRequest, given},
+};
+use crate::template::{Compiled, Templates, link_problem};
+
+/// A request without problems, with what was looked up on the way.
+pub(super) struct Checked {
+    pub(super) request: SendRequest,
+    pub(super) template: Option<Arc<Compiled>>,
+    pub(super) channel_id: Option<ChannelId>,
+    pub(super) message_type: String,
+    pub(super) on_behalf_of: Option<UserId>,
+    pub(super) priority: u8,
+}
+
+impl Checked {
+    pub(super) fn to_everyone(&self) -> bool {
+        self.request.recipient_type.as_deref() == Some("all")
+    }
+
+    /// Users that are named, duplicates included.
+    pub(super) fn recipient_count(&self) -> usize {
+        self.request.recipients.as_ref().map_or(0, Vec::len)
+    }
+
+    pub(super) fn new(
+        request: SendRequest,
+        templates: &Templates,
+        now: Time,
+    ) -> Result<Self, Vec<FieldProblem>> {
+        let mut problems = Problems::default();
+        let template = check_text(&request, templates, &mut problems);
+        check_recipients(&request, &mut problems);
+        let message_type = given(request.message_type.as_ref())
+            .or(template.as_ref().map(|template| template.source.message_type.as_str()))
+            .unwrap_or(DEFAULT_TYPE)
+            .to_owned();
+        check_type(&message_type, &mut problems);
+        let channel_id = given(request.channel_id.as_ref())
+            .and_then(|id| problems.id("channel_id", ChannelId::new(id)));
+        let on_behalf_of = given(request.on_behalf_of.as_ref())
+            .and_then(|id| problems.id("on_behalf_of", UserId::new(id)));
+        let priority = match request.priority {
+            Some(said @ 1..=10) => u8::try_from(said).unwrap_or(DEFAULT_PRIORITY),
+            Some(_) => {
+                problems.say("priority", "must be 1 to 10");
+                DEFAULT_PRIORITY
+            }
+            None => template
+                .as_ref()
+                .and_then(|template| template.source.priority)
+                .unwrap_or(DEFAULT_PRIORITY),
+        };
+        if request.scheduled_at.is_some_and(|at| at > now) {
+            problems.say("scheduled_at", "a time in the future cannot be taken by this version");
+        }
+        if request.expire_at.is_some_and(|at| at <= now) {
+            problems.say("expire_at", "must be in the future");
+        }
+        if let Some(metadata) = &request.metadata {
+            check_metadata(metadata, &mut problems);
+        }
+        if let Some(sender) = &request.sender {
+            check_sender(sender, &mut problems);
+        }
+        let attachments = request.attachments.as_deref().unwrap_or_default();
+        problems.at_most("attachments", attachments.len(), ATTACHMENTS_MAX);
+        for (index, attachment) in attachments.iter().take(ATTACHMENTS_MAX).enumerate() {
+            check_attachment(index, attachment, &mut problems);
+        }
+        let actions = request.actions.as_deref().unwrap_or_default();
+        problems.at_most("actions", actions.len(), ACTIONS_MAX);
+        for (index, action) in actions.iter().take(ACTIONS_MAX).enumerate() {
+            check_action(index, action, &mut problems);
+        }
+        if problems.0.is_empty() {
+            Ok(Self { request, template, channel_id, message_type, on_behalf_of, priority })
+        } else {
+            Err(problems.0)
+        }
+    }
+}
+
+/// Collects what is wrong, up to a limit.
+#[derive(Default)]
+struct Problems(Vec<FieldProblem>);
+
+impl Problems {
+    fn say(&mut self, path: impl Into<String>, problem: impl Into<String>) {
+        if self.0.len() < PROBLEMS_MAX {
+            self.0.push(FieldProblem { path: path.into(), problem: problem.into() });
+        }
+    }
+
+    fn id<T>(&mut self, path: &str, id: Result<T, IdError>) -> Option<T> {
+        id.map_err(|error| self.say(path, error.to_string())).ok()
+    }
+
+    fn at_most(&mut self, path: &str, count: usize, max: usize) {
+        if count > max {
+            self.say(path, format!("must have at most {max} entries, has {count}"));
+        }
+    }
+
+    fn bytes(&mut self, path: impl Into<String>, text: &str, max: usize) {
+        if text.len() > max {
+            self.say(path, format!("must have at most {max} bytes, has {}", text.len()));
+        }
+    }
+
+    fn one_of(&mut self, path: impl Into<String>, word: &str, words: &[&str]) {
+        if !words.contains(&word) {
+            self.say(path, format!("must be one of {}", words.join(", ")));
+        }
+    }
+
+    fn link(&mut self, path: String, url: &str) {
+        if url.len() > URL_BYTES_MAX {
+            self.bytes(path, url, URL_BYTES_MAX);
+        } else if let Some(problem) = link_problem(url) {
+            self.say(path, problem);
+        }
+    }
+}
+
+/// Title and content, or a template that brings them.
+fn check_text(
+    request: &SendRequest,
+    templates: &Templates,
+    problems: &mut Problems,
+) -> Option<Arc<Compiled>> {
+    let Some(template_id) = given(request.template_id.as_ref()) else {
+        if request.variables.as_ref().is_some_and(|variables| !variables.is_empty()) {
+            problems.say("variables", "are for templates: template_id is missing");
+        }
+        if given(request.title.as_ref()).is_none() && given(request.content.as_ref()).is_none() {
+            problems.say("content", "title or content is needed, or a template_id");
+        }
+        problems.bytes("title", request.title.as_deref().unwrap_or_default(), TITLE_BYTES_MAX);
+        let content = request.content.as_deref().unwrap_or_default();
+        problems.bytes("content", content, CONTENT_BYTES_MAX);
+        return None;
+    };
+    for (path, text) in [
+        ("title", &request.title),
+        ("content", &request.content),
+        ("message_type", &request.message_type),
+    ] {
+        if given(text.as_ref()).is_some() {
+            problems.say(path, "comes from the template; leave it out");
+        }
+    }
+    let template = templates.get(template_id);
+    if template.is_none() {
+        problems.say("template_id", "there is no template of that id");
+    }
+    template
+}
+
+fn check_recipients(request: &SendRequest, problems: &mut Problems) {
+    let recipients = request.recipients.as_deref().unwrap_or_default();
+    match given(request.recipient_type.as_ref()) {
+        None | Some("user") => {
+            if recipients.is_empty() {
+                problems.say("recipients", "must name at least one recipient");
+            }
+        }
+        Some("all") => {
+            if !recipients.is_empty() {
+                problems.say("recipients", "must be empty where recipient_type is all");
+            }
+        }
+        Some(group @ ("channel" | "role")) => {
+            problems.say("recipient_type", format!("there is no {group} of that name"));
+        }
+        Some(_) => problems.say("recipient_type", "must be one of user, channel, role, all"),
+    }
+    problems.at_most("recipients", recipients.len(), RECIPIENTS_MAX);
+    for (index, recipient) in recipients.iter().take(RECIPIENTS_MAX).enumerate() {
+        if let Err(error) = &recipient.0 {
+            problems.say(format!("recipients[{index}]"), error.to_string());
+        }
+    }
+}
+
+fn check_type(message_type: &str, problems: &mut Problems) {
+    problems.bytes("message_type", message_type, MESSAGE_TYPE_BYTES_MAX);
+    // ASCII only: permissions are given by type, and two types must not look alike.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    if !message_type.chars().all(plain) {
+        problems.say("message_type", "must consist of letters, digits and _ - . :");
+    }
+}
+
+fn check_metadata(metadata: &Map<String, Value>, problems: &mut Problems) {
+    fn deeper_than(value: &Value, levels: usize) -> bool {
+        let mut children: Box<dyn Iterator<Item = &Value>> = match value {
+            Value::Array(items) => Box::new(items.iter()),
+            Value::Object(fields) => Box::new(fields.values()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
+        };
+        levels == 0 || children.any(|child| deeper_than(child, levels - 1))
+    }
+    if metadata.values().any(|value| deeper_than(value, METADATA_DEPTH_MAX)) {
+        problems
+            .say("metadata", format!("must be nested at most {METADATA_DEPTH_MAX} levels deep"));
+    }
+    let mut size = Counted(0);
+    let counted = metadata.is_empty() || serde_json::to_writer(&mut size, metadata).is_ok();
+    if !counted || size.0 > METADATA_BYTES_MAX {
+        let problem = format!("must have at most {METADATA_BYTES_MAX} bytes as JSON");
+        problems.say("metadata", problem);
+    }
+}
+
+/// Counts bytes and keeps none.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0 += data.len();
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn check_sender(sender: &SenderInfo, problems: &mut Problems) {
+    // Shown and stored like a user's id, so held to the same rules.
+    problems.id("sender.id", UserId::new(&sender.id));
+    problems.one_of("sender.type", &sender.kind, &["user", "service", "system"]);
+    problems.bytes("sender.name", &sender.name, SHORT_TEXT_BYTES_MAX);
+    if !sender.avatar.is_empty() {
+        problems.link("sender.avatar".to_owned(), &sender.avatar);
+    }
+    problems.bytes(
+        "sender.service_id",
+        sender.service_id.as_deref().unwrap_or_default(),
+        protocol::limits::ID_BYTES_MAX,
+    );
+}
+
+fn check_attachment(index: usize, attachment: &AttachmentInfo, problems: &mut Problems) {
+    let path = |field: &str| format!("attachments[{index}].{field}");
+    problems.one_of(path("type"), &attachment.kind, &["file", "image", "link", "document"]);
+    problems.link(path("url"), &attachment.url);
+    problems.bytes(path("name"), &attachment.name, SHORT_TEXT_BYTES_MAX);
+    problems.bytes(path("mime_type"), &attachment.mime_type, SHORT_TEXT_BYTES_MAX);
+    if !attachment.thumbnail.is_empty() {
+        problems.link(path("thumbnail"), &attachment.thumbnail);
+    }
+    if attachment.size > ATTACHMENT_SIZE_MAX {
+        problems.say(path("size"), format!("must be at most {ATTACHMENT_SIZE_MAX}"));
+    }
+}
+
+fn check_action(index: usize, action: &ActionInfo, problems: &mut Problems) {
+    let path = |field: &str| format!("actions[{index}].{field}");
+    problems.one_of(path("type"), &action.kind, &["button", "link", "confirm"]);
+    if action.text.is_empty() {
+        problems.say(path("text"), "must not be empty");
+    }
+    problems.bytes(path("text"), &action.text, SHORT_TEXT_BYTES_MAX);
+    problems.bytes(path("action"), &action.action, SHORT_TEXT_BYTES_MAX);
+    if !action.style.is_empty() {
+        problems.one_of(path("style"), &action.style, &["primary", "secondary", "danger"]);
+    }
+    if action.url.is_empty() {
+        if action.kind == "link" {
+            problems.say(path("url"), "is needed by an action of type link");
+        }
+    } else {
+        problems.link(path("url"), &action.url);
+    }
+}

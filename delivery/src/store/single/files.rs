@@ -1,0 +1,236 @@
+//! What a worker does with its inboxes' files: load, write the tail, keep the most used ones open.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    cursors,
+    inbox::{Inbox, LAZY_MAX, Loaded, Phase, TailEntry, What},
+    layout,
+    metrics::StoreMetrics,
+    shared::Shared,
+    user_files::{FileError, Templates, UserFiles},
+    worker::Lag,
+};
+use crate::{InboxKey, store::StoreError};
+
+/// Changes written in one transaction, at most: bounds how long a question waits behind one.
+const APPLY_MAX: usize = 512;
+
+/// What the workers share.
+pub(super) struct FilesContext {
+    pub(super) root: PathBuf,
+    pub(super) templates: Templates,
+    pub(super) shared: Arc<Shared>,
+    /// The latest record that was handed to the inboxes.
+    pub(super) sequenced: Arc<AtomicU64>,
+    pub(super) lag: Arc<Lag>,
+    pub(super) metrics: Arc<StoreMetrics>,
+    /// Inboxes whose files one worker keeps open.
+    pub(super) open_max: usize,
+}
+
+/// One worker's open files.
+pub(super) struct Files {
+    context: Arc<FilesContext>,
+    open: HashMap<InboxKey, OpenFiles>,
+    tick: u64,
+}
+
+struct OpenFiles {
+    files: UserFiles,
+    used: u64,
+}
+
+impl Files {
+    pub(super) fn new(context: Arc<FilesContext>) -> Self {
+        Self { context, open: HashMap::new(), tick: 0 }
+    }
+
+    pub(super) fn context(&self) -> Arc<FilesContext> {
+        Arc::clone(&self.context)
+    }
+
+    /// Makes the inbox loaded.
+    pub(super) fn load(&mut self, inbox: &Inbox) -> Result<Loaded, StoreError> {
+        {
+            let mut state = inbox.state.lock();
+            if let Some(loaded) = state.loaded() {
+                return Ok(*loaded);
+            }
+            state.phase = Phase::Loading;
+        }
+        let result = self.read(inbox);
+        let mut state = inbox.state.lock();
+        match result {
+            Ok((base, applied, everyone, cursors)) => {
+                let dropped = state.finish_load(base, applied, everyone);
+                self.context.lag.remove(&dropped);
+                state.cursors = Some(Box::new(cursors));
+                Ok(*state.loaded().expect("finish_load makes it loaded"))
+            }
+            Err(error) => {
+                state.phase = Phase::Unloaded;
+                drop(state);
+                Err(self.failed(inbox, error))
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the four things a load finds, used once")]
+    fn read(
+        &mut self,
+        inbox: &Inbox,
+    ) -> Result<(Loaded, u64, Vec<(u64, Arc<protocol::Body>)>, super::inbox::Cursors), FileError>
+    {
+        let context = Arc::clone(&self.context);
+        let dir = layout::inbox_dir(&context.root, &inbox.key);
+        let shared = |source| FileError::Sqlite {
+            path: layout::hub_dir(&context.root).join("shared.db"),
+            source,
+        };
+        let (base, applied) = match self.open(inbox, false)? {
+            Some(files) => files.load(&inbox.key)?,
+            None => match context.shared.known_since(&inbox.key).map_err(shared)? {
+                Some(since) => (Loaded { known: true, ..Loaded::default() }, since),
+                // Never seen: nothing of the past is for it, unless its first messages wait.
+                None => {
+                    let now = context.sequenced.load(Ordering::Acquire);
+                    let first = inbox.state.lock().tail.front().map(|entry| entry.lsn);
+                    (Loaded::default(), first.map_or(now, |first| now.min(first - 1)))
+                }
+            },
+        };
+        let everyone =
+            context.shared.broadcasts_after(&inbox.key.tenant, applied).map_err(shared)?;
+        let cursors = cursors::read(&dir)
+            .map_err(|source| FileError::Io { path: dir.join(".sync/devices.json"), source })?;
+        Ok((base, applied, everyone, cursors))
+    }
+
+    /// Writes the inbox's tail and cursors to its files; what is only for everyone stays lazy
+    /// unless `everything` is asked for, or it has become much.
+    pub(super) fn flush(&mut self, inbox: &Arc<Inbox>, everything: bool) -> Result<(), StoreError> {
+        self.load(inbox)?;
+        self.flush_loaded(inbox, everything).map_err(|error| self.failed(inbox, error))
+    }
+
+    fn flush_loaded(&mut self, inbox: &Inbox, everything: bool) -> Result<(), FileError> {
+        loop {
+            let entries: Vec<TailEntry> = {
+                let state = inbox.state.lock();
+                if state.damaged.is_some() {
+                    break;
+                }
+                let wanted = everything || state.tail.len() > state.lazy || state.lazy > LAZY_MAX;
+                let count = if wanted { state.tail.len().min(APPLY_MAX) } else { 0 };
+                state.tail.iter().take(count).cloned().collect()
+            };
+            let Some(last) = entries.last() else { break };
+            let applied = last.lsn;
+            let context = Arc::clone(&self.context);
+            let files = self.open(inbox, true)?.expect("open creates what is missing");
+            // After an error it is unknown whether the transaction was written; the file says.
+            let (_, written) = files.load(&inbox.key)?;
+            let rest: Vec<TailEntry> =
+                entries.into_iter().filter(|entry| entry.lsn > written).collect();
+            files.apply(&rest)?;
+            let marks = rest.iter().any(|entry| matches!(entry.what, What::Mark(_)));
+            let gone = inbox.state.lock().written(applied);
+            context.lag.remove(&gone);
+            if marks {
+                let files = self.open(inbox, true)?.expect("open creates what is missing");
+                files.status(&context.templates)?;
+            }
+        }
+        let dirty = {
+            let mut state = inbox.state.lock();
+            state.cursors.as_mut().filter(|cursors| cursors.dirty).map(|cursors| {
+                cursors.dirty = false;
+                cursors.devices.clone()
+            })
+        };
+        if let Some(devices) = dirty {
+            let dir = layout::inbox_dir(&self.context.root, &inbox.key);
+            if let Err(source) = cursors::write(&dir, &devices) {
+                if let Some(cursors) = &mut inbox.state.lock().cursors {
+                    cursors.dirty = true;
+                }
+                return Err(FileError::Io { path: dir.join(".sync/devices.json"), source });
+            }
+        }
+        Ok(())
+    }
+
+    /// The inbox's files with everything in them, for a question; `None` where the inbox is empty.
+    pub(super) fn complete(
+        &mut self,
+        inbox: &Arc<Inbox>,
+    ) -> Result<Option<&mut UserFiles>, StoreError> {
+        self.flush(inbox, true)?;
+        if let Some(damage) = inbox.state.lock().damaged.clone() {
+            return Err(StoreError::Damaged(damage));
+        }
+        match self.open(inbox, false) {
+            Ok(_) => Ok(self.open.get_mut(&inbox.key).map(|open| &mut open.files)),
+            Err(error) => Err(self.failed(inbox, error)),
+        }
+    }
+
+    fn open(&mut self, inbox: &Inbox, create: bool) -> Result<Option<&mut UserFiles>, FileError> {
+        self.tick += 1;
+        if !self.open.contains_key(&inbox.key) {
+            let dir = layout::inbox_dir(&self.context.root, &inbox.key);
+            let Some(files) = UserFiles::open(&dir, &inbox.key, &self.context.templates, create)?
+            else {
+                return Ok(None);
+            };
+            self.make_room();
+            self.open.insert(inbox.key.clone(), OpenFiles { files, used: self.tick });
+            self.context.metrics.open_files.increment(1);
+        }
+        let open = self.open.get_mut(&inbox.key).expect("inserted above");
+        open.used = self.tick;
+        Ok(Some(&mut open.files))
+    }
+
+    /// Closes the files that were not used for longest, some at a time: finding them reads the
+    /// whole table, and opening a file costs far more than that.
+    fn make_room(&mut self) {
+        if self.open.len() < self.context.open_max {
+            return;
+        }
+        let mut ages: Vec<u64> = self.open.values().map(|open| open.used).collect();
+        let rank = ages.len() / 16;
+        let (_, &mut oldest, _) = ages.select_nth_unstable(rank);
+        let before = self.open.len();
+        self.open.retain(|_, open| open.used > oldest);
+        let closed = u32::try_from(before - self.open.len()).unwrap_or(u32::MAX);
+        self.context.metrics.open_files.decrement(f64::from(closed));
+    }
+
+    /// Turns an error about an inbox into what its callers get, and drops its handle: after a
+    /// failed write or sync the handle's word cannot be trusted any more.
+    pub(super) fn failed(&mut self, inbox: &Inbox, error: FileError) -> StoreError {
+        if self.open.remove(&inbox.key).is_some() {
+            self.context.metrics.open_files.decrement(1);
+        }
+        self.context.metrics.file_errors.increment(1);
+        let damage = error.is_damage();
+        let error: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
+        if damage {
+            tracing::error!(error = %error, "an inbox's file is damaged; this inbox is closed until it is repaired");
+            inbox.state.lock().damaged = Some(Arc::clone(&error));
+            StoreError::Damaged(error)
+        } else {
+            tracing::warn!(error = %error, "an inbox's file cannot be used now");
+            StoreError::NotWritable(error)
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! An inbox in memory: what is known of it, and what is not yet in its files.
+//!
+//! An inbox is *unloaded* (only a tail of changes without seqs: nobody needs them now), *loading*
+//! (its worker reads the file), or *loaded* (head and counters known, every new change gets its seq
+//! at once). Which it is never decides what seq a change gets: that is a function of the order of
+//! the journal, and the file says up to which record it has been applied.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use protocol::{Body, DeviceId, MessageState, Seq, Time};
+
+use super::record::{Lsn, MarkRecord};
+use crate::{
+    InboxKey,
+    store::{Change, StatusChange, Stored},
+};
+
+/// Devices whose cursors an inbox keeps; the one that acked longest ago makes room.
+pub(super) const DEVICES_MAX: usize = 64;
+
+/// Changes for everyone that an inbox may hold in memory only. They are in `shared.db`, so they
+/// need not be written to this inbox's file before it is touched; beyond this they are. At 96 bytes
+/// each, 15,000 watched inboxes hold at most 92 MB of them.
+pub(super) const LAZY_MAX: usize = 64;
+
+pub(super) struct Inbox {
+    pub(super) key: InboxKey,
+    /// The worker that owns its files.
+    pub(super) worker: usize,
+    pub(super) state: Mutex<State>,
+    /// Held while a mark is decided and stored, so that the next one is decided on its result.
+    /// Made when first needed: most inboxes in memory never see a mark.
+    marking: OnceLock<Arc<tokio::sync::Mutex<()>>>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Changes that are durable in the journal but not yet in the file, in journal order.
+    pub(super) tail: VecDeque<TailEntry>,
+    /// How many of them are lazy.
+    pub(super) lazy: usize,
+    pub(super) watchers: u32,
+    /// It stands in its worker's queue.
+    pub(super) queued: bool,
+    /// The file is damaged; nothing is written to it any more, nothing of the tail is dropped.
+    pub(super) damaged: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    pub(super) cursors: Option<Box<Cursors>>,
+    /// The record that made it known, for a load that is under way.
+    pub(super) seen: Option<Lsn>,
+    /// When it was last asked for.
+    pub(super) used: Option<Instant>,
+}
+
+#[derive(Default)]
+pub(super) enum Phase {
+    #[default]
+    Unloaded,
+    Loading,
+    Loaded(Loaded),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// The head with the tail.
+    pub(super) head: Seq,
+    /// The head in the file.
+    pub(super) file_head: Seq,
+    /// Messages with status unread, expired ones included, with the tail.
+    pub(super) unread: u64,
+    /// Some message expires, so that `unread` alone is not the answer.
+    pub(super) expiring: bool,
+    /// The inbox exists: it has a file, or a record that it was seen.
+    pub(super) known: bool,
+    /// The latest record that is in the file or the tail.
+    pub(super) last_lsn: Lsn,
+}
+
+#[derive(Clone)]
+pub(super) struct TailEntry {
+    pub(super) lsn: Lsn,
+    /// The first seq it takes; zero while the inbox is not loaded.
+    pub(super) seq: Seq,
+    pub(super) accepted: Option<Instant>,
+    pub(super) what: What,
+    /// Also in `shared.db`.
+    pub(super) lazy: bool,
+    /// What it costs in memory, in bytes; its share of a body that others hold too.
+    pub(super) weight: u32,
+}
+
+#[derive(Clone)]
+pub(super) enum What {
+    Message(Arc<Body>),
+    Mark(Arc<MarkRecord>),
+}
+
+impl TailEntry {
+    /// How many seqs it takes.
+    pub(super) fn seqs(&self) -> u64 {
+        match &self.what {
+            What::Message(_) => 1,
+            What::Mark(mark) => mark.targets.len() as u64,
+        }
+    }
+}
+
+/// Device cursors, kept in `.sync/devices.json`.
+#[derive(Default)]
+pub(super) struct Cursors {
+    pub(super) devices: Vec<(DeviceId, Cursor)>,
+    pub(super) dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) seq: Seq,
+    pub(super) acked_at: Time,
+}
+
+impl Cursors {
+    pub(super) fn get(&self, device: &DeviceId) -> Option<Seq> {
+        self.devices.iter().find(|(id, _)| id == device).map(|(_, cursor)| cursor.seq)
+    }
+
+    /// Moves forward; whether anything changed.
+    pub(super) fn advance(&mut self, device: &DeviceId, seq: Seq, now: Time) -> bool {
+        if let Some((_, cursor)) = self.devices.iter_mut().find(|(id, _)| id == device) {
+            if cursor.seq >= seq {
+                return false;
+            }
+            *cursor = Cursor { seq, acked_at: now };
+        } else {
+            if self.devices.len() >= DEVICES_MAX {
+                let oldest = (0..self.devices.len())
+                    .min_by_key(|&index| self.devices[index].1.acked_at)
+                    .expect("the list is full, so not empty");
+                self.devices.swap_remove(oldest);
+            }
+            self.devices.push((device.clone(), Cursor { seq, acked_at: now }));
+        }
+        self.dirty = true;
+        true
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(key: InboxKey, worker: usize) -> Self {
+        Self { key, worker, state: Mutex::default(), marking: OnceLock::new() }
+    }
+
+    /// The lock of marks.
+    pub(super) fn marking(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        self.marking.get_or_init(Arc::default)
+    }
+
+    /// The changes of a tail entry, from its `skip`-th on.
+    pub(super) fn changes_of(&self, entry: &TailEntry, now: Time, out: &mut Vec<Stored>) {
+        let stored =
+            |seq, change| Stored { inbox: self.key.clone(), seq, change, accepted: entry.accepted };
+        match &entry.what {
+            What::Message(body) => {
+                out.push(stored(entry.seq, message_change(entry.seq, body, now)));
+            }
+            What::Mark(mark) => {
+                for (index, (_, id)) in mark.targets.iter().enumerate() {
+                    out.push(stored(
+                        Seq(entry.seq.0 + index as u64),
+                        Change::Status(StatusChange {
+                            message_id: id.clone(),
+                            status: mark.mark.status(),
+                            device: mark.device.clone(),
+                            at: mark.at,
+                        }),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// A new message, or what stands for it once it has expired.
+pub(super) fn message_change(seq: Seq, body: &Arc<Body>, now: Time) -> Change {
+    match body.expire_at() {
+        Some(at) if at <= now => Change::Status(StatusChange {
+            message_id: body.id().clone(),
+            status: protocol::Status::Expired,
+            device: None,
+            at,
+        }),
+        _ => Change::Message { state: MessageState::new(seq), body: Arc::clone(body) },
+    }
+}
+
+impl State {
+    pub(super) fn loaded(&self) -> Option<&Loaded> {
+        match &self.phase {
+            Phase::Loaded(loaded) => Some(loaded),
+            Phase::Unloaded | Phase::Loading => None,
+        }
+    }
+
+    /// Appends a change that is durable in the journal, unless it is here already. Gives it its
+    /// seq if the inbox is loaded.
+    pub(super) fn push(&mut self, mut entry: TailEntry) -> Push {
+        if let Phase::Loaded(loaded) = &mut self.phase {
+            // A load that ran while this record was being handed out may have found it in
+            // `shared.db` before it came here.
+            if entry.lsn <= loaded.last_lsn {
+                return Push::Known;
+            }
+            take_seqs(loaded, &mut entry);
+        }
+        let seq = entry.seq;
+        self.lazy += usize::from(entry.lazy);
+        self.tail.push_back(entry);
+        if seq == Seq::ZERO { Push::Waiting } else { Push::At(seq) }
+    }
+
+    /// Becomes loaded: what the file has already is dropped from the tail, what everyone received
+    /// meanwhile is merged in, and every change gets its seq. Answers what was dropped.
+    pub(super) fn finish_load(
+        &mut self,
+        mut base: Loaded,
+        applied: Lsn,
+        everyone: Vec<(Lsn, Arc<Body>)>,
+    ) -> Vec<TailEntry> {
+        let (mut merged, mut dropped): (Vec<TailEntry>, Vec<TailEntry>) =
+            std::mem::take(&mut self.tail).into_iter().partition(|entry| entry.lsn > applied);
+        for (lsn, body) in everyone {
+            if lsn > applied && !merged.iter().any(|entry| entry.lsn == lsn) {
+                merged.push(TailEntry {
+                    lsn,
+                    seq: Seq::ZERO,
+                    accepted: None,
+                    what: What::Message(body),
+                    lazy: true,
+                    weight: LAZY_WEIGHT,
+                });
+            }
+        }
+        merged.sort_by_key(|entry| entry.lsn);
+        if !base.known {
+            // It begins to exist with the first message of its own, or when it was seen; what
+            // everyone received before was not for it.
+            let first = merged.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn);
+            let begin = [first, self.seen].into_iter().flatten().min();
+            merged.retain(|entry| {
+                let keep = begin.is_some_and(|begin| entry.lsn >= begin);
+                if !keep {
+                    dropped.push(entry.clone());
+                }
+                keep
+            });
+            base.known = begin.is_some();
+        }
+        base.last_lsn = applied;
+        for entry in &mut merged {
+            take_seqs(&mut base, entry);
+        }
+        self.lazy = merged.iter().filter(|entry| entry.lazy).count();
+        self.tail = merged.into();
+        self.phase = Phase::Loaded(base);
+        dropped
+    }
+
+    /// The file has everything up to a record: drops it from the tail and answers it.
+    pub(super) fn written(&mut self, applied: Lsn) -> Vec<TailEntry> {
+        let mut gone = Vec::new();
+        while self.tail.front().is_some_and(|entry| entry.lsn <= applied) {
+            let entry = self.tail.pop_front().expect("there is a front");
+            self.lazy -= usize::from(entry.lazy);
+            if let Phase::Loaded(loaded) = &mut self.phase {
+                loaded.file_head = Seq(entry.seq.0 + entry.seqs() - 1);
+            }
+            gone.push(entry);
+        }
+        if self.tail.is_empty() {
+            // A burst must not leave its capacity behind in every inbox.
+            self.tail.shrink_to(0);
+        }
+        gone
+    }
+
+    /// Whether something must be written to its files sooner or later.
+    pub(super) fn needs_work(&self) -> bool {
+        self.damaged.is_none()
+            && (self.tail.len() > self.lazy
+                || self.lazy > LAZY_MAX
+                || self.cursors.as_ref().is_some_and(|cursors| cursors.dirty))
+    }
+
+    /// Whether it can be forgotten: its files and `shared.db` have everything.
+    pub(super) fn forgettable(&self) -> bool {
+        self.watchers == 0
+            && !self.queued
+            && self.damaged.is_none()
+            && self.tail.len() == self.lazy
+            && !self.cursors.as_ref().is_some_and(|cursors| cursors.dirty)
+            && !matches!(self.phase, Phase::Loading)
+    }
+}
+
+/// What became of a pushed change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Push {
+    /// It has this seq.
+    At(Seq),
+    /// It gets its seq when the inbox is loaded.
+    Waiting,
+    /// It was here already.
+    Known,
+}
+
+/// What a tail entry for everyone costs an inbox, in bytes: the entry; the body is shared.
+pub(super) const LAZY_WEIGHT: u32 = 96;
+
+fn take_seqs(loaded: &mut Loaded, entry: &mut TailEntry) {
+    entry.seq = loaded.head.next();
+    loaded.head.0 += entry.seqs();
+    loaded.known = true;
+    loaded.last_lsn = entry.lsn;
+    match &entry.what {
+        What::Message(body) => {
+            loaded.unread += 1;
+            loaded.expiring |= body.expire_at().is_some();
+        }
+        What::Mark(mark) => {
+            loaded.unread = loaded.unread.saturating_add_signed(mark.unread_delta);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the single-node store counts.
+
+use metrics::{Counter, Gauge, Histogram, Recorder};
+
+use crate::metrics::Metric;
+
+const COMMITS: Metric = Metric::counter(
+    "pushhub_store_commits_total",
+    "result",
+    "Group commits of the journal, by result (ok, error).",
+);
+const COMMIT_SECONDS: Metric = Metric::histogram(
+    "pushhub_store_commit_seconds",
+    "",
+    "Time of one group commit of the journal, sync included.",
+);
+const COMMIT_RECORDS: Metric = Metric::histogram(
+    "pushhub_store_commit_records",
+    "",
+    "Records in one group commit of the journal.",
+);
+const LAG_RECORDS: Metric = Metric::gauge(
+    "pushhub_store_lag_records",
+    "",
+    "Changes that are durable in the journal but not yet in their users' files.",
+);
+const LAG_BYTES: Metric = Metric::gauge(
+    "pushhub_store_lag_bytes",
+    "",
+    "Memory held by changes that are not yet in their users' files.",
+);
+const INBOXES: Metric = Metric::gauge("pushhub_store_inboxes", "", "Inboxes held in memory.");
+const OPEN_FILES: Metric =
+    Metric::gauge("pushhub_store_open_inboxes", "", "Inboxes whose files are open.");
+const SEGMENTS: Metric =
+    Metric::gauge("pushhub_store_journal_segments", "", "Journal segments on disk.");
+const ERRORS: Metric = Metric::counter(
+    "pushhub_store_errors_total",
+    "op",
+    "Failed operations on the disk, by operation.",
+);
+const BUSY: Metric = Metric::counter(
+    "pushhub_store_busy_total",
+    "limit",
+    "Operations refused because too much was waiting, by the limit that was reached.",
+);
+const PUBLISH_DROPPED: Metric = Metric::counter(
+    "pushhub_store_publish_dropped_total",
+    "",
+    "Changes that were not published because too many were waiting; connections read them from the store.",
+);
+
+/// Every metric of this area.
+pub const ALL: &[Metric] = &[
+    COMMITS,
+    COMMIT_SECONDS,
+    COMMIT_RECORDS,
+    LAG_RECORDS,
+    LAG_BYTES,
+    INBOXES,
+    OPEN_FILES,
+    SEGMENTS,
+    ERRORS,
+    BUSY,
+    PUBLISH_DROPPED,
+];
+
+pub(super) struct StoreMetrics {
+    pub(super) commits: Counter,
+    pub(super) commit_errors: Counter,
+    pub(super) commit_seconds: Histogram,
+    pub(super) commit_records: Histogram,
+    pub(super) lag_records: Gauge,
+    pub(super) lag_bytes: Gauge,
+    pub(super) inboxes: Gauge,
+    pub(super) open_files: Gauge,
+    pub(super) segments: Gauge,
+    pub(super) file_errors: Counter,
+    pub(super) shared_errors: Counter,
+    pub(super) trim_errors: Counter,
+    pub(super) busy_queue: Counter,
+    pub(super) busy_lag: Counter,
+    pub(super) busy_reads: Counter,
+    pub(super) publish_dropped: Counter,
+}
+
+impl StoreMetrics {
+    pub(super) fn new(recorder: &dyn Recorder) -> Self {
+        for metric in ALL {
+            metric.describe(recorder);
+        }
+        Self {
+            commits: COMMITS.to_counter(recorder, &[("result", "ok")]),
+            commit_errors: COMMITS.to_counter(recorder, &[("result", "error")]),
+            commit_seconds: COMMIT_SECONDS.to_histogram(recorder, &[]),
+            commit_records: COMMIT_RECORDS.to_histogram(recorder, &[]),
+            lag_records: LAG_RECORDS.to_gauge(recorder, &[]),
+            lag_bytes: LAG_BYTES.to_gauge(recorder, &[]),
+            inboxes: INBOXES.to_gauge(recorder, &[]),
+            open_files: OPEN_FILES.to_gauge(recorder, &[]),
+            segments: SEGMENTS.to_gauge(recorder, &[]),
+            file_errors: ERRORS.to_counter(recorder, &[("op", "user_file")]),
+            shared_errors: ERRORS.to_counter(recorder, &[("op", "shared")]),
+            trim_errors: ERRORS.to_counter(recorder, &[("op", "trim")]),
+            busy_queue: BUSY.to_counter(recorder, &[("limit", "queue")]),
+            busy_lag: BUSY.to_counter(recorder, &[("limit", "lag")]),
+            busy_reads: BUSY.to_counter(recorder, &[("limit", "reads")]),
+            publish_dropped: PUBLISH_DROPPED.to_counter(recorder, &[]),
+        }
+    }
+}

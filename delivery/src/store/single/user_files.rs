@@ -1,0 +1,421 @@
+//! The files of one inbox: `messages.db` and `read_status.db`.
+//!
+//! `messages.db` is the inbox: its messages, the log of state changes, and how far the journal has
+//! been applied, all in one transaction. `read_status.db` is the read state in detail (who, when,
+//! on which device), made from that log: two SQLite files cannot be committed together, so one of
+//! them follows the other and catches up when it is opened.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use protocol::{Seq, Status, Time};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    inbox::{Loaded, TailEntry, What},
+    record::{Lsn, MarkRecord},
+    sql::{self, Sync},
+};
+use crate::InboxKey;
+
+/// What `messages.db` looks like. SQLite keeps the comments: `.schema` explains itself.
+const MESSAGES_SCHEMA: &str = "
+CREATE TABLE inbox ( -- one line about this inbox
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    head INTEGER NOT NULL,        -- seq of the latest change: 1, 2, 3 ... without holes
+    unread INTEGER NOT NULL,      -- messages with status 0
+    expiring INTEGER NOT NULL,    -- 1 if some message has an expire_at
+    applied_lsn INTEGER NOT NULL  -- how far the node's journal has been applied here
+);
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY,      -- where the message was created in this inbox
+    version INTEGER NOT NULL,     -- seq of its latest change
+    status INTEGER NOT NULL,      -- 0 unread, 1 read, 2 archived, 3 recalled
+    expire_at INTEGER,            -- unix ms; after it the message is not shown
+    id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,           -- JSON, as sent to clients
+    channel_id TEXT AS (body ->> '$.channel_id') VIRTUAL,
+    title TEXT AS (body ->> '$.title') VIRTUAL,
+    content TEXT AS (body ->> '$.content') VIRTUAL,
+    message_type TEXT AS (body ->> '$.message_type') VIRTUAL,
+    priority INTEGER AS (body ->> '$.priority') VIRTUAL,
+    sender TEXT AS (body ->> '$.sender') VIRTUAL,
+    created_at TEXT AS (body ->> '$.created_at') VIRTUAL
+);
+CREATE INDEX messages_unread ON messages (seq) WHERE status = 0;
+CREATE INDEX messages_expiring ON messages (expire_at) WHERE expire_at IS NOT NULL;
+CREATE TABLE changes (            -- every change of a message's status
+    seq INTEGER PRIMARY KEY,      -- where the change stands in this inbox
+    message_seq INTEGER NOT NULL, -- messages.seq
+    message_id TEXT NOT NULL,
+    status INTEGER NOT NULL,      -- what it became
+    device_id TEXT,               -- who did it
+    at INTEGER NOT NULL           -- unix ms
+);
+PRAGMA user_version = 1;";
+
+const STATUS_SCHEMA: &str = "
+CREATE TABLE read_status (        -- messages whose state ever changed, made from changes in messages.db
+    message_seq INTEGER PRIMARY KEY,
+    message_id TEXT NOT NULL,
+    status TEXT NOT NULL,         -- unread, read, archived, recalled
+    is_read INTEGER NOT NULL,
+    read_at INTEGER,              -- unix ms
+    device_id TEXT,               -- the device of the latest change
+    updated_at INTEGER NOT NULL,  -- unix ms
+    version INTEGER NOT NULL      -- seq of the latest change
+);
+CREATE TABLE applied (            -- how far changes has been taken over
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL
+);
+INSERT INTO applied VALUES (1, 0);
+PRAGMA user_version = 1;";
+
+const VERSION: i64 = 1;
+
+/// Status as it stands in the files.
+pub(super) const fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Unread => 0,
+        Status::Read => 1,
+        Status::Archived => 2,
+        Status::Recalled => 3,
+        // Never stored: it follows from expire_at.
+        Status::Expired => 4,
+    }
+}
+
+/// See [`status_code`].
+pub(super) const fn status_from(code: i64) -> Status {
+    match code {
+        0 => Status::Unread,
+        1 => Status::Read,
+        2 => Status::Archived,
+        3 => Status::Recalled,
+        _ => Status::Expired,
+    }
+}
+
+/// A file of an inbox cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("{path}: {source}")]
+    Sqlite {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is of version {found}; this build reads {VERSION}")]
+    Version { path: PathBuf, found: i64 },
+    #[error("{path} belongs to another inbox")]
+    Owner { path: PathBuf },
+}
+
+impl FileError {
+    /// Whether only this inbox is affected and trying again is useless.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => sql::is_damage(source),
+            Self::Io { .. } => false,
+            Self::Version { .. } | Self::Owner { .. } => true,
+        }
+    }
+}
+
+/// Fresh files as bytes, made once: copying 40 KiB is 30 times faster than creating tables with
+/// their syncs.
+pub(super) struct Templates {
+    messages: Vec<u8>,
+    status: Vec<u8>,
+}
+
+impl Templates {
+    pub(super) fn new() -> rusqlite::Result<Self> {
+        let make = |schema: &str| -> rusqlite::Result<Vec<u8>> {
+            let mut connection = Connection::open_in_memory()?;
+            connection.execute_batch(schema)?;
+            let mut bytes = connection.serialize("main")?.to_vec();
+            // File format 2: WAL (https://sqlite.org/fileformat.html, offsets 18 and 19). Switching
+            // the mode later costs two syncs for each file.
+            bytes[18] = 2;
+            bytes[19] = 2;
+            Ok(bytes)
+        };
+        Ok(Self { messages: make(MESSAGES_SCHEMA)?, status: make(STATUS_SCHEMA)? })
+    }
+}
+
+/// The open files of one inbox.
+pub(super) struct UserFiles {
+    dir: PathBuf,
+    pub(super) messages: Connection,
+    status: Option<Connection>,
+}
+
+impl UserFiles {
+    fn sqlite(dir: &Path, name: &str) -> impl Fn(rusqlite::Error) -> FileError + use<> {
+        let path = dir.join(name);
+        move |source| FileError::Sqlite { path: path.clone(), source }
+    }
+
+    pub(super) fn sqlite_messages(&self) -> impl Fn(rusqlite::Error) -> FileError + use<> {
+        Self::sqlite(&self.dir, "messages.db")
+    }
+
+    pub(super) fn sqlite_status(&self) -> impl Fn(rusqlite::Error) -> FileError + use<> {
+        Self::sqlite(&self.dir, "read_status.db")
+    }
+
+    /// Opens the files; `None` where there are none. `create` makes them.
+    pub(super) fn open(
+        dir: &Path,
+        key: &InboxKey,
+        templates: &Templates,
+        create: bool,
+    ) -> Result<Option<Self>, FileError> {
+        let path = dir.join("messages.db");
+        let size = fs::metadata(&path).ok().map(|metadata| metadata.len());
+        // Shorter than a fresh one: a power cut came before its first sync. Until then the journal
+        // has everything that belongs in it, see `trim`.
+        let complete = size.is_some_and(|size| size >= templates.messages.len() as u64);
+        if !complete && !create {
+            return Ok(None);
+        }
+        let fresh = !complete;
+        if fresh {
+            place(dir, "messages.db", &templates.messages)?;
+        }
+        let sqlite = Self::sqlite(dir, "messages.db");
+        // A fresh WAL has no older frames that could be mistaken for new ones, so its header need
+        // not be synced: the first transaction runs without, later ones with (NORMAL).
+        let sync = if fresh { Sync::Off } else { Sync::Normal };
+        let messages = sql::open(&path, sync).map_err(&sqlite)?;
+        if fresh {
+            messages
+                .execute(
+                    "INSERT INTO inbox VALUES (1, ?1, ?2, 0, 0, 0, 0)",
+                    params![key.tenant.as_str(), key.user.as_str()],
+                )
+                .map_err(&sqlite)?;
+            messages.execute_batch("PRAGMA synchronous = NORMAL").map_err(&sqlite)?;
+        } else {
+            let version: i64 =
+                messages.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&sqlite)?;
+            if version != VERSION {
+                return Err(FileError::Version { path, found: version });
+            }
+        }
+        Ok(Some(Self { dir: dir.to_owned(), messages, status: None }))
+    }
+
+    /// What the file says of the inbox, and how far the journal is applied.
+    pub(super) fn load(&self, key: &InboxKey) -> Result<(Loaded, Lsn), FileError> {
+        let sqlite = Self::sqlite(&self.dir, "messages.db");
+        let row = self
+            .messages
+            .prepare_cached("SELECT head, unread, expiring, applied_lsn, tenant, user FROM inbox")
+            .and_then(|mut select| {
+                select
+                    .query_row([], |row| {
+                        let head = Seq(row.get::<_, i64>(0)?.cast_unsigned());
+                        let loaded = Loaded {
+                            head,
+                            file_head: head,
+                            unread: row.get::<_, i64>(1)?.cast_unsigned(),
+                            expiring: row.get(2)?,
+                            known: head > Seq::ZERO,
+                            last_lsn: 0,
+                        };
+                        let owner = row.get_ref(4)?.as_str()? == key.tenant.as_str()
+                            && row.get_ref(5)?.as_str()? == key.user.as_str();
+                        Ok((loaded, row.get::<_, i64>(3)?.cast_unsigned(), owner))
+                    })
+                    .optional()
+            })
+            .map_err(sqlite)?;
+        match row {
+            Some((loaded, lsn, true)) => Ok((loaded, lsn)),
+            Some((_, _, false)) => Err(FileError::Owner { path: self.dir.join("messages.db") }),
+            // The power went between the file and its first row: as if it were fresh.
+            None => {
+                self.messages
+                    .execute(
+                        "INSERT INTO inbox VALUES (1, ?1, ?2, 0, 0, 0, 0)",
+                        params![key.tenant.as_str(), key.user.as_str()],
+                    )
+                    .map_err(Self::sqlite(&self.dir, "messages.db"))?;
+                Ok((Loaded::default(), 0))
+            }
+        }
+    }
+
+    /// Writes changes in order: all of them and the position reached, or nothing.
+    pub(super) fn apply(&mut self, entries: &[TailEntry]) -> Result<(), FileError> {
+        let Some(last) = entries.last() else { return Ok(()) };
+        let sqlite = Self::sqlite(&self.dir, "messages.db");
+        let write = |messages: &mut Connection| -> rusqlite::Result<()> {
+            let transaction =
+                messages.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let (mut unread, mut expiring) = (0_i64, false);
+            for entry in entries {
+                match &entry.what {
+                    What::Message(body) => {
+                        unread += 1;
+                        expiring |= body.expire_at().is_some();
+                        let seq = entry.seq.0.cast_signed();
+                        transaction
+                            .prepare_cached(
+                                "INSERT INTO messages (seq, version, status, expire_at, id, body)
+                                 VALUES (?1, ?1, 0, ?2, ?3, ?4)",
+                            )?
+                            .execute(params![
+                                seq,
+                                body.expire_at().map(Time::millis),
+                                body.id().as_str(),
+                                std::str::from_utf8(&body.json()).expect("a body is JSON"),
+                            ])?;
+                    }
+                    What::Mark(mark) => {
+                        unread += mark.unread_delta;
+                        write_mark(&transaction, entry.seq, mark)?;
+                    }
+                }
+            }
+            let head = last.seq.0 + last.seqs() - 1;
+            transaction
+                .prepare_cached(
+                    "UPDATE inbox SET head = ?1, unread = max(0, unread + ?2),
+                     expiring = expiring OR ?3, applied_lsn = ?4",
+                )?
+                .execute(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()])?;
+            transaction.commit()
+        };
+        write(&mut self.messages).map_err(sqlite)
+    }
+
+    /// `read_status.db`, caught up with the log in `messages.db`; none where nothing ever changed.
+    pub(super) fn status(
+        &mut self,
+        templates: &Templates,
+    ) -> Result<Option<&Connection>, FileError> {
+        let sqlite = Self::sqlite(&self.dir, "read_status.db");
+        if self.status.is_none() {
+            let path = self.dir.join("read_status.db");
+            let size = fs::metadata(&path).ok().map(|metadata| metadata.len());
+            let complete = size.is_some_and(|size| size >= templates.status.len() as u64);
+            if !complete {
+                let changed: bool = self
+                    .messages
+                    .query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))
+                    .map_err(Self::sqlite(&self.dir, "messages.db"))?;
+                if !changed {
+                    return Ok(None);
+                }
+                place(&self.dir, "read_status.db", &templates.status)?;
+            }
+            self.status = Some(sql::open(&path, Sync::Normal).map_err(&sqlite)?);
+        }
+        let status = self.status.as_mut().expect("opened above");
+        catch_up(&self.messages, status).map_err(sqlite)?;
+        Ok(self.status.as_ref())
+    }
+}
+
+fn write_mark(transaction: &Connection, first: Seq, mark: &MarkRecord) -> rusqlite::Result<()> {
+    let mut update = transaction
+        .prepare_cached("UPDATE messages SET status = ?1, version = ?2 WHERE seq = ?3")?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO changes (seq, message_seq, message_id, status, device_id, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let status = status_code(mark.mark.status());
+    for (seq, (message_seq, id)) in (first.0..).zip(&mark.targets) {
+        update.execute(params![status, seq.cast_signed(), message_seq.cast_signed()])?;
+        insert.execute(params![
+            seq.cast_signed(),
+            message_seq.cast_signed(),
+            id.as_str(),
+            status,
+            mark.device.as_ref().map(protocol::DeviceId::as_str),
+            mark.at.millis(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn catch_up(messages: &Connection, status: &mut Connection) -> rusqlite::Result<()> {
+    let applied: i64 =
+        status.prepare_cached("SELECT seq FROM applied")?.query_row([], |row| row.get(0))?;
+    let mut select = messages.prepare_cached(
+        "SELECT seq, message_seq, message_id, status, device_id, at FROM changes
+         WHERE seq > ?1 ORDER BY seq",
+    )?;
+    let mut rows = select.query(params![applied])?;
+    let Some(mut row) = rows.next()? else { return Ok(()) };
+    let transaction = status.transaction()?;
+    {
+        let mut upsert = transaction.prepare_cached(
+            "INSERT INTO read_status
+             (message_seq, message_id, status, is_read, read_at, device_id, updated_at, version)
+             VALUES (?1, ?2, ?3, ?4, CASE WHEN ?4 THEN ?5 END, ?6, ?5, ?7)
+             ON CONFLICT (message_seq) DO UPDATE SET
+               status = excluded.status, is_read = excluded.is_read,
+               read_at = CASE WHEN excluded.is_read THEN coalesce(read_at, excluded.read_at) END,
+               device_id = excluded.device_id, updated_at = excluded.updated_at,
+               version = excluded.version",
+        )?;
+        let latest = loop {
+            let seq: i64 = row.get(0)?;
+            let became = status_from(row.get(3)?);
+            upsert.execute(params![
+                row.get::<_, i64>(1)?,
+                row.get_ref(2)?.as_str()?,
+                became.as_str(),
+                became.is_read(),
+                row.get::<_, i64>(5)?,
+                row.get::<_, Option<String>>(4)?,
+                seq,
+            ])?;
+            match rows.next()? {
+                Some(next) => row = next,
+                None => break seq,
+            }
+        };
+        transaction.prepare_cached("UPDATE applied SET seq = ?1")?.execute(params![latest])?;
+    }
+    transaction.commit()
+}
+
+/// Puts a fresh file into its folder, whole or not at all as far as the running system goes.
+fn place(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+    let path = dir.join(name);
+    let write = || -> io::Result<()> {
+        for suffix in ["-wal", "-shm"] {
+            match fs::remove_file(dir.join(format!("{name}{suffix}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let temporary = dir.join(format!("{name}.new"));
+        if let Err(error) = fs::write(&temporary, bytes) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            fs::create_dir_all(dir)?;
+            fs::write(&temporary, bytes)?;
+        }
+        fs::rename(temporary, &path)
+    };
+    write().map_err(|source| FileError::Io { path: path.clone(), source })
+}

@@ -1,0 +1,90 @@
+//! What survives an orderly end. Kills and power cuts are proven with the real process
+//! (`hub/tests/it/promises`).
+
+use std::time::Duration;
+
+use delivery::{
+    StoreError,
+    store::{Health, Mark, MarkTarget},
+};
+use protocol::{DeviceId, Seq};
+
+use super::{
+    Backend,
+    fixture::{Fixture, inbox, message, outgoing, to_everyone, words},
+};
+
+pub(crate) async fn everything_is_there_after_reopening(backend: impl Backend) {
+    let mut fix = Fixture::new(backend).await;
+    let (ann, bob) = (inbox("ann"), inbox("bob"));
+    let mut rich = message("rich");
+    rich.metadata.insert("k".into(), serde_json::json!([1.5, null, "\u{0}\u{1f600}"]));
+    rich.channel_id = Some("channel".parse().unwrap());
+    let id = fix.send_as(&[&ann, &bob], &rich).await;
+    fix.store.append(vec![to_everyone("default", &message("notice"))]).await.unwrap();
+    let device: DeviceId = "phone".parse().unwrap();
+    let target = MarkTarget::One { id: id.clone(), expected: None };
+    fix.store.mark(&ann, Some(device), Mark::Read, target).await.unwrap();
+    let before = (words(&fix.log(&ann).await), words(&fix.log(&bob).await));
+    let state = fix.store.get(&ann, &id).await.unwrap().state;
+    let log = format!("{:?}", fix.log(&ann).await.last().unwrap().change);
+    for _ in 0..3 {
+        fix.reopen().await;
+        assert_eq!((words(&fix.log(&ann).await), words(&fix.log(&bob).await)), before);
+        let message = fix.store.get(&ann, &id).await.unwrap();
+        assert_eq!(message.state, state);
+        assert_eq!(message.body.fields().unwrap(), rich);
+        assert_eq!(format!("{:?}", fix.log(&ann).await.last().unwrap().change), log);
+        assert_eq!((fix.unread(&ann).await, fix.unread(&bob).await), (1, 2));
+    }
+    fix.send(&[&ann], "after").await;
+    assert_eq!(fix.log(&ann).await.last().unwrap().seq, Seq(4));
+}
+
+pub(crate) async fn an_append_is_all_or_nothing(backend: impl Backend) {
+    let fix = Fixture::new(backend).await;
+    let (ann, bob) = (inbox("ann"), inbox("bob"));
+    let items: Vec<_> =
+        (0..200).map(|n| outgoing(&[&ann, &bob], &message(&n.to_string()))).collect();
+    fix.store.append(items).await.unwrap();
+    assert_eq!((fix.log(&ann).await.len(), fix.log(&bob).await.len()), (200, 200));
+    fix.store.append(vec![]).await.unwrap();
+    assert_eq!(fix.log(&ann).await.len(), 200);
+}
+
+pub(crate) async fn a_closed_store_answers_closing(backend: impl Backend) {
+    let fix = Fixture::new(backend).await;
+    let ann = inbox("ann");
+    let id = fix.send(&[&ann], "x").await;
+    fix.store.close().await;
+    fix.store.close().await;
+    let append = fix.store.append(vec![outgoing(&[&ann], &message("y"))]).await;
+    assert!(matches!(append, Err(StoreError::Closing)), "{append:?}");
+    let marked = fix.mark_one(&ann, Mark::Read, &id).await;
+    assert!(matches!(marked, Err(StoreError::Closing)), "{marked:?}");
+    assert!(matches!(fix.store.watch(&ann).await.err(), Some(StoreError::Closing)));
+    assert!(matches!(fix.store.health().await, Health::NotWritable(_)));
+}
+
+pub(crate) async fn a_writable_store_says_so(backend: impl Backend) {
+    let fix = Fixture::new(backend).await;
+    assert_eq!(fix.store.health().await, Health::Writable);
+    fix.send(&[&inbox("ann")], "x").await;
+    assert_eq!(fix.store.health().await, Health::Writable);
+    assert_eq!(fix.log(&inbox("ann")).await.len(), 1, "the proof leaves nothing in an inbox");
+}
+
+/// A caller that gives up (a request that was cut) leaves the operation done or not done.
+pub(crate) async fn a_dropped_future_leaves_a_whole_operation(backend: impl Backend) {
+    let fix = Fixture::new(backend).await;
+    let (ann, bob) = (inbox("ann"), inbox("bob"));
+    for n in 0..50 {
+        let items = (0..3).map(|_| outgoing(&[&ann, &bob], &message(&n.to_string()))).collect();
+        let patience = Duration::from_micros(n * 20);
+        let _ = tokio::time::timeout(patience, fix.store.append(items)).await;
+    }
+    fix.send(&[&ann, &bob], "last").await;
+    let (ann, bob) = (words(&fix.log(&ann).await), words(&fix.log(&bob).await));
+    assert_eq!(ann, bob);
+    assert_eq!(ann.len() % 3, 1, "three at a time, and the last one");
+}

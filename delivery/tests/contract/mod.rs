@@ -1,0 +1,86 @@
+//! The suite, generic over the constructor.
+
+pub(crate) mod broadcast;
+pub(crate) mod cursors;
+pub(crate) mod durable;
+pub(crate) mod expiry;
+pub(crate) mod fixture;
+pub(crate) mod ids;
+pub(crate) mod lists;
+pub(crate) mod log;
+pub(crate) mod marks;
+pub(crate) mod model;
+
+use std::{future::Future, path::Path, sync::Arc};
+
+use delivery::{Fanout, Store};
+
+/// A place for one store.
+pub(crate) trait Backend: Sized + Send + Sync + 'static {
+    /// An empty one.
+    fn new() -> Self;
+
+    /// Opens the store that is there. The one before must be closed.
+    fn open(&self, fanout: Arc<dyn Fanout>) -> impl Future<Output = Arc<dyn Store>> + Send;
+
+    /// The folder beside which nothing may be written, for backends that have one.
+    fn folder(&self) -> Option<&Path>;
+}
+
+/// Makes a test of every function of the suite.
+macro_rules! suite {
+    ($module:ident, $backend:ty) => {
+        mod $module {
+            use super::*;
+
+            contract::suite!(@tests $backend,
+                broadcast: reaches_who_exists_in_order_with_direct_messages,
+                broadcast: is_merged_for_users_that_were_not_watched,
+                broadcast: stays_in_its_tenant,
+                broadcast: is_published_to_who_is_watched,
+                cursors: go_forward_only_and_not_beyond_the_head,
+                cursors: survive_an_orderly_end,
+                durable: everything_is_there_after_reopening,
+                durable: an_append_is_all_or_nothing,
+                durable: a_closed_store_answers_closing,
+                durable: a_writable_store_says_so,
+                durable: a_dropped_future_leaves_a_whole_operation,
+                expiry: an_expired_message_keeps_its_seq_and_loses_everything_else,
+                expiry: an_expired_message_is_not_marked,
+                ids: every_legal_id_has_an_inbox_of_its_own,
+                ids: nothing_leaves_the_folder,
+                lists: filters_select_and_sorts_order,
+                lists: pages_by_offset_cover_everything_once,
+                lists: a_cursor_does_not_move_when_messages_arrive,
+                log: seqs_are_dense_and_in_order,
+                log: concurrent_appends_make_one_log_that_stays,
+                log: pages_are_contiguous_and_limited,
+                log: a_change_is_visible_before_it_is_published,
+                log: who_watches_is_told_each_change_once_in_order,
+                log: inboxes_and_tenants_are_apart,
+                log: heads_are_of_watched_inboxes,
+                log: a_duplicate_recipient_receives_once,
+                marks: read_twice_is_no_change,
+                marks: unread_and_archive_have_their_rules,
+                marks: a_version_that_is_stale_is_a_conflict,
+                marks: many_up_to_and_channel_mark_what_they_name,
+                marks: what_is_unknown_is_not_found,
+                marks: concurrent_marks_count_once,
+            );
+
+            #[test]
+            fn a_random_life_is_like_the_model() {
+                contract::model::a_random_life_is_like_the_model::<$backend>();
+            }
+        }
+    };
+    (@tests $backend:ty, $($area:ident: $test:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                contract::$area::$test(<$backend as contract::Backend>::new()).await;
+            }
+        )*
+    };
+}
+pub(crate) use suite;

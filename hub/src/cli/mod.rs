@@ -1,0 +1,136 @@
+//! The command line.
+
+mod check_config;
+mod http_client;
+mod out;
+mod send;
+mod serve;
+mod service;
+mod start_lines;
+mod tail;
+mod token;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError, EXIT_CONFIG, help_table, process_environment};
+
+/// Exit code of a command line that cannot be read: `EX_USAGE` of sysexits.h.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Exit code of anything else that failed.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// A hub that stores messages and pushes them to whoever is connected.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pushhub",
+    version,
+    after_help = "Without a command: serve. Exit codes: 0 done, 1 failed, 64 wrong command line, 78 wrong settings.\nAll settings: pushhub --help",
+    after_long_help = after_long_help()
+)]
+pub struct Cli {
+    /// File of settings; without it `PUSHHUB_CONFIG`, else ./pushhub.toml where there is one. The
+    /// environment wins over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Output,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, one document a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server.
+    #[command(after_help = "Example:\n  USER_SERVER_PORT=0 ADMIN_SERVER_PORT=0 pushhub serve")]
+    Serve,
+    /// Checks the settings and prints them.
+    #[command(after_help = "Examples:\n  pushhub check-config\n  pushhub check-config --format md")]
+    CheckConfig(check_config::Arguments),
+    /// Makes tokens of users.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Registers backends and their keys.
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Sends a message to users, as a service.
+    #[command(
+        after_help = "Example:\n  pushhub send --key \"$KEY\" --user user123 --title Hello --content 'It works'"
+    )]
+    Send(send::Arguments),
+    /// Connects as a user and prints every frame as one line; comes back when the server says so.
+    #[command(after_help = "Example:\n  pushhub tail --user user123 --since 0")]
+    Tail(tail::Arguments),
+}
+
+fn after_long_help() -> String {
+    format!(
+        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE.\n\n{}",
+        help_table()
+    )
+}
+
+/// Reads the command line of this process and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            // Nobody is left to be told where the terminal is gone.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_FAILURE };
+            out::complain(&error);
+            code.into()
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> anyhow::Result<()> {
+        let loaded = Config::load(&process_environment(), self.config.as_deref());
+        let output = self.output;
+        match self.command.unwrap_or(Command::Serve) {
+            // The reference does not depend on what is set, so that it can be made anywhere.
+            Command::CheckConfig(arguments) => check_config::run(&arguments, output, loaded),
+            Command::Serve => serve::run(loaded?),
+            Command::Token(command) => token::run(&command, output, &loaded?.config),
+            Command::Service(command) => service::run(command, output, &loaded?.config),
+            Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
+            Command::Tail(arguments) => tail::run(arguments, loaded?),
+        }
+    }
+}
+
+/// A small runtime for commands that only talk to a server.
+fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn duration_argument(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text)
+        .ok_or_else(|| "must be a duration with its unit, such as 30s or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Settings that are legal one by one and wrong together.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::{Config, Problem, show_duration};
+use crate::descriptors;
+
+/// Descriptors kept for what is neither a connection nor a user's file: listeners, the journal, the
+/// control files, epoll, the log.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Descriptors of one user whose files are open: two databases, each with its write-ahead log and
+/// shared-memory index.
+pub const DESCRIPTORS_PER_STORE_ENTRY: usize = 6;
+
+/// Most users kept open by `STORE_OPEN_FILES=auto`: each costs about 180 KiB, and beyond this the
+/// hit rate hardly grows.
+const STORE_OPEN_AUTO_MAX: usize = 2_000;
+
+/// Fewest users kept open by `STORE_OPEN_FILES=auto`, however few descriptors there are.
+const STORE_OPEN_AUTO_MIN: usize = 16;
+
+/// After this long without traffic many proxies (nginx's `proxy_read_timeout`, cloud balancers)
+/// close a connection.
+const PROXY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Shorter admin tokens can be guessed.
+const ADMIN_TOKEN_BYTES_SAFE: usize = 16;
+
+/// Users whose files may be open under `STORE_OPEN_FILES=auto`, from the process's limit of
+/// descriptors: what connections leave.
+#[must_use]
+pub fn store_open_files(config: &Config, descriptors_max: usize) -> usize {
+    config.store.open_files_max.unwrap_or_else(|| {
+        let left = descriptors_max.saturating_sub(connection_descriptors(config));
+        (left / DESCRIPTORS_PER_STORE_ENTRY).clamp(STORE_OPEN_AUTO_MIN, STORE_OPEN_AUTO_MAX)
+    })
+}
+
+fn connection_descriptors(config: &Config) -> usize {
+    config.socket.connections_max + config.http.connections_max + DESCRIPTORS_RESERVED
+}
+
+/// Contradictions that cannot be served.
+pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
+    let (user, admin) = (config.process.user_address, config.process.admin_address);
+    if user.port() != 0 && user == admin {
+        problems.push(Problem {
+            name: "ADMIN_SERVER_PORT".to_owned(),
+            text: format!(
+                "given: \"{}\", which USER_SERVER_PORT has too; allowed: another port",
+                admin.port()
+            ),
+        });
+    }
+}
+
+/// Contradictions that can be served, but are likely not meant.
+pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
+    let socket = &config.socket;
+    if socket.ping_interval >= PROXY_IDLE_TIMEOUT {
+        warnings.push(format!(
+            "WS_PING_INTERVAL={}: many proxies close a connection that is silent for {}; keep the interval below half of theirs",
+            show_duration(socket.ping_interval),
+            show_duration(PROXY_IDLE_TIMEOUT)
+        ));
+    }
+    if socket.outbox_bytes_max < socket.write_buffer_bytes {
+        warnings.push(
+            "WS_OUTBOX_LIMIT is below WS_WRITE_BUFFER_SIZE: writes will never be gathered up to it"
+                .to_owned(),
+        );
+    }
+    if let Some(token) = &config.auth.admin_token {
+        let bytes = token.expose_secret().len();
+        if bytes < ADMIN_TOKEN_BYTES_SAFE {
+            warnings.push(format!(
+                "ADMIN_TOKEN has {bytes} bytes and can be guessed: use at least {ADMIN_TOKEN_BYTES_SAFE}"
+            ));
+        }
+    }
+    let limit = descriptors::hard_limit();
+    let files = store_open_files(config, limit) * DESCRIPTORS_PER_STORE_ENTRY;
+    let needed = connection_descriptors(config) + files;
+    if needed > limit {
+        warnings.push(format!(
+                "WS_MAX_CONNECTIONS={} with HTTP_MAX_CONNECTIONS={} on two ports and the store's files may need {needed} descriptors, this process may have {limit}: raise `ulimit -Hn` (LimitNOFILE=) or lower them",
+                socket.connections_max, config.http.connections_max
+            ));
+    }
+}

@@ -1,0 +1,263 @@
+//! Settings: read once, checked all at once, handed down by topic as plain data.
+//!
+//! The environment wins over the file (`--config`, else `PUSHHUB_CONFIG`, else `./pushhub.toml`
+//! where there is one), which wins over the defaults of [`table::ALL`]. An empty variable counts as
+//! not given, as compose files make them. A secret may also stand in a file named by `NAME_FILE`.
+
+mod check;
+mod show;
+mod source;
+pub mod table;
+mod value;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+
+pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
+pub(crate) use show::help_table;
+pub use show::{Format, markdown_table, show};
+pub use source::{Effective, Origin};
+pub use value::{parse_duration, show_duration};
+
+use source::Given;
+
+/// Exit code of a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// The process and its addresses.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    /// Where REST and sockets listen.
+    pub user_address: SocketAddr,
+    /// Where health, metrics and administration listen.
+    pub admin_address: SocketAddr,
+    /// Name of this node; none means one made up at start.
+    pub node_id: Option<String>,
+    /// Longest drain.
+    pub drain_timeout: Duration,
+}
+
+/// HTTP on both ports.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Longest wait for a request's head.
+    pub header_timeout: Duration,
+    /// Longest wait for a request's body.
+    pub body_timeout: Duration,
+    /// Most connections of a port, sockets not counted.
+    pub connections_max: usize,
+}
+
+/// Sockets.
+#[derive(Clone, Debug)]
+pub struct SocketConfig {
+    /// Most sockets.
+    pub connections_max: usize,
+    /// Most sockets of one user.
+    pub connections_per_user_max: usize,
+    /// Pause between pings of a silent client.
+    pub ping_interval: Duration,
+    /// Bytes one read takes.
+    pub read_buffer_bytes: usize,
+    /// Bytes of waiting frames gathered into one write.
+    pub write_buffer_bytes: usize,
+    /// Most bytes that wait for one socket.
+    pub outbox_bytes_max: usize,
+    /// Longest time without progress of a full outbox.
+    pub stall_timeout: Duration,
+    /// Longest handshake.
+    pub handshake_timeout: Duration,
+    /// Origins that may open sockets, in lower case; `*` for any; empty for the same host only.
+    pub allowed_origins: Vec<String>,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// Pause between copies from the journal to the users' files.
+    pub flush_interval: Duration,
+    /// Whether commits of the journal are synced.
+    pub journal_sync: bool,
+    /// Most users whose files are open; none means [`store_open_files`] of the descriptors' limit.
+    pub open_files_max: Option<usize>,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// Key of user tokens; none means the generated one.
+    pub jwt_secret: Option<SecretString>,
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`.
+    pub audience: String,
+    /// Life of a token made here.
+    pub access_ttl: Duration,
+    /// Bearer token of the admin API; none means the generated one.
+    pub admin_token: Option<SecretString>,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Form.
+    pub format: LogFormat,
+    /// Filter, valid for `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Process.
+    pub process: ProcessConfig,
+    /// HTTP.
+    pub http: HttpConfig,
+    /// Sockets.
+    pub socket: SocketConfig,
+    /// Storage.
+    pub store: StoreConfig,
+    /// Identity.
+    pub auth: AuthConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// A configuration and what there is to say about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What is legal but likely not meant; a sentence each.
+    pub warnings: Vec<String>,
+    /// Every setting with its text and where that came from.
+    pub effective: Vec<Effective>,
+}
+
+/// One mistake. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable, or the file.
+    pub name: String,
+    /// What was given and what is allowed.
+    pub text: String,
+}
+
+/// Every mistake of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "the configuration has {count} mistake{}:", if count == 1 { "" } else { "s" })?;
+        for problem in &self.0 {
+            write!(f, "\n  {}: {}", problem.name, problem.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The environment as a parameter, so that tests need not change the process's own.
+pub type Environment = BTreeMap<String, String>;
+
+/// The process's environment. Values that are no UTF-8 are kept with replacement characters, which
+/// the checks then refuse or which concern nobody here.
+#[must_use]
+pub fn process_environment() -> Environment {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+impl Config {
+    /// Reads the file (where there is one) and the environment, and checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake at once.
+    pub fn load(environment: &Environment, file: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let mut given = Given::collect(environment, file);
+        let config = Self::build(&mut given);
+        check::refuse(&config, &mut given.problems);
+        if given.problems.is_empty() {
+            let mut warnings = std::mem::take(&mut given.warnings);
+            check::warn(&config, &mut warnings);
+            Ok(Loaded { config, warnings, effective: given.into_effective() })
+        } else {
+            Err(ConfigError(given.problems))
+        }
+    }
+
+    fn build(given: &mut Given) -> Self {
+        let address = given.address("BIND_ADDRESS");
+        given.text("PUSHHUB_ROLE");
+        let format = match given.text("LOG_FORMAT").as_deref() {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Text,
+        };
+        Self {
+            process: ProcessConfig {
+                user_address: SocketAddr::new(address, given.port("USER_SERVER_PORT")),
+                admin_address: SocketAddr::new(address, given.port("ADMIN_SERVER_PORT")),
+                node_id: given.text("NODE_ID"),
+                drain_timeout: given.duration("DRAIN_TIMEOUT"),
+            },
+            http: HttpConfig {
+                header_timeout: given.duration("HTTP_HEADER_TIMEOUT"),
+                body_timeout: given.duration("HTTP_BODY_TIMEOUT"),
+                connections_max: given.number("HTTP_MAX_CONNECTIONS"),
+            },
+            socket: SocketConfig {
+                connections_max: given.number("WS_MAX_CONNECTIONS"),
+                connections_per_user_max: given.number("WS_MAX_CONNECTIONS_PER_USER"),
+                ping_interval: given.duration("WS_PING_INTERVAL"),
+                read_buffer_bytes: given.number("WS_READ_BUFFER_SIZE"),
+                write_buffer_bytes: given.number("WS_WRITE_BUFFER_SIZE"),
+                outbox_bytes_max: given.number("WS_OUTBOX_LIMIT"),
+                stall_timeout: given.duration("WS_STALL_TIMEOUT"),
+                handshake_timeout: given.duration("WS_HANDSHAKE_TIMEOUT"),
+                allowed_origins: given.list("CORS_ALLOWED_ORIGINS"),
+            },
+            store: StoreConfig {
+                path: given.path("USER_STORAGE_PATH"),
+                flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
+                journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
+                open_files_max: given.optional_number("STORE_OPEN_FILES"),
+            },
+            auth: AuthConfig {
+                jwt_secret: given.secret("JWT_SECRET"),
+                issuer: given.text("JWT_ISSUER").unwrap_or_default(),
+                audience: given.text("JWT_AUDIENCE").unwrap_or_default(),
+                access_ttl: given.duration("JWT_EXPIRE_TIME"),
+                admin_token: given.secret("ADMIN_TOKEN"),
+            },
+            log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },
+        }
+    }
+}
+
+/// What stands in for an address that could not be read, while the other mistakes are collected.
+const ADDRESS_STAND_IN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Texts to values: durations, sizes, lists, each with the sentence that says what is allowed.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+
+use super::table::Kind;
+
+/// Longest text setting, in bytes: it becomes an id or a claim.
+const TEXT_BYTES_MAX: usize = 128;
+
+/// A setting's value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    None,
+    Port(u16),
+    Address(IpAddr),
+    Path(PathBuf),
+    Text(String),
+    Duration(Duration),
+    Number(usize),
+    List(Vec<String>),
+}
+
+impl Kind {
+    /// Reads a text; empty gives no value.
+    pub(super) fn read(&self, text: &str) -> Option<Value> {
+        if text.is_empty() {
+            return Some(Value::None);
+        }
+        match *self {
+            Self::Port => text.parse().ok().map(Value::Port),
+            Self::Address => {
+                let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+                bare.unwrap_or(text).parse().ok().map(Value::Address)
+            }
+            Self::Path => (!text.contains('\0')).then(|| Value::Path(text.into())),
+            Self::Text => (text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control))
+                .then(|| Value::Text(text.to_owned())),
+            Self::Secret { bytes_min } => {
+                (text.len() >= bytes_min).then(|| Value::Text(text.to_owned()))
+            }
+            Self::Duration { min, max } => parse_duration(text)
+                .filter(|value| (min..=max).contains(value))
+                .map(Value::Duration),
+            Self::Bytes { min, max } => {
+                parse_bytes(text).filter(|value| (min..=max).contains(value)).map(Value::Number)
+            }
+            Self::AutoCount { .. } if text == "auto" => Some(Value::None),
+            Self::Count { min, max } | Self::AutoCount { min, max } => {
+                text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number)
+            }
+            Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
+            Self::Origins => parse_origins(text).map(Value::List),
+            Self::LogFilter => {
+                EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
+            }
+        }
+    }
+
+    /// What is allowed, after "allowed: ".
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        match *self {
+            Self::Port => "a port from 0 to 65535".to_owned(),
+            Self::Address => "an IP address such as 127.0.0.1, 0.0.0.0 or ::".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Text => format!("1 to {TEXT_BYTES_MAX} bytes without control characters"),
+            Self::Secret { bytes_min: 1 } => "a text".to_owned(),
+            Self::Secret { bytes_min } => format!("a text of at least {bytes_min} bytes"),
+            Self::Duration { min, max } => {
+                let (min, max) = (show_duration(min), show_duration(max));
+                format!("a duration with its unit (ms, s, m, h, d) from {min} to {max}")
+            }
+            Self::Bytes { min, max } => {
+                let (min, max) = (show_bytes(min), show_bytes(max));
+                format!("a size in bytes, or with KiB, MiB, from {min} to {max}")
+            }
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::AutoCount { min, max } => {
+                format!("`auto` or a whole number from {min} to {max}")
+            }
+            Self::Choice(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                words.join(" or ")
+            }
+            Self::Origins => {
+                "`*`, or origins such as https://app.example.com separated by commas".to_owned()
+            }
+            Self::LogFilter => {
+                "error, warn, info, debug, trace or off, or a list such as info,access=warn"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Reads `30s`, `2h`, `1m30s`, `500ms`. A number without a unit is refused: seconds to one reader
+/// are milliseconds to another.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_len = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let millis = match &rest[..unit_len] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        rest = &rest[unit_len..];
+        total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
+    }
+    Some(total)
+}
+
+/// Writes a duration as [`parse_duration`] reads it, in its largest whole unit.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, name) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
+        if millis >= unit && millis.is_multiple_of(unit) {
+            return format!("{}{name}", millis / unit);
+        }
+    }
+    if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
+}
+
+fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+fn show_bytes(bytes: usize) -> String {
+    for (unit, name) in [(1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
+/// An origin is scheme, host and port, without a path: what a browser sends (RFC 6454 §7).
+fn parse_origins(text: &str) -> Option<Vec<String>> {
+    let mut origins = Vec::new();
+    for origin in text.split(',').map(str::trim).filter(|origin| !origin.is_empty()) {
+        if origin != "*" {
+            let uri: http::Uri = origin.parse().ok()?;
+            let path_is_root =
+                uri.path().is_empty() || (uri.path() == "/" && !origin.ends_with('/'));
+            if uri.scheme().is_none() || uri.authority().is_none() || !path_is_root {
+                return None;
+            }
+        }
+        origins.push(origin.to_ascii_lowercase());
+    }
+    Some(origins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_units() {
+        assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("720h"), Some(Duration::from_secs(720 * 3600)));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        for bad in ["30", "", "s", "-1s", "1.5h", "99999999999999999999s", "1w"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+        for text in ["30s", "2h", "90s", "10ms", "0s"] {
+            let shown = show_duration(parse_duration(text).unwrap());
+            assert_eq!(parse_duration(&shown), parse_duration(text));
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(parse_bytes("4096"), Some(4096));
+        assert_eq!(parse_bytes("64KiB"), Some(65536));
+        assert_eq!(parse_bytes("1 MiB"), Some(1 << 20));
+        assert_eq!(parse_bytes("1KB"), None);
+        assert_eq!(parse_bytes("99999999999GiB"), None);
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        assert_eq!(
+            parse_origins("https://A.example, http://localhost:3000"),
+            Some(vec!["https://a.example".to_owned(), "http://localhost:3000".to_owned()])
+        );
+        assert_eq!(parse_origins("*"), Some(vec!["*".to_owned()]));
+        for bad in ["example.com", "https://a/", "https://a/b", "//x"] {
+            assert_eq!(parse_origins(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Health and metrics on the admin port.
+//!
+//! `/health/live` says that the process turns, nothing else: a restart does not mend a full disk.
+//! `/health/ready` says whether to send it work: the store has just proved a write, and the node is
+//! not draining. Neither asks who is asking, so neither tells details; those are in the log.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
+use delivery::{Store, store::Health};
+use http::{StatusCode, header};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::telemetry::Metrics;
+
+/// Longest wait for the store's proof. Probes give up after a second or a few; a store that needs
+/// longer for one small write is not ready for more.
+const STORE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Prometheus's text format.
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What health is judged by.
+#[derive(Clone)]
+pub struct HealthState {
+    store: Arc<dyn Store>,
+    draining: Arc<AtomicBool>,
+    metrics: Metrics,
+    was_ready: Arc<AtomicBool>,
+}
+
+impl HealthState {
+    /// Judges by this store and this flag; `/metrics` shows these metrics.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, draining: Arc<AtomicBool>, metrics: Metrics) -> Self {
+        Self { store, draining, metrics, was_ready: Arc::new(AtomicBool::new(true)) }
+    }
+
+    async fn check(&self) -> Report {
+        let store = match timeout(STORE_CHECK_TIMEOUT, self.store.health()).await {
+            Ok(Health::Writable) => Ok(()),
+            Ok(Health::NotWritable(why)) => Err(why),
+            Err(_) => Err(format!("no answer within {STORE_CHECK_TIMEOUT:?}")),
+        };
+        let draining = self.draining.load(Ordering::Acquire);
+        let ready = store.is_ok() && !draining;
+        // A probe comes every few seconds: only a change is news.
+        if self.was_ready.swap(ready, Ordering::AcqRel) != ready {
+            match &store {
+                _ if ready => tracing::info!("ready again"),
+                Ok(()) => tracing::info!("not ready: draining"),
+                Err(why) => {
+                    tracing::error!(target: "error", why, "not ready: the store cannot write")
+                }
+            }
+        }
+        Report {
+            status: if ready { "ready" } else { "not_ready" },
+            checks: Checks { store: if store.is_ok() { "ok" } else { "failing" }, draining },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    store: &'static str,
+    draining: bool,
+}
+
+/// `/health/live`, `/health/ready`, `/health` (the same as ready) and `/metrics`.
+pub fn routes(state: HealthState) -> Router {
+    Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/health", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(state)
+}
+
+const NEVER_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
+
+async fn live() -> impl IntoResponse {
+    ([NEVER_CACHED], Json(serde_json::json!({ "status": "live" })))
+}
+
+async fn ready(State(state): State<HealthState>) -> impl IntoResponse {
+    let report = state.check().await;
+    let status =
+        if report.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [NEVER_CACHED], Json(report))
+}
+
+async fn metrics(State(state): State<HealthState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE), NEVER_CACHED], state.metrics.render())
+}

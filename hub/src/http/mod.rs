@@ -1,0 +1,71 @@
+//! HTTP as we accept it: the accept loop and what is refused before a handler sees it.
+//!
+//! `axum::serve` is not used because it sets neither a header timeout nor `TCP_NODELAY`, has no cap
+//! on connections, and forgets upgraded sockets at shutdown. hyper by itself accepts requests that
+//! two servers in a row may read differently (both `Content-Length` and `Transfer-Encoding`, no
+//! `Host` or two, lines that end in a bare LF); those get 400 here (RFC 9112 §6.3, §3.2, §2.2).
+//!
+//! The path of a connection: [`serve`] accepts → `io` watches the raw bytes → hyper parses →
+//! `service` judges and hands on to the router → the answer, or the raw stream by [`take_stream`].
+
+mod accept;
+mod io;
+mod metrics;
+mod refusal;
+mod scanner;
+mod service;
+
+use std::time::Duration;
+
+pub use accept::serve;
+pub use io::take_stream;
+pub use metrics::{ALL as METRICS, HttpMetrics, Listener};
+pub use service::BodyTooSlow;
+
+use crate::config::HttpConfig;
+
+/// Largest head of a request (request line and header fields), in bytes; more gets 431. A token of
+/// some KiB and a browser's cookies fit twice.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Most header fields of a request; more gets 431. Browsers send about 20.
+pub const HEADERS_MAX: usize = 100;
+
+/// Longest request target, in bytes; more gets 414. What RFC 9110 §4.1 asks every server to take.
+pub const URI_BYTES_MAX: usize = 8_000;
+
+/// Largest read buffer of a connection, in bytes. Bodies are handed on piece by piece, so that this
+/// bounds memory of a connection and not its body.
+const READ_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// What a client is told to wait when the port is full, in seconds. Slots come back within
+/// `HTTP_HEADER_TIMEOUT` at the latest, most within milliseconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Pause after an accept that failed for want of descriptors or memory: without it the loop would
+/// spin on the same error at full speed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Limits of one port.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Longest wait for a request's head, and longest idle time of a kept connection.
+    pub header_timeout: Duration,
+    /// Longest wait for a request's body, from its first read to its end.
+    pub body_timeout: Duration,
+    /// Most connections; upgraded ones do not count.
+    pub connections_max: usize,
+}
+
+impl From<&HttpConfig> for HttpLimits {
+    fn from(config: &HttpConfig) -> Self {
+        Self {
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            connections_max: config.connections_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

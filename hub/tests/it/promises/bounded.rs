@@ -1,0 +1,75 @@
+//! Promise 3: a reader that stops reading costs bounded memory, slows nobody else, loses nothing.
+
+use std::time::Duration;
+
+use crate::support::{Api, TestServer, api::message_to};
+
+const MESSAGES: u64 = 100_000;
+const BATCH: u64 = 1_000;
+/// What the server may grow by: caches and buffers, not the 50 MB and more that are sent.
+const GROWTH_MAX: u64 = 48 << 20;
+
+async fn send_batch(service: &Api, user: &str, from: u64) {
+    let messages: Vec<_> = (from..from + BATCH)
+        .map(|n| {
+            let mut message = message_to(&[user], &n.to_string());
+            message["content"] = "x".repeat(400).into();
+            message
+        })
+        .collect();
+    let body = serde_json::json!({"messages": messages});
+    let data = service.post("/api/v3/messages/send-batch", body).await.ok();
+    let results = data["results"].as_array().unwrap();
+    assert!(results.iter().all(|result| result["code"] == 200), "{}", results[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_3_nothing_unbounded() {
+    let server = TestServer::builder().env("WS_STALL_TIMEOUT", "10m").start().await;
+    let service = server.service().await;
+    let mut stuck =
+        server.socket("stuck").device("a").receive_buffer(16 << 10).since(0).connect().await;
+    assert!(stuck.backlog().await.is_empty());
+    let mut other = server.connect("other").await;
+    send_batch(&service, "warm-up", 0).await;
+    let before = server.rss();
+    let (mut most, mut probes) = (before, 0);
+    for batch in 0..MESSAGES / BATCH {
+        send_batch(&service, "stuck", batch * BATCH).await;
+        most = most.max(server.rss());
+        service.sent("other", "probe").await;
+        probes += 1;
+        let arrived = other.event_within(Duration::from_secs(2)).await;
+        let seq = match arrived {
+            crate::support::socket::Event::Frame(frame) => frame.seq(),
+            closed => panic!("{closed:?}"),
+        };
+        assert_eq!(seq.unwrap().0, probes, "another reader is served as ever");
+    }
+    let growth = most - before;
+    println!("{} MiB more for a reader that is {MESSAGES} behind", growth >> 20);
+    assert!(growth < GROWTH_MAX, "grew by {} MiB", growth >> 20);
+    // It reads again, on the same connection, and has lost nothing.
+    for seq in 1..=MESSAGES {
+        stuck.expect_seq(seq).await;
+        stuck.frames.clear();
+    }
+    stuck.ping().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_3_no_progress_for_a_whole_deadline_is_closed_and_resumed() {
+    let server = TestServer::builder().env("WS_STALL_TIMEOUT", "1s").start().await;
+    let service = server.service().await;
+    let stuck = server.socket("stuck").device("a").receive_buffer(16 << 10).connect().await;
+    for batch in 0..10 {
+        send_batch(&service, "stuck", batch * BATCH).await;
+    }
+    crate::support::eventually("it is closed", || async {
+        crate::sockets::metric(&server.metrics().await, "pushhub_connections") == Some(0.0)
+    })
+    .await;
+    drop(stuck);
+    let mut again = server.socket("stuck").device("a").since(0).connect().await;
+    assert_eq!(again.backlog().await.len() as u64, 10 * BATCH);
+}
