@@ -98,7 +98,15 @@ impl Files {
         let (base, applied) = match self.open(inbox, false)? {
             Some(files) => files.load(&inbox.key)?,
             None => match context.shared.known_since(&inbox.key).map_err(shared)? {
-                Some(since) => (Loaded { known: true, ..Loaded::default() }, since),
+                // It was seen, but messages of its own may have come before: between the look that
+                // found it unknown and the record that it was seen. Its log begins with the first
+                // of either.
+                Some(since) => {
+                    let state = inbox.state.lock();
+                    let first = state.tail.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn);
+                    let begin = first.map_or(since, |first| since.min(first - 1));
+                    (Loaded { known: true, ..Loaded::default() }, begin)
+                }
                 // Never seen: nothing of the past is for it, unless its first messages wait.
                 None => {
                     let now = context.sequenced.load(Ordering::Acquire);
@@ -136,12 +144,8 @@ impl Files {
             let applied = last.lsn;
             let context = Arc::clone(&self.context);
             let files = self.open(inbox, true)?.expect("open creates what is missing");
-            // After an error it is unknown whether the transaction was written; the file says.
-            let (_, written) = files.load(&inbox.key)?;
-            let rest: Vec<TailEntry> =
-                entries.into_iter().filter(|entry| entry.lsn > written).collect();
-            files.apply(&rest)?;
-            let marks = rest.iter().any(|entry| matches!(entry.what, What::Mark(_)));
+            files.apply(&inbox.key, &entries)?;
+            let marks = entries.iter().any(|entry| matches!(entry.what, What::Mark(_)));
             let gone = inbox.state.lock().written(applied);
             context.lag.remove(&gone);
             if marks {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -81,6 +82,7 @@ impl Builder {
             temporary,
             process: None,
             log: Arc::default(),
+            readers: vec![],
             user: unset,
             admin: unset,
             http: Api::http(),
@@ -95,6 +97,7 @@ pub(crate) struct TestServer {
     temporary: TempDir,
     process: Option<Child>,
     log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
     http: reqwest::Client,
     /// Where REST and sockets are.
     pub(crate) user: SocketAddr,
@@ -187,15 +190,16 @@ impl TestServer {
     }
 
     /// Keeps what is said; ends with the pipe.
-    fn keep(&self, pipe: impl Read + Send + 'static) {
+    fn keep(&mut self, pipe: impl Read + Send + 'static) {
         let log = self.log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let mut log = log.lock().unwrap();
                 log.push_str(&String::from_utf8_lossy(&line));
                 log.push('\n');
             }
         });
+        self.readers.push(reader);
     }
 
     /// Everything it has said since its last start.
@@ -219,6 +223,23 @@ impl TestServer {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
+    /// Stops it in the middle of whatever it does, and waits until every thread stands still: on a
+    /// busy machine it goes on answering for a while after the signal.
+    pub(crate) async fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        eventually_within("every thread stands still", SOON, || {
+            let stands =
+                |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+            let still = std::fs::read_dir(&threads).unwrap().all(|thread| {
+                let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stands(&stat))
+            });
+            async move { still.then_some(()) }
+        })
+        .await;
+    }
+
     /// Waits for its end.
     pub(crate) async fn exited(&mut self, deadline: Duration) -> ExitStatus {
         let child = self.process.as_mut().expect("it runs");
@@ -228,6 +249,10 @@ impl TestServer {
         })
         .await;
         self.process = None;
+        // What it said last may still be in the pipes.
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
         status
     }
 
