@@ -254,7 +254,7 @@ impl Committer {
         for submission in batch.drain(..) {
             let _ = submission.reply.send(Ok(()));
         }
-        sequencer.publish();
+        sequencer.publish(self.queue.lock().submissions.is_empty());
         lsn - first
     }
 

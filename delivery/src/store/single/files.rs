@@ -144,12 +144,8 @@ impl Files {
             let applied = last.lsn;
             let context = Arc::clone(&self.context);
             let files = self.open(inbox, true)?.expect("open creates what is missing");
-            // After an error it is unknown whether the transaction was written; the file says.
-            let (_, written) = files.load(&inbox.key)?;
-            let rest: Vec<TailEntry> =
-                entries.into_iter().filter(|entry| entry.lsn > written).collect();
-            files.apply(&rest)?;
-            let marks = rest.iter().any(|entry| matches!(entry.what, What::Mark(_)));
+            files.apply(&inbox.key, &entries)?;
+            let marks = entries.iter().any(|entry| matches!(entry.what, What::Mark(_)));
             let gone = inbox.state.lock().written(applied);
             context.lag.remove(&gone);
             if marks {

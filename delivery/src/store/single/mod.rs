@@ -202,6 +202,7 @@ impl SingleStore {
             sequenced: Arc::clone(&sequenced),
             workers: Arc::clone(&workers),
             publishers: Arc::clone(&publishers),
+            fanout: Arc::clone(&fanout),
             metrics: Arc::clone(&metrics),
             flush_interval: config.flush_interval,
             dirty: vec![Vec::new(); count],

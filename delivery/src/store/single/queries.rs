@@ -87,7 +87,7 @@ impl UserFiles {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let since = since.0.cast_signed();
             let mut select = db.prepare_cached(
-                "SELECT seq, version, status, id, expire_at, body FROM messages
+                "SELECT seq, version, status, id, expire_at, body FROM message
                  WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             )?;
             let mut rows = select.query(params![since, limit])?;
@@ -148,7 +148,7 @@ impl UserFiles {
     pub(super) fn expired_unread(&self, now: Time) -> Result<u64, FileError> {
         self.messages
             .prepare_cached(
-                "SELECT count(*) FROM messages
+                "SELECT count(*) FROM message
                  WHERE expire_at IS NOT NULL AND expire_at <= ?1 AND status = 0",
             )
             .and_then(|mut select| select.query_row([now.millis()], |row| row.get::<_, i64>(0)))
@@ -165,7 +165,7 @@ impl UserFiles {
     ) -> Result<Option<InboxMessage>, FileError> {
         let found = self
             .messages
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE id = ?1"))
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))
             .and_then(|mut select| select.query_row([id.as_str()], message).optional())
             .map_err(self.sqlite_messages())?;
         let Some(found) = found else { return Ok(None) };
@@ -206,12 +206,18 @@ impl UserFiles {
         fn boxed<T: ToSql + 'static>(value: T) -> Box<dyn ToSql> {
             Box::new(value)
         }
-        filter("channel_id = ?", query.channel_id.clone().map(boxed));
-        filter("message_type = ?", query.message_type.clone().map(boxed));
-        filter("priority >= ?", query.priority_min.map(boxed));
-        filter("sender = ?", query.sender.clone().map(boxed));
-        filter("julianday(created_at) >= julianday(?)", query.since.map(|t| boxed(t.to_string())));
-        filter("julianday(created_at) < julianday(?)", query.until.map(|t| boxed(t.to_string())));
+        filter("body ->> '$.channel_id' = ?", query.channel_id.clone().map(boxed));
+        filter("body ->> '$.message_type' = ?", query.message_type.clone().map(boxed));
+        filter("body ->> '$.priority' >= ?", query.priority_min.map(boxed));
+        filter("body ->> '$.sender' = ?", query.sender.clone().map(boxed));
+        filter(
+            "julianday(body ->> '$.created_at') >= julianday(?)",
+            query.since.map(|t| boxed(t.to_string())),
+        );
+        filter(
+            "julianday(body ->> '$.created_at') < julianday(?)",
+            query.until.map(|t| boxed(t.to_string())),
+        );
         let count_conditions = conditions.join(" AND ");
         let count_values = values.len();
 
@@ -232,20 +238,20 @@ impl UserFiles {
         let order = match query.sort {
             Sort::Newest => "seq DESC",
             Sort::Oldest => "seq ASC",
-            Sort::Priority => "priority DESC, seq DESC",
+            Sort::Priority => "body ->> '$.priority' DESC, seq DESC",
         };
         // One more than asked tells whether there is more.
         values.push(Box::new(i64::try_from(query.size).unwrap_or(i64::MAX).saturating_add(1)));
         values.push(Box::new(offset));
         let read = |db: &Connection| -> rusqlite::Result<(Vec<InboxMessage>, u64)> {
             let total: i64 = db
-                .prepare_cached(&format!("SELECT count(*) FROM messages WHERE {count_conditions}"))?
+                .prepare_cached(&format!("SELECT count(*) FROM message WHERE {count_conditions}"))?
                 .query_row(
                     rusqlite::params_from_iter(values[..count_values].iter().map(AsRef::as_ref)),
                     |row| row.get(0),
                 )?;
             let mut select = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM messages WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
+                "SELECT {COLUMNS} FROM message WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
                 conditions.join(" AND ")
             ))?;
             let rows = select
@@ -282,7 +288,7 @@ impl UserFiles {
         };
         let mut query = |condition: &str, value: &dyn ToSql| -> rusqlite::Result<()> {
             let mut select = self.messages.prepare_cached(&format!(
-                "SELECT seq, id, status FROM messages WHERE {wanted} AND {condition} ORDER BY seq"
+                "SELECT seq, id, status FROM message WHERE {wanted} AND {condition} ORDER BY seq"
             ))?;
             let mut rows = select.query(params![now.millis(), value])?;
             while let Some(row) = rows.next()? {
@@ -314,7 +320,9 @@ impl UserFiles {
                 decision.unread.retain(|_| *keep_unread.next().expect("same length"));
             }
             MarkTarget::UpTo(seq) => query("seq <= ?2", &at_most_i64(*seq)).map_err(sqlite)?,
-            MarkTarget::Channel(channel) => query("channel_id = ?2", channel).map_err(sqlite)?,
+            MarkTarget::Channel(channel) => {
+                query("body ->> '$.channel_id' = ?2", channel).map_err(sqlite)?
+            }
         }
         Ok(Ok(decision))
     }

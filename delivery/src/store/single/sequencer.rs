@@ -20,7 +20,7 @@ use super::{
     shared::Shared,
     worker::{Lag, Worker},
 };
-use crate::{InboxKey, clock, store::Stored};
+use crate::{Fanout, InboxKey, clock, store::Stored};
 
 /// What a tail entry costs besides its share of the body, in bytes.
 const ENTRY_WEIGHT: usize = 96;
@@ -32,6 +32,7 @@ pub(super) struct Sequencer {
     pub(super) sequenced: Arc<AtomicU64>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) publishers: Arc<[Publisher]>,
+    pub(super) fanout: Arc<dyn Fanout>,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) flush_interval: Duration,
     pub(super) dirty: Vec<Vec<Arc<Inbox>>>,
@@ -113,10 +114,10 @@ impl Sequencer {
         }
     }
 
-    /// Offers the batch to whoever is connected.
-    pub(super) fn publish(&mut self) {
+    /// Offers the batch to whoever is connected; `at_leisure` when no commit waits for it.
+    pub(super) fn publish(&mut self, at_leisure: bool) {
         for (publisher, changes) in self.publishers.iter().zip(&mut self.changes) {
-            publisher.offer(changes);
+            publisher.offer(changes, at_leisure, &*self.fanout);
         }
     }
 

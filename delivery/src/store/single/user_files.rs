@@ -20,7 +20,9 @@ use super::{
 };
 use crate::InboxKey;
 
-/// What `messages.db` looks like. SQLite keeps the comments: `.schema` explains itself.
+/// What `messages.db` looks like. SQLite keeps the comments: `.schema` explains itself. The columns
+/// of the view are not generated columns of the table, because SQLite works those out at every
+/// insert, virtual ones too.
 const MESSAGES_SCHEMA: &str = "
 CREATE TABLE inbox ( -- one line about this inbox
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -31,26 +33,32 @@ CREATE TABLE inbox ( -- one line about this inbox
     expiring INTEGER NOT NULL,    -- 1 if some message has an expire_at
     applied_lsn INTEGER NOT NULL  -- how far the node's journal has been applied here
 );
-CREATE TABLE messages (
+CREATE TABLE message (            -- what the view messages shows
     seq INTEGER PRIMARY KEY,      -- where the message was created in this inbox
     version INTEGER NOT NULL,     -- seq of its latest change
     status INTEGER NOT NULL,      -- 0 unread, 1 read, 2 archived, 3 recalled
     expire_at INTEGER,            -- unix ms; after it the message is not shown
     id TEXT NOT NULL UNIQUE,
-    body TEXT NOT NULL,           -- JSON, as sent to clients
-    channel_id TEXT AS (body ->> '$.channel_id') VIRTUAL,
-    title TEXT AS (body ->> '$.title') VIRTUAL,
-    content TEXT AS (body ->> '$.content') VIRTUAL,
-    message_type TEXT AS (body ->> '$.message_type') VIRTUAL,
-    priority INTEGER AS (body ->> '$.priority') VIRTUAL,
-    sender TEXT AS (body ->> '$.sender') VIRTUAL,
-    created_at TEXT AS (body ->> '$.created_at') VIRTUAL
+    body TEXT NOT NULL            -- JSON, as sent to clients
 );
-CREATE INDEX messages_unread ON messages (seq) WHERE status = 0;
-CREATE INDEX messages_expiring ON messages (expire_at) WHERE expire_at IS NOT NULL;
+CREATE INDEX message_unread ON message (seq) WHERE status = 0;
+CREATE INDEX message_expiring ON message (expire_at) WHERE expire_at IS NOT NULL;
+CREATE VIEW messages AS           -- the inbox, column by column
+    SELECT seq, id,
+        body ->> '$.channel_id' AS channel_id,
+        body ->> '$.title' AS title,
+        body ->> '$.content' AS content,
+        body ->> '$.message_type' AS message_type,
+        body ->> '$.priority' AS priority,
+        body ->> '$.sender' AS sender,
+        body ->> '$.created_at' AS created_at,
+        CASE status WHEN 0 THEN 'unread' WHEN 1 THEN 'read'
+                    WHEN 2 THEN 'archived' ELSE 'recalled' END AS status,
+        version, expire_at, body
+    FROM message;
 CREATE TABLE changes (            -- every change of a message's status
     seq INTEGER PRIMARY KEY,      -- where the change stands in this inbox
-    message_seq INTEGER NOT NULL, -- messages.seq
+    message_seq INTEGER NOT NULL, -- message.seq
     message_id TEXT NOT NULL,
     status INTEGER NOT NULL,      -- what it became
     device_id TEXT,               -- who did it
@@ -161,6 +169,8 @@ pub(super) struct UserFiles {
     dir: PathBuf,
     pub(super) messages: Connection,
     status: Option<Connection>,
+    /// Up to which record the journal is applied; none until it was read.
+    applied: Option<Lsn>,
 }
 
 impl UserFiles {
@@ -216,7 +226,7 @@ impl UserFiles {
                 return Err(FileError::Version { path, found: version });
             }
         }
-        Ok(Some(Self { dir: dir.to_owned(), messages, status: None }))
+        Ok(Some(Self { dir: dir.to_owned(), messages, status: None, applied: None }))
     }
 
     /// What the file says of the inbox, and how far the journal is applied.
@@ -260,8 +270,15 @@ impl UserFiles {
         }
     }
 
-    /// Writes changes in order: all of them and the position reached, or nothing.
-    pub(super) fn apply(&mut self, entries: &[TailEntry]) -> Result<(), FileError> {
+    /// Writes changes in order: all of them and the position reached, or nothing. What the file has
+    /// already is passed over: after an error it is unknown whether the transaction was written,
+    /// and the file, opened anew, says.
+    pub(super) fn apply(&mut self, key: &InboxKey, entries: &[TailEntry]) -> Result<(), FileError> {
+        let applied = match self.applied {
+            Some(applied) => applied,
+            None => self.load(key)?.1,
+        };
+        let entries = &entries[entries.partition_point(|entry| entry.lsn <= applied)..];
         let Some(last) = entries.last() else { return Ok(()) };
         let sqlite = Self::sqlite(&self.dir, "messages.db");
         let write = |messages: &mut Connection| -> rusqlite::Result<()> {
@@ -276,7 +293,7 @@ impl UserFiles {
                         let seq = entry.seq.0.cast_signed();
                         transaction
                             .prepare_cached(
-                                "INSERT INTO messages (seq, version, status, expire_at, id, body)
+                                "INSERT INTO message (seq, version, status, expire_at, id, body)
                                  VALUES (?1, ?1, 0, ?2, ?3, ?4)",
                             )?
                             .execute(params![
@@ -301,7 +318,10 @@ impl UserFiles {
                 .execute(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()])?;
             transaction.commit()
         };
-        write(&mut self.messages).map_err(sqlite)
+        self.applied = None;
+        write(&mut self.messages).map_err(sqlite)?;
+        self.applied = Some(last.lsn);
+        Ok(())
     }
 
     /// `read_status.db`, caught up with the log in `messages.db`; none where nothing ever changed.
@@ -334,7 +354,7 @@ impl UserFiles {
 
 fn write_mark(transaction: &Connection, first: Seq, mark: &MarkRecord) -> rusqlite::Result<()> {
     let mut update = transaction
-        .prepare_cached("UPDATE messages SET status = ?1, version = ?2 WHERE seq = ?3")?;
+        .prepare_cached("UPDATE message SET status = ?1, version = ?2 WHERE seq = ?3")?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO changes (seq, message_seq, message_id, status, device_id, at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
