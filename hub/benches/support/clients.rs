@@ -145,7 +145,7 @@ async fn connect_all(
         tokio::spawn(async move {
             let stream = handshake(address, &path).await;
             drop(permit);
-            read(stream, &frames).await;
+            Box::pin(read(stream, &frames)).await;
         });
     }
 }

@@ -66,6 +66,7 @@ async fn promise_1_disk_full() {
     // In pages, down to the last one: a partial write counts as full as well.
     let filler = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write_all(&mut &filler, &[1; 4096]).is_ok() {}
+    drop(filler);
     assert_eq!(disk.free(), 0);
     refused(&history, &service, &users).await;
     unready(&server).await;
