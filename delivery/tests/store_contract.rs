@@ -5,7 +5,7 @@
 
 mod contract;
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use delivery::{
     Fanout, Store,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use contract::Backend;
 
-/// SQLite, one folder.
+/// SQLite, one folder, as shipped.
 struct Single {
     folder: TempDir,
 }
@@ -26,14 +26,62 @@ impl Backend for Single {
     }
 
     async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
-        let config =
-            SingleConfig { root: self.folder.path().join("storage"), ..SingleConfig::default() };
-        SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
+        open(&self.folder, SingleConfig::default(), fanout)
     }
 
-    fn folder(&self) -> Option<&std::path::Path> {
+    fn folder(&self) -> Option<&Path> {
         Some(self.folder.path())
+    }
+
+    fn killed(&self) -> Option<Self> {
+        None // Its workers write at any time: a copy would be torn.
+    }
+}
+
+/// SQLite whose files are written only when a question needs them: most of an inbox is in memory,
+/// and after a kill everything is in the journal.
+struct SingleUnwritten {
+    folder: TempDir,
+}
+
+impl Backend for SingleUnwritten {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
+        let flush_interval = Duration::from_hours(1);
+        open(&self.folder, SingleConfig { flush_interval, ..SingleConfig::default() }, fanout)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(self.folder.path())
+    }
+
+    fn killed(&self) -> Option<Self> {
+        let copy = Self::new();
+        copy_folder(self.folder.path(), copy.folder.path());
+        Some(copy)
+    }
+}
+
+fn open(folder: &TempDir, config: SingleConfig, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
+    let config = SingleConfig { root: folder.path().join("storage"), ..config };
+    SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 
 contract::suite!(single, Single);
+contract::suite!(single_unwritten, SingleUnwritten);

@@ -8,6 +8,7 @@ use delivery::{
     store::{Health, Mark, MarkTarget},
 };
 use protocol::{DeviceId, Seq};
+use tokio::task::JoinSet;
 
 use super::{
     Backend,
@@ -39,6 +40,52 @@ pub(crate) async fn everything_is_there_after_reopening(backend: impl Backend) {
     }
     fix.send(&[&ann], "after").await;
     assert_eq!(fix.log(&ann).await.last().unwrap().seq, Seq(4));
+}
+
+pub(crate) async fn everything_is_there_after_a_kill(backend: impl Backend) {
+    let mut fix = Fixture::new(backend).await;
+    let (ann, bob, eve) = (inbox("ann"), inbox("bob"), inbox("eve"));
+    let id = fix.send(&[&ann, &bob], "1").await;
+    drop(fix.store.watch(&eve).await.unwrap());
+    fix.store.append(vec![to_everyone("default", &message("notice"))]).await.unwrap();
+    fix.mark_one(&ann, Mark::Read, &id).await.unwrap();
+    fix.send(&[&ann], "last").await;
+    for _ in 0..3 {
+        fix.kill().await;
+        let log = |expected: &[&str]| -> Vec<(u64, String)> {
+            (1..).zip(expected.iter().map(ToString::to_string)).collect()
+        };
+        let read = format!("{id} read");
+        assert_eq!(words(&fix.log(&ann).await), log(&["1", "notice", &read, "last"]));
+        assert_eq!(words(&fix.log(&bob).await), log(&["1", "notice"]));
+        assert_eq!(words(&fix.log(&eve).await), log(&["notice"]));
+        assert_eq!((fix.unread(&ann).await, fix.unread(&bob).await), (2, 2));
+    }
+}
+
+/// A watch of an unknown inbox looks, then records that it was seen. What is stored in between has
+/// a lower place in the journal; a start after a kill once took the log to begin behind it.
+pub(crate) async fn what_came_while_an_inbox_was_first_seen_is_there_after_a_kill(
+    backend: impl Backend,
+) {
+    let mut fix = Fixture::new(backend).await;
+    let keys: Vec<_> = (0..200).map(|n| inbox(&format!("u{n}"))).collect();
+    let mut tasks = JoinSet::new();
+    for key in &keys {
+        let (store, key) = (fix.store.clone(), key.clone());
+        tasks.spawn(async move {
+            let send = store.append(vec![outgoing(&[&key], &message("first"))]);
+            let (sent, watch) = tokio::join!(send, store.watch(&key));
+            sent.unwrap();
+            drop(watch.unwrap());
+        });
+    }
+    tasks.join_all().await;
+    fix.kill().await;
+    for key in &keys {
+        drop(fix.store.watch(key).await.unwrap());
+        assert_eq!(words(&fix.log(key).await), [(1, "first".to_owned())], "{key:?}");
+    }
 }
 
 pub(crate) async fn an_append_is_all_or_nothing(backend: impl Backend) {

@@ -66,6 +66,15 @@ impl<B: Backend> Fixture<B> {
         self.store = self.backend.open(self.published.clone()).await;
     }
 
+    /// Goes on with what a new process would find after a kill; without change where the backend
+    /// cannot say. Nothing may be watched.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(killed) = self.backend.killed() {
+            self.store = killed.open(self.published.clone()).await;
+            self.backend = killed;
+        }
+    }
+
     /// Stores a message and gives its id.
     pub(crate) async fn send(&self, to: &[&InboxKey], title: &str) -> MessageId {
         self.send_as(to, &message(title)).await

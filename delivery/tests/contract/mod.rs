@@ -23,6 +23,10 @@ pub(crate) trait Backend: Sized + Send + Sync + 'static {
     /// Opens the store that is there. The one before must be closed.
     fn open(&self, fanout: Arc<dyn Fanout>) -> impl Future<Output = Arc<dyn Store>> + Send;
 
+    /// What a new process would find if this one were killed now, while nothing is being asked;
+    /// none for backends in which this cannot be had.
+    fn killed(&self) -> Option<Self>;
+
     /// The folder beside which nothing may be written, for backends that have one.
     fn folder(&self) -> Option<&Path>;
 }
@@ -44,6 +48,8 @@ macro_rules! suite {
                 durable: an_append_is_all_or_nothing,
                 durable: a_closed_store_answers_closing,
                 durable: a_writable_store_says_so,
+                durable: everything_is_there_after_a_kill,
+                durable: what_came_while_an_inbox_was_first_seen_is_there_after_a_kill,
                 durable: a_dropped_future_leaves_a_whole_operation,
                 expiry: an_expired_message_keeps_its_seq_and_loses_everything_else,
                 expiry: an_expired_message_is_not_marked,

@@ -52,6 +52,7 @@ enum Step {
         seq: u64,
     },
     Reopen,
+    Kill,
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (inbox, 0_usize..2, 0_u64..40)
             .prop_map(|(inbox, device, seq)| Step::Ack { inbox, device, seq }),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
     ]
 }
 
@@ -244,6 +246,26 @@ impl<B: Backend> Life<B> {
                     model.watch = None;
                 }
                 self.fix.reopen().await;
+            }
+            Step::Kill => {
+                for model in &mut self.models {
+                    model.watch = None;
+                }
+                self.fix.kill().await;
+                self.take_over_cursors().await;
+            }
+        }
+    }
+
+    /// After a kill cursors may stand back; not forward.
+    async fn take_over_cursors(&mut self) {
+        for (key, model) in self.keys.iter().zip(&mut self.models) {
+            for (device, cursor) in std::mem::take(&mut model.cursors) {
+                let id = format!("device-{device}").parse().unwrap();
+                if let Some(found) = self.fix.store.cursor(key, &id).await.unwrap() {
+                    assert!(found.0 <= cursor, "{found} after {cursor}");
+                    model.cursors.insert(device, found.0);
+                }
             }
         }
     }

@@ -156,7 +156,7 @@ async fn every_field_of_a_send_arrives_on_the_socket_and_in_the_list() {
     let got = got.get("message").unwrap_or(&got);
     assert_eq!(*got, serde_json::to_value(&frame).unwrap(), "REST and socket say the same");
     let listed = server.as_user("ann").all_messages().await;
-    assert_eq!(listed, [got.clone()]);
+    assert_eq!(listed, std::slice::from_ref(got));
 }
 
 #[tokio::test]

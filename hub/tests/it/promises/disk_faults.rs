@@ -6,7 +6,7 @@ use super::workload::{check, send_one, users};
 use crate::support::{
     Api, TestServer,
     disk::{Mount, SyncFault},
-    eventually_within,
+    eventually, eventually_within,
     history::History,
 };
 
@@ -51,11 +51,22 @@ async fn promise_1_disk_full() {
         send_one(&history, &service, &users).await;
     }
     assert_eq!(history.acked(), 50);
+    service.sent("reader", "to be read").await;
+    // Lists are read from the users' files, which take over what is new a second later.
+    let file = disk.path().join("storage/reader/messages.db");
+    eventually("it is in its file", || async {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let count = rusqlite::Connection::open_with_flags(&file, flags)
+            .and_then(|file| file.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)));
+        count == Ok(1_i64)
+    })
+    .await;
 
     let ballast = disk.path().join("ballast");
     // In pages, down to the last one: a partial write counts as full as well.
     let filler = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write_all(&mut &filler, &[1; 4096]).is_ok() {}
+    drop(filler);
     assert_eq!(disk.free(), 0);
     refused(&history, &service, &users).await;
     unready(&server).await;
@@ -65,7 +76,8 @@ async fn promise_1_disk_full() {
     }
     assert_eq!(history.acked(), acked, "acked on a full disk");
     // Reads and sockets stay.
-    assert!(!server.as_user(&users[0]).all_messages().await.is_empty());
+    assert_eq!(server.as_user("reader").all_messages().await.len(), 1);
+    assert_eq!(server.as_user("reader").unread().await, 1);
     phone.send(protocol::ClientFrame::Ping(None)).await;
     while phone.next().await != protocol::ServerFrame::Pong {}
 

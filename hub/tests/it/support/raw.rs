@@ -50,7 +50,7 @@ async fn read(stream: &mut TcpStream, deadline: Duration, quiet: Duration) -> Ra
     let start = tokio::time::Instant::now();
     loop {
         let patience = if bytes.is_empty() { deadline } else { quiet };
-        let mut chunk = [0; 16 << 10];
+        let mut chunk = vec![0; 16 << 10];
         match tokio::time::timeout(patience, stream.read(&mut chunk)).await {
             Ok(Ok(0) | Err(_)) => return RawAnswer { bytes, closed: true },
             Ok(Ok(read)) => bytes.extend_from_slice(&chunk[..read]),

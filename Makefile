@@ -1,0 +1,61 @@
+# One command runs every check there is: `make test`. CI runs the same. The long forms of some tests
+# have targets of their own.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+.PHONY: test tools lint doc unit it kill9 powercut fuzz bench loadtest
+
+# Rounds and seconds of the long forms.
+KILL_ROUNDS ?= 1000
+POWERCUT_ROUNDS ?= 100
+RECONNECTS ?= 10000
+FUZZ_SECONDS ?= 60
+
+export CARGO_TERM_COLOR ?= auto
+
+test: lint doc unit it
+
+# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail) and
+# ext4 and mount for the disks that fill up and lose power.
+tools:
+	@scripts/tools.sh
+
+lint: tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: tools
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Everything that needs no server: units, golden frames, hostile bytes, the store's contract, README.
+unit: tools
+	cargo test --workspace --locked --exclude hub
+	cargo test -p hub --locked --lib --bins --test readme
+
+# The product by its front door, the promises among it. Needs root for the disks.
+it: tools
+	cargo test -p hub --locked --test it
+
+kill9: tools
+	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \
+	  --nocapture promise_1_durable_before_2xx_kill_9 promise_2_gapless_ordered_once
+
+powercut: tools
+	POWERCUT_ROUNDS=$(POWERCUT_ROUNDS) cargo test -p hub --locked --release --test it -- --nocapture power_cut
+
+# Coverage-led; on the stable compiler by RUSTC_BOOTSTRAP. New corpus files stay in protocol/fuzz/corpus.
+fuzz: tools
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	for target in client_frame server_frame; do \
+	  mkdir -p protocol/fuzz/corpus/$$target; \
+	  scripts/fuzz-seeds.sh $$target; \
+	  (cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5); \
+	done
+
+bench: tools
+	cargo bench --workspace --locked
+
+loadtest: tools
+	cargo build --release --locked -p hub -p loadtest
+	scripts/loadtest.sh

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs what the tests need on a bare Debian with Rust: as root by apt-get, else it says the line.
+set -euo pipefail
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] || missing+=("$2"); }
+need cc gcc
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+need mkfs.ext4 e2fsprogs
+need mount mount
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  else
+    echo "missing: run 'sudo apt-get install ${missing[*]}'" >&2
+    exit 1
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "missing: Rust 1.95 or later, see https://rustup.rs" >&2
+  exit 1
+fi
+for tool in fmt clippy; do
+  cargo "$tool" --version >/dev/null 2>&1 && continue
+  name=${tool/fmt/rustfmt}
+  if command -v rustup >/dev/null; then
+    rustup component add "$name"
+  else
+    echo "missing: cargo $tool (Debian: apt-get install $name)" >&2
+    exit 1
+  fi
+done
