@@ -172,12 +172,12 @@ impl Outbox {
         if self.queue.is_none() {
             match write_now(frames, io) {
                 Ok(None) => return false,
-                Ok(Some((whole, written))) => {
+                Ok(Some(unwritten)) => {
                     let mut queue = Queue::new(io.now);
-                    queue.front_written = written;
-                    queue.blocked = true;
+                    queue.front_written = unwritten.written;
+                    queue.blocked = unwritten.blocked;
                     self.queue = Some(Box::new(queue));
-                    self.push_changes(&frames[whole..], io);
+                    self.push_changes(&frames[unwritten.whole..], io);
                 }
                 Err(_) => self.request_close(CloseReason::ConnectionLost),
             }
@@ -320,9 +320,9 @@ impl Outbox {
             return Ok(Flushed::Empty { unblocked: false });
         };
         match write(queue.frames.iter(), queue.front_written, io) {
-            Ok(written) => {
+            Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);
-                queue.advance(written, io.now, io.metrics);
+                queue.advance(wrote.written, io.now, io.metrics);
                 if !queue.frames.is_empty() {
                     return Ok(Flushed::More { unblocked });
                 }

@@ -140,11 +140,17 @@ impl Queue {
     }
 }
 
+/// What one `writev` came to, in bytes.
+pub(super) struct Wrote {
+    pub(super) written: usize,
+    offered: usize,
+}
+
 pub(super) fn write<'a>(
     frames: impl Iterator<Item = &'a WireFrame>,
     front_written: usize,
     io: Io<'_>,
-) -> io::Result<usize> {
+) -> io::Result<Wrote> {
     let mut slices = SmallVec::<[IoSlice<'_>; 2 * WRITE_FRAMES_MAX]>::new();
     let (mut bytes, mut skip) = (0, front_written);
     for frame in frames.take(WRITE_FRAMES_MAX) {
@@ -159,26 +165,49 @@ pub(super) fn write<'a>(
         return Err(io::ErrorKind::WriteZero.into());
     }
     io.metrics.sent_bytes.increment(written as u64);
-    Ok(written)
+    Ok(Wrote { written, offered: bytes })
 }
 
-/// Writes changes that need not wait. `None`: all of them. Else how many went out whole, and how
-/// many bytes of the next.
-pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<(usize, usize)>> {
-    let mut written = match write(frames.iter(), 0, io) {
-        Ok(written) => written,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
-    };
-    for (at, frame) in frames.iter().enumerate() {
-        if written < frame.len() {
-            return Ok(Some((at, written)));
+/// Writes of one offer before the rest is left to the connection's task: whoever publishes a long
+/// burst has others to publish to.
+const OFFER_WRITES_MAX: usize = 16;
+
+/// What [`write_now`] left.
+pub(super) struct Unwritten {
+    /// Frames that went out whole.
+    pub(super) whole: usize,
+    /// Bytes of the next that did.
+    pub(super) written: usize,
+    /// The socket took less than it was offered.
+    pub(super) blocked: bool,
+}
+
+/// Writes changes that need not wait; `None` when all of them went out.
+pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<Unwritten>> {
+    let mut whole = 0;
+    for _ in 0..OFFER_WRITES_MAX {
+        let wrote = match write(frames[whole..].iter(), 0, io) {
+            Ok(wrote) => wrote,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Some(Unwritten { whole, written: 0, blocked: true }));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut written = wrote.written;
+        while let Some(frame) = frames.get(whole).filter(|frame| frame.len() <= written) {
+            written -= frame.len();
+            whole += 1;
+            io.metrics.frames_sent(frame.kind).increment(1);
+            if let Some(accepted) = frame.accepted {
+                io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
+            }
         }
-        written -= frame.len();
-        io.metrics.frames_sent(frame.kind).increment(1);
-        if let Some(accepted) = frame.accepted {
-            io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
+        if wrote.written < wrote.offered {
+            return Ok(Some(Unwritten { whole, written, blocked: true }));
+        }
+        if whole == frames.len() {
+            return Ok(None);
         }
     }
-    Ok(None)
+    Ok(Some(Unwritten { whole, written: 0, blocked: false }))
 }

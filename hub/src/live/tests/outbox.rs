@@ -107,6 +107,22 @@ fn a_live_frame_is_written_at_once_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_burst_is_written_in_pieces_and_its_end_left_to_the_task() {
+    let mut bench = Bench::live(usize::MAX / 2);
+    assert!(!bench.offer(1..=20));
+    assert!(*bench.pipe.writes.lock() > 1, "each write gathers what the limit allows");
+    bench.limits.queue_bytes = usize::MAX;
+    assert!(bench.offer(21..=1_000), "the task has the rest to write");
+    assert!(bench.queued() > 0);
+    assert!(
+        matches!(bench.flush(), Flushed::More { unblocked: false }),
+        "the socket was not full: that is no sign of life"
+    );
+    bench.settle();
+    assert_eq!(bench.pipe.seqs(), (1..=1_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_the_socket_does_not_take_waits_in_order() {
     let mut bench = Bench::live(5);
     assert!(bench.offer(1..=2), "the task must wait for the socket");
