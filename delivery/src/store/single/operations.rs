@@ -296,8 +296,8 @@ impl Store for SingleStore {
                 !std::mem::replace(&mut state.queued, true)
             };
             if queue {
-                let due = std::time::Instant::now() + self.flush_interval;
-                self.workers[inbox.worker].mark_dirty(due, &mut vec![inbox]);
+                let now = std::time::Instant::now();
+                self.workers[inbox.worker].mark_dirty(now, &mut vec![inbox]);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use protocol::{TenantId, UserId};
@@ -35,7 +35,6 @@ pub(super) struct Sequencer {
     pub(super) publishers: Arc<[Publisher]>,
     pub(super) fanout: Arc<dyn Fanout>,
     pub(super) metrics: Arc<StoreMetrics>,
-    pub(super) flush_interval: Duration,
     pub(super) dirty: Vec<Vec<Arc<Inbox>>>,
     pub(super) changes: Vec<Vec<Stored>>,
 }
@@ -109,9 +108,9 @@ impl Sequencer {
             self.metrics.shared_errors.increment(1);
             tracing::warn!(%error, "shared.db cannot be written now; the journal keeps what belongs there");
         }
-        let due = Instant::now() + self.flush_interval;
+        let now = Instant::now();
         for (worker, dirty) in self.workers.iter().zip(&mut self.dirty) {
-            worker.mark_dirty(due, dirty);
+            worker.mark_dirty(now, dirty);
         }
     }
 
