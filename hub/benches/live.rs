@@ -1,4 +1,5 @@
-//! What a connection and a delivery cost: `cargo bench -p hub --bench live -- [connections]`.
+//! What a connection and a delivery cost:
+//! `cargo bench -p hub --bench live -- [connections [rounds [idle seconds]]]`.
 //!
 //! The server runs in this process, the clients in a child, so that memory and CPU can be told
 //! apart. Both share the machine: read the figures with the clients' CPU beside them. Nothing is
@@ -37,14 +38,17 @@ fn main() {
     if let Ok(address) = std::env::var(clients::ADDRESS) {
         return clients::run(&address);
     }
-    let connections: usize =
-        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5_000);
+    // Cargo adds a word of its own.
+    let numbers: Vec<u32> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
+    let (connections, rounds, idle) = (number(0, 5_000), number(1, 20), number(2, 30));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure(connections));
+    let idle = Duration::from_secs(idle.into());
+    runtime.block_on(measure(connections as usize, rounds.into(), idle));
 }
 
-async fn measure(connections: usize) {
+async fn measure(connections: usize, rounds: u64, idle: Duration) {
     let config = config();
     let registry = Registry::new(&config, &metrics::NoopRecorder);
     let store = Arc::new(ListStore::default());
@@ -64,13 +68,13 @@ async fn measure(connections: usize) {
     let kib = (rss_kib() - before) as f64 / connections as f64;
     println!("idle memory: {kib:.2} KiB RSS a connection, {} in all", live.open_connections());
 
-    let (usage, idle) = (Usage::now(), Duration::from_secs(30));
+    let usage = Usage::now();
     tokio::time::sleep(idle).await;
     let per_second = usage.since().as_secs_f64() * 1e6 / idle.as_secs_f64() / connections as f64;
     println!("idle CPU: {per_second:.2} us/s a connection");
 
-    fan_out(&registry, &mut clients, connections, 20, 1).await;
-    fan_out(&registry, &mut clients, connections, 20, 16).await;
+    fan_out(&registry, &mut clients, connections, rounds, 1).await;
+    fan_out(&registry, &mut clients, connections, rounds, 16).await;
     backlog(&store, &mut clients, 2_000, 200).await;
 }
 

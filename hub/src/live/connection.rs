@@ -10,9 +10,10 @@ use tokio::net::tcp::OwnedWriteHalf;
 use uuid::Uuid;
 
 use super::{
-    frame_io::WireFrame,
     metrics::LiveMetrics,
-    outbox::{Io, Limits, Mode, Outbox, Socket},
+    outbox::{Mode, Outbox},
+    queue::{Io, Limits, Socket},
+    wire_frame::WireFrame,
 };
 
 impl Socket for OwnedWriteHalf {

@@ -31,11 +31,12 @@ use tokio::{
 use super::{
     Live,
     connection::Connection,
-    frame_io::{FrameReader, Messages, WireFrame},
+    frame_reader::{FrameReader, Messages},
     outbox::{Flushed, Next},
     replay::{PageResult, read_page},
     session::{Action, Due, Received, Session, error_frame},
     verifier::token_life,
+    wire_frame::WireFrame,
 };
 
 /// Steps of one connection before others get their turn.

@@ -18,11 +18,12 @@ use super::{
     Live,
     connection::{Connection, Peer},
     driver::Driver,
-    frame_io::{FrameReader, WireFrame},
+    frame_reader::FrameReader,
     goodbye::say_goodbye,
     metrics::Rejection,
     session::Session,
     verifier::token_life,
+    wire_frame::WireFrame,
 };
 
 /// Unsent bytes the kernel keeps for one socket. Without it the kernel would hold megabytes for a

@@ -11,8 +11,9 @@ use tungstenite::Message;
 use super::{
     Live,
     connection::Connection,
-    frame_io::{FrameReader, Messages, WireFrame},
+    frame_reader::{FrameReader, Messages},
     outbox::Flushed,
+    wire_frame::WireFrame,
 };
 
 /// How long the goodbye may take: what waits is written and the peer answers the close within it,

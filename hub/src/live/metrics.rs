@@ -5,7 +5,7 @@ use delivery::metrics::Metric;
 use metrics::{Counter, Gauge, Histogram, Recorder};
 use protocol::{ClientFrame, CloseReason, Codec, DeviceType};
 
-use super::frame_io::FrameKind;
+use super::wire_frame::FrameKind;
 
 const CONNECTIONS: Metric = Metric::gauge(
     "pushhub_connections",

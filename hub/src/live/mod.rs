@@ -1,21 +1,21 @@
 //! The live side: sockets, who is connected, and how changes reach them.
 //!
 //! # The life of a connection
-//! [`handshake`] checks the request and answers 101 → [`establish`] registers the connection, begins
-//! to watch the inbox and queues `welcome` → [`driver`] catches up and is live → one
-//! [`CloseReason`] → [`goodbye`].
+//! `handshake` checks the request and answers 101 → `establish` registers the connection, begins
+//! to watch the inbox and queues `welcome` → `driver` catches up and is live → one
+//! [`CloseReason`] → `goodbye`.
 //!
 //! # Why nothing is missed or repeated
 //! A connection is registered before its backlog is read. While it catches up, published changes
 //! only move a mark; it goes live, under the lock that publishing takes, when it has read up to that
-//! mark. See [`outbox`]. What the fan-out loses shows as a hole in the seqs, or, for a last change,
-//! in [`position_check`]; both read the store.
+//! mark. See `outbox`. What the fan-out loses shows as a hole in the seqs, or, for a last change,
+//! in `position_check`; both read the store.
 
 mod connection;
 mod drain;
 mod driver;
 mod establish;
-mod frame_io;
+mod frame_reader;
 mod goodbye;
 mod handshake;
 mod heartbeat;
@@ -23,6 +23,7 @@ pub mod metrics;
 mod origin;
 mod outbox;
 mod position_check;
+mod queue;
 mod refusal;
 mod registry;
 mod replay;
@@ -30,6 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod wire_frame;
 
 use std::{
     sync::{
@@ -46,7 +48,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    connection::Connection, metrics::LiveMetrics, outbox::Io, replay::PAGE_READS_MAX,
+    connection::Connection, metrics::LiveMetrics, queue::Io, replay::PAGE_READS_MAX,
     session::Timing,
 };
 pub use self::{

@@ -3,7 +3,7 @@
 //! Two rules make memory bounded and delivery complete:
 //!
 //! * A live frame is written at once where the socket takes it. What it does not take waits, up to
-//!   [`Limits::queue_bytes`]; over that, all waiting changes are dropped and the connection reads
+//!   the limit of its queue; over that, all waiting changes are dropped and the connection reads
 //!   them from the store again when the socket has room ([`Mode::CatchingUp`]).
 //! * Changes enter strictly in seq order: `last` is the position of the last one that entered, a
 //!   lower one is a repeat, a higher one than the next is a hole, for which the store is read.
@@ -11,46 +11,19 @@
 //! Going live is decided here, under the lock that [`Outbox::offer`] takes: either an offered
 //! change was seen before (then the store is read once more) or it comes after and is written.
 
-use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
+use std::{io, time::Instant};
 
 use protocol::{CloseReason, Codec, Seq, ServerFrame};
-use smallvec::SmallVec;
 
 use super::{
-    frame_io::{FrameKind, WireFrame},
     metrics::{CatchUpReason, LiveMetrics, Replay},
+    queue::{Io, Queue, write, write_now},
+    wire_frame::WireFrame,
 };
-
-/// Most frames in one `writev`: two slices each, and a stack array of 2 KiB. The kernel takes 1,024
-/// slices; beyond 64 frames of usual size the syscall is no longer what costs.
-const WRITE_FRAMES_MAX: usize = 64;
 
 /// Memory of other frames than changes (errors, pongs) that may wait, in bytes. A client that asks
 /// and asks and does not read the answers is closed.
 const REPLY_BYTES_MAX: usize = 64 << 10;
-
-/// What a socket can do, so that tests can have one that takes three bytes.
-pub(super) trait Socket: Sync {
-    /// Writes without waiting; may take less than all.
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-}
-
-/// The outbox's limits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Memory of waiting live frames, in bytes.
-    pub(super) queue_bytes: usize,
-    /// About how much one `writev` offers the kernel, in bytes.
-    pub(super) write_bytes: usize,
-}
-
-impl Limits {
-    /// The next page is read when no more than this waits: the socket has something to do while
-    /// the store is read.
-    const fn low_water(self) -> usize {
-        self.queue_bytes / 4
-    }
-}
 
 /// How changes come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,15 +84,6 @@ pub(super) enum Flushed {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyReplies;
 
-/// The other things a method needs, always the same ones.
-#[derive(Clone, Copy)]
-pub(super) struct Io<'a> {
-    pub(super) socket: &'a dyn Socket,
-    pub(super) limits: Limits,
-    pub(super) metrics: &'a LiveMetrics,
-    pub(super) now: Instant,
-}
-
 /// See the module's doc. An idle one has no queue.
 pub(super) struct Outbox {
     mode: Mode,
@@ -131,20 +95,6 @@ pub(super) struct Outbox {
     /// The highest position heard of; only kept up while not live.
     head_seen: Seq,
     queue: Option<Box<Queue>>,
-}
-
-struct Queue {
-    frames: VecDeque<WireFrame>,
-    /// Bytes of the first frame that are written already.
-    front_written: usize,
-    /// Memory of all frames.
-    bytes: usize,
-    /// Memory of those that are no changes.
-    reply_bytes: usize,
-    /// When the socket last took something, or the queue began.
-    progress_at: Instant,
-    /// The socket said that it is full.
-    blocked: bool,
 }
 
 impl Outbox {
@@ -222,12 +172,12 @@ impl Outbox {
         if self.queue.is_none() {
             match write_now(frames, io) {
                 Ok(None) => return false,
-                Ok(Some((whole, written))) => {
+                Ok(Some(unwritten)) => {
                     let mut queue = Queue::new(io.now);
-                    queue.front_written = written;
-                    queue.blocked = true;
+                    queue.front_written = unwritten.written;
+                    queue.blocked = unwritten.blocked;
                     self.queue = Some(Box::new(queue));
-                    self.push_changes(&frames[whole..], io);
+                    self.push_changes(&frames[unwritten.whole..], io);
                 }
                 Err(_) => self.request_close(CloseReason::ConnectionLost),
             }
@@ -260,33 +210,12 @@ impl Outbox {
     /// them. A `sync_complete` among them would now be a lie: it is owed again.
     fn drop_changes(&mut self, metrics: &LiveMetrics) {
         let Some(queue) = self.queue.as_mut() else { return };
-        let mut first_dropped = None;
-        let mut at = 0;
-        let keep_front = queue.front_written > 0;
-        let before = queue.bytes;
-        queue.frames.retain(|frame| {
-            let front = std::mem::replace(&mut at, 1) == 0 && keep_front;
-            let drop = !front
-                && match frame.kind {
-                    FrameKind::SyncComplete => {
-                        self.sync_owed = Some(Replay::Complete);
-                        queue.reply_bytes -= frame.weight();
-                        true
-                    }
-                    kind if kind.is_change() => {
-                        first_dropped.get_or_insert(frame.seq);
-                        true
-                    }
-                    _ => false,
-                };
-            if drop {
-                queue.bytes -= frame.weight();
-            }
-            !drop
-        });
-        metrics.outbox_bytes.decrement((before - queue.bytes) as f64);
-        if let Some(seq) = first_dropped {
-            self.last = Seq(seq.0 - 1);
+        let dropped = queue.drop_changes(metrics);
+        if dropped.sync_complete {
+            self.sync_owed = Some(Replay::Complete);
+        }
+        if let Some(first) = dropped.first {
+            self.last = Seq(first.0 - 1);
         }
         if queue.frames.is_empty() {
             self.queue = None;
@@ -324,9 +253,8 @@ impl Outbox {
 
     /// The next step of a connection that catches up.
     pub(super) fn next(&mut self, codec: Codec, io: Io<'_>) -> Next {
-        if self.mode != Mode::CatchingUp
-            || self.queue.as_ref().is_some_and(|queue| queue.bytes > io.limits.low_water())
-        {
+        let enough = |queue: &Queue| queue.blocked || queue.bytes > io.limits.low_water();
+        if self.mode != Mode::CatchingUp || self.queue.as_deref().is_some_and(enough) {
             return Next::Wait;
         }
         // Below `last`: the client claims a position that nobody has heard of; the store decides.
@@ -392,9 +320,9 @@ impl Outbox {
             return Ok(Flushed::Empty { unblocked: false });
         };
         match write(queue.frames.iter(), queue.front_written, io) {
-            Ok(written) => {
+            Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);
-                queue.advance(written, io.now, io.metrics);
+                queue.advance(wrote.written, io.now, io.metrics);
                 if !queue.frames.is_empty() {
                     return Ok(Flushed::More { unblocked });
                 }
@@ -433,96 +361,6 @@ impl Outbox {
             metrics.outbox_bytes.decrement(queue.bytes as f64);
         }
     }
-}
-
-impl Queue {
-    const fn new(now: Instant) -> Self {
-        Self {
-            frames: VecDeque::new(),
-            front_written: 0,
-            bytes: 0,
-            reply_bytes: 0,
-            progress_at: now,
-            blocked: false,
-        }
-    }
-
-    fn push(&mut self, frame: WireFrame, metrics: &LiveMetrics) {
-        let weight = frame.weight();
-        self.bytes += weight;
-        if !frame.kind.is_change() {
-            self.reply_bytes += weight;
-        }
-        metrics.outbox_bytes.increment(weight as f64);
-        self.frames.push_back(frame);
-    }
-
-    fn advance(&mut self, mut written: usize, now: Instant, metrics: &LiveMetrics) {
-        self.progress_at = now;
-        written += self.front_written;
-        let before = self.bytes;
-        while let Some(front) = self.frames.front() {
-            if written < front.len() {
-                break;
-            }
-            written -= front.len();
-            let weight = front.weight();
-            self.bytes -= weight;
-            if !front.kind.is_change() {
-                self.reply_bytes -= weight;
-            }
-            metrics.frames_sent(front.kind).increment(1);
-            if let Some(accepted) = front.accepted {
-                metrics.delivery_queued.record(now.saturating_duration_since(accepted));
-            }
-            self.frames.pop_front();
-        }
-        self.front_written = written;
-        metrics.outbox_bytes.decrement((before - self.bytes) as f64);
-    }
-}
-
-fn write<'a>(
-    frames: impl Iterator<Item = &'a WireFrame>,
-    front_written: usize,
-    io: Io<'_>,
-) -> io::Result<usize> {
-    let mut slices = SmallVec::<[IoSlice<'_>; 2 * WRITE_FRAMES_MAX]>::new();
-    let (mut bytes, mut skip) = (0, front_written);
-    for frame in frames.take(WRITE_FRAMES_MAX) {
-        frame.slices(skip, &mut slices);
-        bytes += frame.len() - std::mem::take(&mut skip);
-        if bytes >= io.limits.write_bytes {
-            break;
-        }
-    }
-    let written = io.socket.try_write_vectored(&slices)?;
-    if written == 0 {
-        return Err(io::ErrorKind::WriteZero.into());
-    }
-    io.metrics.sent_bytes.increment(written as u64);
-    Ok(written)
-}
-
-/// Writes changes that need not wait. `None`: all of them. Else how many went out whole, and how
-/// many bytes of the next.
-fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<(usize, usize)>> {
-    let mut written = match write(frames.iter(), 0, io) {
-        Ok(written) => written,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
-    };
-    for (at, frame) in frames.iter().enumerate() {
-        if written < frame.len() {
-            return Ok(Some((at, written)));
-        }
-        written -= frame.len();
-        io.metrics.frames_sent(frame.kind).increment(1);
-        if let Some(accepted) = frame.accepted {
-            io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

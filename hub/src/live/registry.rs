@@ -15,7 +15,7 @@ use protocol::{CloseReason, Codec, Time};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    LiveConfig, connection::Connection, frame_io::WireFrame, metrics::LiveMetrics, outbox::Limits,
+    LiveConfig, connection::Connection, metrics::LiveMetrics, queue::Limits, wire_frame::WireFrame,
 };
 
 type Connections = SmallVec<[Arc<Connection>; 1]>;

@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     connection::Connection,
-    frame_io::WireFrame,
     outbox::{PageFrames, PageRequest},
+    wire_frame::WireFrame,
 };
 
 /// Changes on one page: enough that reading the page costs little per change, few enough that a

@@ -12,11 +12,12 @@ use std::{
 use super::{
     cursors,
     inbox::{Inbox, LAZY_MAX, Loaded, Phase, TailEntry, What},
+    lag::Lag,
     layout,
     metrics::StoreMetrics,
+    schema::Templates,
     shared::Shared,
-    user_files::{FileError, Templates, UserFiles},
-    worker::Lag,
+    user_files::{FileError, UserFiles},
 };
 use crate::{InboxKey, store::StoreError};
 

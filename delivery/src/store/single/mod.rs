@@ -26,14 +26,18 @@ mod files;
 mod inbox;
 mod inboxes;
 mod journal;
+mod lag;
 mod layout;
+mod marking;
 pub mod metrics;
 mod operations;
 mod publisher;
 mod queries;
 mod record;
+mod schema;
 mod sequencer;
 mod shared;
+mod shutdown;
 mod sql;
 mod trim;
 mod user_files;
@@ -59,14 +63,16 @@ use self::{
     inbox::Inbox,
     inboxes::Inboxes,
     journal::Segment,
+    lag::Lag,
     metrics::StoreMetrics,
     publisher::Publisher,
+    schema::Templates,
     sequencer::Sequencer,
     shared::Shared,
+    shutdown::Shutdown,
     sql::Sync,
     trim::Trimmer,
-    user_files::Templates,
-    worker::{Lag, Worker},
+    worker::Worker,
 };
 use crate::{Fanout, InboxKey};
 
@@ -327,45 +333,6 @@ impl Drop for SingleStore {
     fn drop(&mut self) {
         if let Some(shutdown) = self.take_shutdown() {
             shutdown.run();
-        }
-    }
-}
-
-/// The end of the store.
-struct Shutdown {
-    threads: Threads,
-    committer: Arc<Committer>,
-    workers: Arc<[Worker]>,
-    publishers: Arc<[Publisher]>,
-    housekeeping: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Shutdown {
-    /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
-    /// until everything is in its files.
-    fn run(self) {
-        self.committer.close();
-        let _ = self.threads.committer.join();
-        for worker in &*self.workers {
-            worker.close();
-        }
-        for worker in self.threads.workers {
-            let _ = worker.join();
-        }
-        for publisher in &*self.publishers {
-            publisher.close();
-        }
-        for publisher in self.threads.publishers {
-            let _ = publisher.join();
-        }
-        *self.housekeeping.0.lock() = true;
-        self.housekeeping.1.notify_all();
-        let _ = self.threads.housekeeper.join();
-        if let Err(error) = self.threads.trimmer.trim() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the journal stays for the next start"
-            );
         }
     }
 }

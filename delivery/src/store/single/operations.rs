@@ -11,8 +11,7 @@ use protocol::{DeviceId, MessageId, Seq};
 use super::{
     LAG_BYTES_MAX, SingleStore,
     inbox::{Inbox, Loaded},
-    queries::{Decision, Refusal},
-    record::{MarkRecord, Record},
+    record::Record,
 };
 use crate::{
     InboxKey, Store, StoreError, clock,
@@ -21,9 +20,6 @@ use crate::{
         MarkTarget, Marked, Outgoing, Stored, Watch, WatchGuard,
     },
 };
-
-/// Targets of one mark record: a longer mark is several records, so that none is large.
-const MARK_TARGETS_MAX: usize = 1_000;
 
 /// How old the last successful commit may be to count as proof that the journal can be written.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(1);
@@ -50,7 +46,7 @@ impl SingleStore {
         self.workers[inbox.worker].ask(move |files| files.load(&asked)).await
     }
 
-    async fn head_of(&self, inbox: &Arc<Inbox>) -> Result<Head, StoreError> {
+    pub(super) async fn head_of(&self, inbox: &Arc<Inbox>) -> Result<Head, StoreError> {
         let loaded = self.load(inbox).await?;
         if !loaded.expiring {
             return Ok(Head { seq: loaded.head, unread: loaded.unread });
@@ -106,7 +102,7 @@ impl SingleStore {
         Some(ChangePage { changes, head, min_seq: Seq::ZERO })
     }
 
-    async fn get_from(
+    pub(super) async fn get_from(
         &self,
         inbox: &Arc<Inbox>,
         id: &MessageId,
@@ -125,84 +121,6 @@ impl SingleStore {
                 }
             })
             .await
-    }
-
-    async fn decide(
-        &self,
-        inbox: &Arc<Inbox>,
-        mark: Mark,
-        target: MarkTarget,
-    ) -> Result<Decision, StoreError> {
-        let asked = Arc::clone(inbox);
-        self.workers[inbox.worker]
-            .ask(move |files| {
-                let context = files.context();
-                let decided = match files.complete(&asked)? {
-                    Some(open) => open.decide(&context.templates, mark, &target, clock::now()),
-                    None => Ok(match target {
-                        MarkTarget::One { .. } => Err(Refusal::NotFound),
-                        _ => Ok(Decision::default()),
-                    }),
-                };
-                match decided {
-                    Ok(Ok(decision)) => Ok(decision),
-                    Ok(Err(Refusal::NotFound)) => Err(StoreError::NotFound),
-                    Ok(Err(Refusal::Conflict(current))) => {
-                        Err(StoreError::VersionConflict(current))
-                    }
-                    Err(error) => Err(files.failed(&asked, error)),
-                }
-            })
-            .await
-    }
-
-    async fn run_mark(
-        &self,
-        key: &InboxKey,
-        device: Option<DeviceId>,
-        mark: Mark,
-        target: MarkTarget,
-    ) -> Result<Marked, StoreError> {
-        let inbox = self.inbox(key);
-        // Held until the mark is stored and visible, so that no other mark of this inbox is decided
-        // on what was before. It goes along with the records, for this future may be dropped while
-        // they are on their way. Other inboxes do not wait.
-        let deciding = Arc::clone(inbox.marking()).lock_owned().await;
-        let one = match &target {
-            MarkTarget::One { id, .. } => Some(id.clone()),
-            _ => None,
-        };
-        let Decision { targets, unread } = self.decide(&inbox, mark, target).await?;
-        let at = clock::now();
-        let records: Vec<Record> = targets
-            .chunks(MARK_TARGETS_MAX)
-            .zip(unread.chunks(MARK_TARGETS_MAX))
-            .map(|(targets, unread)| {
-                let was_unread = unread.iter().filter(|&&unread| unread).count();
-                let unread_delta = match mark {
-                    Mark::Read | Mark::Archive => -(was_unread.cast_signed() as i64),
-                    Mark::Unread => targets.len().cast_signed() as i64,
-                };
-                Record::Mark(Arc::new(MarkRecord {
-                    tenant: key.tenant.clone(),
-                    user: key.user.clone(),
-                    device: device.clone(),
-                    at,
-                    mark,
-                    targets: targets.to_vec(),
-                    unread_delta,
-                }))
-            })
-            .collect();
-        if !records.is_empty() {
-            self.committer.submit_holding(records, Some(deciding)).await?;
-        }
-        let message = match one {
-            Some(id) => Some(self.get_from(&inbox, &id).await?),
-            None => None,
-        };
-        let head = self.head_of(&inbox).await?;
-        Ok(Marked { changed: targets.len() as u64, head, message })
     }
 }
 

@@ -6,8 +6,9 @@ use protocol::{IdError, MessageId, MessageState, Seq, Status, Time};
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::{
+    schema::{Templates, status_code, status_from},
     shared::body_of,
-    user_files::{FileError, Templates, UserFiles, status_code, status_from},
+    user_files::{FileError, UserFiles},
 };
 use crate::{
     InboxKey,

@@ -14,11 +14,12 @@ use protocol::{TenantId, UserId};
 use super::{
     inbox::{Inbox, LAZY_WEIGHT, Phase, Push, State, TailEntry, What},
     inboxes::Inboxes,
+    lag::Lag,
     metrics::StoreMetrics,
     publisher::Publisher,
     record::{Lsn, Record},
     shared::Shared,
-    worker::{Lag, Worker},
+    worker::Worker,
 };
 use crate::{Fanout, InboxKey, clock, store::Stored};
 

@@ -6,21 +6,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{
-    files::Files,
-    inbox::{Inbox, TailEntry},
-    metrics::StoreMetrics,
-};
+use super::{files::Files, inbox::Inbox, metrics::StoreMetrics};
 use crate::store::StoreError;
 
 /// Questions that may wait for one worker. At 10,000 a second and worker this is over six seconds;
@@ -36,42 +29,6 @@ const FLUSHES_PER_TURN: usize = 16;
 
 /// How long an inbox whose file could not be written waits for the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// What waits for the files, over all inboxes.
-#[derive(Default)]
-pub(super) struct Lag {
-    records: AtomicI64,
-    bytes: AtomicI64,
-}
-
-impl Lag {
-    pub(super) fn add(&self, entry: &TailEntry) {
-        self.change(entry, 1);
-    }
-
-    pub(super) fn remove(&self, entries: &[TailEntry]) {
-        for entry in entries {
-            self.change(entry, -1);
-        }
-    }
-
-    fn change(&self, entry: &TailEntry, sign: i64) {
-        // What is lazy waits for nobody and has its own limit, `LAZY_MAX` for each inbox.
-        if entry.lazy {
-            return;
-        }
-        self.records.fetch_add(sign, Ordering::Relaxed);
-        self.bytes.fetch_add(sign * i64::from(entry.weight), Ordering::Relaxed);
-    }
-
-    pub(super) fn records(&self) -> i64 {
-        self.records.load(Ordering::Relaxed).max(0)
-    }
-
-    pub(super) fn bytes(&self) -> i64 {
-        self.bytes.load(Ordering::Relaxed).max(0)
-    }
-}
 
 type Job = Box<dyn FnOnce(&mut Files) + Send>;
 

@@ -3,5 +3,7 @@
 mod close;
 mod deliver;
 mod handshake;
+mod memory_store;
+pub(crate) mod pipe;
 mod slow;
 pub(crate) mod support;

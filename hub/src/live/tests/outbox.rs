@@ -1,63 +1,14 @@
-use std::time::Duration;
+use std::{io::IoSlice, time::Duration};
 
 use metrics::NoopRecorder;
-use parking_lot::Mutex;
 use proptest::prelude::*;
 use protocol::Time;
 
 use super::*;
-use crate::live::tests::support::stored;
-
-/// A socket that takes what it is given room for.
-#[derive(Default)]
-struct Pipe {
-    room: Mutex<usize>,
-    taken: Mutex<Vec<u8>>,
-    writes: Mutex<usize>,
-}
-
-impl Pipe {
-    fn with_room(room: usize) -> Self {
-        Self { room: Mutex::new(room), ..Self::default() }
-    }
-
-    /// The seqs of the whole frames that came through, 0 for a `sync_complete`.
-    fn seqs(&self) -> Vec<u64> {
-        let bytes = self.taken.lock().clone();
-        let mut socket = tungstenite::WebSocket::from_partially_read(
-            std::io::Cursor::new(Vec::new()),
-            bytes,
-            tungstenite::protocol::Role::Client,
-            None,
-        );
-        let mut seqs = Vec::new();
-        while let Ok(message) = socket.read() {
-            let text = message.into_text().unwrap();
-            match Codec::Json.decode_server(text.as_bytes()).unwrap() {
-                ServerFrame::SyncComplete { .. } => seqs.push(0),
-                frame => seqs.extend(frame.seq().map(|seq| seq.0)),
-            }
-        }
-        seqs
-    }
-}
-
-impl Socket for Pipe {
-    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        *self.writes.lock() += 1;
-        let mut room = self.room.lock();
-        if *room == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let before = *room;
-        for slice in slices {
-            let taken = slice.len().min(*room);
-            self.taken.lock().extend_from_slice(&slice[..taken]);
-            *room -= taken;
-        }
-        Ok(before - *room)
-    }
-}
+use crate::live::{
+    queue::{Limits, Socket},
+    tests::{pipe::Pipe, support::stored},
+};
 
 /// A store, an outbox and a socket, moved by hand.
 struct Bench {
@@ -156,6 +107,22 @@ fn a_live_frame_is_written_at_once_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_burst_is_written_in_pieces_and_its_end_left_to_the_task() {
+    let mut bench = Bench::live(usize::MAX / 2);
+    assert!(!bench.offer(1..=20));
+    assert!(*bench.pipe.writes.lock() > 1, "each write gathers what the limit allows");
+    bench.limits.queue_bytes = usize::MAX;
+    assert!(bench.offer(21..=1_000), "the task has the rest to write");
+    assert!(bench.queued() > 0);
+    assert!(
+        matches!(bench.flush(), Flushed::More { unblocked: false }),
+        "the socket was not full: that is no sign of life"
+    );
+    bench.settle();
+    assert_eq!(bench.pipe.seqs(), (1..=1_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_the_socket_does_not_take_waits_in_order() {
     let mut bench = Bench::live(5);
     assert!(bench.offer(1..=2), "the task must wait for the socket");
@@ -222,13 +189,17 @@ fn an_overflow_drops_what_waits_and_reads_it_later() {
 
 #[test]
 fn pages_are_not_read_while_enough_waits() {
-    let mut bench = Bench::live(0);
-    bench.offer(1..=200);
-    let Next::Read(request) = bench.next() else { panic!("the queue is empty: read") };
+    let mut bench = Bench::live(usize::MAX / 2);
+    bench.head = 200;
+    bench.outbox.fell_behind(Seq(200));
+    let Next::Read(request) = bench.next() else { panic!("nothing waits: read") };
     let page = bench.page(request, 100);
     bench.accept(request, page);
-    assert!(bench.queued() > bench.limits.queue_bytes / 4);
-    assert_eq!(bench.next(), Next::Wait);
+    assert_eq!(bench.next(), Next::Wait, "a page waits");
+    let mut stuck = Bench::live(0);
+    stuck.offer(1..=200);
+    assert_eq!(stuck.next(), Next::Wait, "the socket is full");
+    assert!(stuck.queued() <= 2 * FRAME(1).weight(), "a stuck reader costs one frame, not a page");
 }
 
 #[test]
@@ -272,14 +243,14 @@ fn sync_complete_is_not_said_before_what_was_dropped_is_sent() {
     bench.settle();
     assert_eq!(bench.pipe.seqs(), [1, 1, 0]);
     let mut bench = Bench::live(0);
-    bench.offer(1..=2);
-    bench.with(|outbox, io| outbox.sync(Seq(2), io.metrics));
+    bench.with(|outbox, io| outbox.sync(Seq(0), io.metrics));
     assert_eq!(bench.next(), Next::WentLive);
-    for seq in 3..=100 {
+    for seq in 1..=100 {
         bench.offer(seq..=seq);
     }
+    assert_eq!(bench.outbox.mode(), Mode::CatchingUp, "too much");
     bench.settle();
-    let expected: Vec<u64> = (3..=100).chain([0]).collect();
+    let expected: Vec<u64> = (1..=100).chain([0]).collect();
     assert_eq!(bench.pipe.seqs(), expected, "dropped together with the changes, and said at last");
 }
 

@@ -1,0 +1,138 @@
+//! What the files of an inbox look like, and how a fresh one comes to be.
+
+use std::{fs, io, path::Path};
+
+use protocol::Status;
+use rusqlite::Connection;
+
+/// What `messages.db` looks like. SQLite keeps the comments: `.schema` explains itself. The columns
+/// of the view are not generated columns of the table, because SQLite works those out at every
+/// insert, virtual ones too.
+const MESSAGES_SCHEMA: &str = "
+CREATE TABLE inbox ( -- one line about this inbox
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    head INTEGER NOT NULL,        -- seq of the latest change: 1, 2, 3 ... without holes
+    unread INTEGER NOT NULL,      -- messages with status 0
+    expiring INTEGER NOT NULL,    -- 1 if some message has an expire_at
+    applied_lsn INTEGER NOT NULL  -- how far the node's journal has been applied here
+);
+CREATE TABLE message (            -- what the view messages shows
+    seq INTEGER PRIMARY KEY,      -- where the message was created in this inbox
+    version INTEGER NOT NULL,     -- seq of its latest change
+    status INTEGER NOT NULL,      -- 0 unread, 1 read, 2 archived, 3 recalled
+    expire_at INTEGER,            -- unix ms; after it the message is not shown
+    id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL            -- JSON, as sent to clients
+);
+CREATE INDEX message_unread ON message (seq) WHERE status = 0;
+CREATE INDEX message_expiring ON message (expire_at) WHERE expire_at IS NOT NULL;
+CREATE VIEW messages AS           -- the inbox, column by column
+    SELECT seq, id,
+        body ->> '$.channel_id' AS channel_id,
+        body ->> '$.title' AS title,
+        body ->> '$.content' AS content,
+        body ->> '$.message_type' AS message_type,
+        body ->> '$.priority' AS priority,
+        body ->> '$.sender' AS sender,
+        body ->> '$.created_at' AS created_at,
+        CASE status WHEN 0 THEN 'unread' WHEN 1 THEN 'read'
+                    WHEN 2 THEN 'archived' ELSE 'recalled' END AS status,
+        version, expire_at, body
+    FROM message;
+CREATE TABLE changes (            -- every change of a message's status
+    seq INTEGER PRIMARY KEY,      -- where the change stands in this inbox
+    message_seq INTEGER NOT NULL, -- message.seq
+    message_id TEXT NOT NULL,
+    status INTEGER NOT NULL,      -- what it became
+    device_id TEXT,               -- who did it
+    at INTEGER NOT NULL           -- unix ms
+);
+PRAGMA user_version = 1;";
+
+const STATUS_SCHEMA: &str = "
+CREATE TABLE read_status (        -- messages whose state ever changed, made from changes in messages.db
+    message_seq INTEGER PRIMARY KEY,
+    message_id TEXT NOT NULL,
+    status TEXT NOT NULL,         -- unread, read, archived, recalled
+    is_read INTEGER NOT NULL,
+    read_at INTEGER,              -- unix ms
+    device_id TEXT,               -- the device of the latest change
+    updated_at INTEGER NOT NULL,  -- unix ms
+    version INTEGER NOT NULL      -- seq of the latest change
+);
+CREATE TABLE applied (            -- how far changes has been taken over
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL
+);
+INSERT INTO applied VALUES (1, 0);
+PRAGMA user_version = 1;";
+
+/// `user_version` of the files.
+pub(super) const VERSION: i64 = 1;
+
+/// Status as it stands in the files.
+pub(super) const fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Unread => 0,
+        Status::Read => 1,
+        Status::Archived => 2,
+        Status::Recalled => 3,
+        // Never stored: it follows from expire_at.
+        Status::Expired => 4,
+    }
+}
+
+/// See [`status_code`].
+pub(super) const fn status_from(code: i64) -> Status {
+    match code {
+        0 => Status::Unread,
+        1 => Status::Read,
+        2 => Status::Archived,
+        3 => Status::Recalled,
+        _ => Status::Expired,
+    }
+}
+
+/// Fresh files as bytes, made once: copying 40 KiB is 30 times faster than creating tables with
+/// their syncs.
+pub(super) struct Templates {
+    pub(super) messages: Vec<u8>,
+    pub(super) status: Vec<u8>,
+}
+
+impl Templates {
+    pub(super) fn new() -> rusqlite::Result<Self> {
+        let make = |schema: &str| -> rusqlite::Result<Vec<u8>> {
+            let mut connection = Connection::open_in_memory()?;
+            connection.execute_batch(schema)?;
+            let mut bytes = connection.serialize("main")?.to_vec();
+            // File format 2: WAL (https://sqlite.org/fileformat.html, offsets 18 and 19). Switching
+            // the mode later costs two syncs for each file.
+            bytes[18] = 2;
+            bytes[19] = 2;
+            Ok(bytes)
+        };
+        Ok(Self { messages: make(MESSAGES_SCHEMA)?, status: make(STATUS_SCHEMA)? })
+    }
+}
+
+/// Puts a fresh file into its folder, whole or not at all as far as the running system goes.
+pub(super) fn place(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(dir.join(format!("{name}{suffix}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let temporary = dir.join(format!("{name}.new"));
+    if let Err(error) = fs::write(&temporary, bytes) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        fs::create_dir_all(dir)?;
+        fs::write(&temporary, bytes)?;
+    }
+    fs::rename(temporary, dir.join(name))
+}

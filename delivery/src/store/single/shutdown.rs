@@ -1,0 +1,46 @@
+//! The end of a store, in the order in which work flows.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Threads, committer::Committer, publisher::Publisher, worker::Worker};
+
+/// The end of the store.
+pub(super) struct Shutdown {
+    pub(super) threads: Threads,
+    pub(super) committer: Arc<Committer>,
+    pub(super) workers: Arc<[Worker]>,
+    pub(super) publishers: Arc<[Publisher]>,
+    pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Shutdown {
+    /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
+    /// until everything is in its files.
+    pub(super) fn run(self) {
+        self.committer.close();
+        let _ = self.threads.committer.join();
+        for worker in &*self.workers {
+            worker.close();
+        }
+        for worker in self.threads.workers {
+            let _ = worker.join();
+        }
+        for publisher in &*self.publishers {
+            publisher.close();
+        }
+        for publisher in self.threads.publishers {
+            let _ = publisher.join();
+        }
+        *self.housekeeping.0.lock() = true;
+        self.housekeeping.1.notify_all();
+        let _ = self.threads.housekeeper.join();
+        if let Err(error) = self.threads.trimmer.trim() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the journal stays for the next start"
+            );
+        }
+    }
+}
