@@ -51,7 +51,7 @@ fuzz: tools
 	for target in client_frame server_frame; do \
 	  mkdir -p protocol/fuzz/corpus/$$target; \
 	  scripts/fuzz-seeds.sh $$target; \
-	  (cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5); \
+	  (cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60); \
 	done
 
 bench: tools

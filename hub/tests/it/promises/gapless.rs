@@ -39,13 +39,13 @@ async fn promise_2_gapless_ordered_once() {
             devices.push((user.clone(), device));
         }
     }
-    let senders = Senders::spawn(&history, &service, &users, 2);
+    let senders = Senders::spawn(&history, &service, &users, 4);
     let wanted = rounds("RECONNECTS", 500);
     let deadline =
         Duration::from_secs(60) + Duration::from_millis(20) * u32::try_from(wanted).unwrap();
-    eventually_within("enough reconnects", deadline, || async {
+    eventually_within("enough reconnects, and as many messages", deadline, || async {
         let connects = history.count(|event| matches!(event, Event::Connected { .. }));
-        (connects >= wanted).then_some(())
+        (connects >= wanted && history.acked() >= wanted).then_some(())
     })
     .await;
     senders.stop().await;

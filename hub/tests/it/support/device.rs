@@ -87,7 +87,7 @@ async fn live(
         connects += 1;
         let conn = history.conn();
         history.note(Noted::Connected { conn, user: habits.user.clone(), since: last });
-        let mut patience = habits.hangs_up_within.map(|most| rand::random_range(0..=most));
+        let mut patience = habits.hangs_up_within.map(|most| rand::random_range(1..=most));
         loop {
             if patience == Some(0) {
                 break;
