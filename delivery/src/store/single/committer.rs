@@ -5,7 +5,6 @@
 //! under way. There is no artificial delay: the sync is the window in which the next batch forms.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,11 +16,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
-    journal::{OldSegment, SEGMENT_BYTES, Segment},
+    ahead::Ahead,
     metrics::StoreMetrics,
     record::{Lsn, Record},
+    segment::{OldSegment, PREPARE_BYTES, SEGMENT_BYTES, Segment},
     sequencer::Sequencer,
-    sql::Sync,
 };
 use crate::store::StoreError;
 
@@ -74,9 +73,8 @@ pub(super) struct Committer {
 
 /// What the committer's thread starts with.
 pub(super) struct Start {
-    pub(super) dir: PathBuf,
-    pub(super) sync: Sync,
     pub(super) segment: Segment,
+    pub(super) ahead: Arc<Ahead>,
     pub(super) next: Lsn,
     pub(super) sequencer: Sequencer,
 }
@@ -167,7 +165,7 @@ impl Committer {
 
     /// Commits until closed and empty. Answers the next lsn.
     pub(super) fn run(&self, start: Start) -> Lsn {
-        let Start { dir, sync, segment, mut next, mut sequencer } = start;
+        let Start { segment, ahead, mut next, mut sequencer } = start;
         let mut segment = Some(segment);
         let mut batch: Vec<Submission> = Vec::new();
         loop {
@@ -179,7 +177,7 @@ impl Committer {
                 if closing {
                     return next;
                 }
-                segment = self.reopen(&dir, next, sync);
+                segment = self.reopen(&ahead);
                 continue;
             }
             if batch.is_empty() {
@@ -202,13 +200,16 @@ impl Committer {
                     #[expect(clippy::cast_precision_loss, reason = "a count of records")]
                     self.metrics.commit_records.record(count as f64);
                     *self.last_commit.lock() = Instant::now();
-                    if open.bytes() >= SEGMENT_BYTES {
+                    if open.used() >= SEGMENT_BYTES {
                         self.retire(segment.take(), next);
-                        segment = self.reopen(&dir, next, sync);
+                        segment = self.reopen(&ahead);
+                    } else if open.used() >= PREPARE_BYTES {
+                        ahead.want();
                     }
                 }
                 Err(error) => {
                     self.retire(segment.take(), next);
+                    ahead.discard();
                     self.metrics.commit_errors.increment(1);
                     self.set_broken(Arc::new(error));
                     for submission in batch.drain(..) {
@@ -259,17 +260,14 @@ impl Committer {
     }
 
     /// Keeps a segment until its records are in their files. One without a valid record is left to
-    /// the next segment, which takes over its name.
+    /// the next start.
     fn retire(&self, segment: Option<Segment>, next: Lsn) {
         self.old_segments.lock().extend(segment.and_then(|segment| segment.retire(next - 1)));
     }
 
-    fn reopen(&self, dir: &std::path::Path, next: Lsn, sync: Sync) -> Option<Segment> {
+    fn reopen(&self, ahead: &Ahead) -> Option<Segment> {
         let failed = self.broken.lock().is_some();
-        let create = || {
-            let segment = Segment::create(dir, next, sync)?;
-            if failed { segment.prove_room() } else { Ok(segment) }
-        };
+        let create = || if failed { ahead.make()?.prove_room() } else { ahead.take() };
         match create() {
             Ok(segment) => {
                 if self.broken.lock().take().is_some() {

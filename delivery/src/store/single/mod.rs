@@ -20,6 +20,7 @@
 //! the caller gets `Busy`, except the last, where the change is read from the store instead. Each
 //! has a counter, see [`metrics::ALL`].
 
+mod ahead;
 mod committer;
 mod cursors;
 mod files;
@@ -35,6 +36,7 @@ mod publisher;
 mod queries;
 mod record;
 mod schema;
+mod segment;
 mod sequencer;
 mod shared;
 mod shutdown;
@@ -58,11 +60,11 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use self::{
+    ahead::Ahead,
     committer::Committer,
     files::{Files, FilesContext},
     inbox::Inbox,
     inboxes::Inboxes,
-    journal::Segment,
     lag::Lag,
     metrics::StoreMetrics,
     publisher::Publisher,
@@ -154,6 +156,8 @@ pub struct SingleStore {
 }
 
 struct Threads {
+    ahead: Arc<Ahead>,
+    maker: JoinHandle<()>,
     committer: JoinHandle<u64>,
     workers: Vec<JoinHandle<()>>,
     publishers: Vec<JoinHandle<()>>,
@@ -192,10 +196,11 @@ impl SingleStore {
             let recovered = journal::recover(&hub)?;
             let next = recovered.next.max(shared.floor()?);
             let sync = if config.journal_sync { Sync::Full } else { Sync::Off };
-            let segment = Segment::create(&hub, next, sync)?;
-            Ok((shared, recovered, next, sync, segment, Templates::new()?))
+            let ahead = Ahead::new(hub.clone(), sync, recovered.number);
+            let segment = ahead.make()?;
+            Ok((shared, recovered, next, Arc::new(ahead), segment, Templates::new()?))
         };
-        let (shared, recovered, next, sync, segment, templates) =
+        let (shared, recovered, next, ahead, segment, templates) =
             open().map_err(OpenError::Files)?;
 
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
@@ -253,7 +258,7 @@ impl SingleStore {
             housekeeping: Arc::default(),
             flush_interval: config.flush_interval,
         });
-        let start = committer::Start { dir: hub, sync, segment, next, sequencer };
+        let start = committer::Start { segment, ahead, next, sequencer };
         *store.threads.lock() = Some(store.spawn(start, &context, fanout, trimmer, lock));
         Ok(store)
     }
@@ -266,6 +271,11 @@ impl SingleStore {
         trimmer: Arc<Trimmer>,
         lock: File,
     ) -> Threads {
+        let ahead = Arc::clone(&start.ahead);
+        let maker = {
+            let ahead = Arc::clone(&ahead);
+            thread("journal-ahead", move || ahead.run())
+        };
         let committer = Arc::clone(&self.committer);
         let committer = thread("committer", move || committer.run(start));
         let workers = (0..self.workers.len())
@@ -310,7 +320,7 @@ impl SingleStore {
                 });
             }
         });
-        Threads { committer, workers, publishers, housekeeper, trimmer, _lock: lock }
+        Threads { ahead, maker, committer, workers, publishers, housekeeper, trimmer, _lock: lock }
     }
 
     /// Refreshes the gauges of what waits, for a scrape.

@@ -104,18 +104,20 @@ pub(super) struct Templates {
 
 impl Templates {
     pub(super) fn new() -> rusqlite::Result<Self> {
-        let make = |schema: &str| -> rusqlite::Result<Vec<u8>> {
-            let mut connection = Connection::open_in_memory()?;
-            connection.execute_batch(schema)?;
-            let mut bytes = connection.serialize("main")?.to_vec();
-            // File format 2: WAL (https://sqlite.org/fileformat.html, offsets 18 and 19). Switching
-            // the mode later costs two syncs for each file.
-            bytes[18] = 2;
-            bytes[19] = 2;
-            Ok(bytes)
-        };
-        Ok(Self { messages: make(MESSAGES_SCHEMA)?, status: make(STATUS_SCHEMA)? })
+        Ok(Self { messages: fresh(MESSAGES_SCHEMA)?, status: fresh(STATUS_SCHEMA)? })
     }
+}
+
+/// A database with this schema and nothing in it, as bytes, in WAL mode.
+pub(super) fn fresh(schema: &str) -> rusqlite::Result<Vec<u8>> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.execute_batch(schema)?;
+    let mut bytes = connection.serialize("main")?.to_vec();
+    // File format 2: WAL (https://sqlite.org/fileformat.html, offsets 18 and 19). Switching the
+    // mode later costs two syncs for each file.
+    bytes[18] = 2;
+    bytes[19] = 2;
+    Ok(bytes)
 }
 
 /// Puts a fresh file into its folder, whole or not at all as far as the running system goes.

@@ -21,6 +21,8 @@ impl Shutdown {
     pub(super) fn run(self) {
         self.committer.close();
         let _ = self.threads.committer.join();
+        self.threads.ahead.close();
+        let _ = self.threads.maker.join();
         for worker in &*self.workers {
             worker.close();
         }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    committer::Committer, inboxes::Inboxes, journal, metrics::StoreMetrics, shared::Shared,
+    committer::Committer, inboxes::Inboxes, metrics::StoreMetrics, segment, shared::Shared,
 };
 
 pub(super) struct Trimmer {
@@ -74,7 +74,7 @@ impl Trimmer {
             TrimError::Sync(error)
         })?;
         for segment in &free {
-            journal::remove(&segment.path).map_err(TrimError::Remove)?;
+            segment::recycle(&segment.path).map_err(TrimError::Remove)?;
             self.committer.forget_segment(segment);
         }
         Ok(())
