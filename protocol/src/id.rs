@@ -3,7 +3,10 @@
 //! A textual id is 1–128 bytes of UTF-8 without control characters (contract §11). Nothing else is
 //! assumed of it, above all not that it could be a file name: the store escapes it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -155,7 +158,9 @@ text_id!(
 
 impl Default for TenantId {
     fn default() -> Self {
-        Self("default".into())
+        // One text for all: every inbox and connection in memory has its tenant.
+        static DEFAULT: OnceLock<TenantId> = OnceLock::new();
+        DEFAULT.get_or_init(|| Self("default".into())).clone()
     }
 }
 
