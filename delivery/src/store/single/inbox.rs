@@ -25,8 +25,8 @@ pub(super) const DEVICES_MAX: usize = 64;
 
 /// Changes for everyone that an inbox may hold in memory only. They are in `shared.db`, so they
 /// need not be written to this inbox's file before it is touched; beyond this they are. At 96 bytes
-/// each, 15,000 watched inboxes hold at most 92 MB of them.
-pub(super) const LAZY_MAX: usize = 64;
+/// each, 15,000 watched inboxes hold at most 184 MB of them.
+pub(super) const LAZY_MAX: usize = 128;
 
 pub(super) struct Inbox {
     pub(super) key: InboxKey,

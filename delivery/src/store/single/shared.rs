@@ -7,7 +7,7 @@
 //! Everything here is also in the journal until it is synced, and inserts are idempotent, so
 //! `synchronous=NORMAL` is enough.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use protocol::{Body, MessageId, TenantId, Time};
@@ -47,8 +47,51 @@ enum Item {
     User { lsn: Lsn, key: InboxKey },
 }
 
+/// Messages to everyone that are kept in memory: ten thousand inboxes that take over the same
+/// hundred messages need not read and copy a million rows.
+const RECENT_MAX: usize = 1_024;
+
+/// Memory of their bodies, at most, in bytes.
+const RECENT_BYTES_MAX: usize = 16 << 20;
+
+/// The latest messages to everyone, in order.
+struct Recent {
+    messages: VecDeque<(Lsn, TenantId, Arc<Body>)>,
+    bytes: usize,
+    /// Every one from this record on is here.
+    complete_from: Lsn,
+}
+
+impl Recent {
+    fn push(&mut self, lsn: Lsn, tenant: TenantId, body: Arc<Body>) {
+        self.bytes += body.weight();
+        self.messages.push_back((lsn, tenant, body));
+        while self.messages.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
+            let Some((gone, _, body)) = self.messages.pop_front() else { break };
+            self.bytes -= body.weight();
+            self.complete_from = gone + 1;
+        }
+    }
+
+    /// Those of a tenant after a record, if all of them are here.
+    fn after(&self, tenant: &TenantId, after: Lsn) -> Option<Vec<(Lsn, Arc<Body>)>> {
+        if after + 1 < self.complete_from {
+            return None;
+        }
+        let start = self.messages.partition_point(|(lsn, _, _)| *lsn <= after);
+        Some(
+            self.messages
+                .range(start..)
+                .filter(|(_, of, _)| of == tenant)
+                .map(|(lsn, _, body)| (*lsn, Arc::clone(body)))
+                .collect(),
+        )
+    }
+}
+
 /// Written by the committer, read by the workers.
 pub(super) struct Shared {
+    recent: Mutex<Recent>,
     writer: Mutex<Connection>,
     /// What is not in the file yet. Locked before the reader, so that nothing is missed between.
     waiting: Mutex<Vec<Item>>,
@@ -60,7 +103,15 @@ impl Shared {
         let writer = sql::open(path, Sync::Normal)?;
         writer.execute_batch(SCHEMA)?;
         let reader = sql::open(path, Sync::Normal)?;
+        let latest: Option<i64> =
+            reader.query_row("SELECT max(lsn) FROM broadcasts", [], |row| row.get(0))?;
+        let recent = Recent {
+            messages: VecDeque::new(),
+            bytes: 0,
+            complete_from: latest.map_or(0, |lsn| lsn.cast_unsigned() + 1),
+        };
         Ok(Self {
+            recent: Mutex::new(recent),
             writer: Mutex::new(writer),
             waiting: Mutex::default(),
             reader: Mutex::new(reader),
@@ -77,6 +128,12 @@ impl Shared {
 
     /// Keeps a message to everyone. Visible at once; see [`Shared::flush`] for the disk.
     pub(super) fn add_broadcast(&self, lsn: Lsn, tenant: TenantId, body: Arc<Body>) {
+        let mut recent = self.recent.lock();
+        // A replayed journal brings again what is in the file already.
+        if lsn >= recent.complete_from {
+            recent.push(lsn, tenant.clone(), Arc::clone(&body));
+        }
+        drop(recent);
         self.waiting.lock().push(Item::Broadcast { lsn, tenant, body });
     }
 
@@ -151,6 +208,9 @@ impl Shared {
         tenant: &TenantId,
         after: Lsn,
     ) -> rusqlite::Result<Vec<(Lsn, Arc<Body>)>> {
+        if let Some(recent) = self.recent.lock().after(tenant, after) {
+            return Ok(recent);
+        }
         let waiting = self.waiting.lock();
         let reader = self.reader.lock();
         let mut select = reader.prepare_cached(
