@@ -8,8 +8,8 @@ mod contract;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use delivery::{
-    Fanout, Store,
-    store::single::{SingleConfig, SingleStore},
+    Fanout, InboxKey, Store,
+    store::single::{SingleConfig, SingleStore, inbox_dir},
 };
 use tempfile::TempDir;
 
@@ -31,6 +31,10 @@ impl Backend for Single {
 
     fn folder(&self) -> Option<&Path> {
         Some(self.folder.path())
+    }
+
+    fn refuse_writes(&self, inbox: &InboxKey, refuse: bool) -> bool {
+        refuse_writes(&self.folder, inbox, refuse)
     }
 
     fn killed(&self) -> Option<Self> {
@@ -58,6 +62,10 @@ impl Backend for SingleUnwritten {
         Some(self.folder.path())
     }
 
+    fn refuse_writes(&self, inbox: &InboxKey, refuse: bool) -> bool {
+        refuse_writes(&self.folder, inbox, refuse)
+    }
+
     fn killed(&self) -> Option<Self> {
         let copy = Self::new();
         copy_folder(self.folder.path(), copy.folder.path());
@@ -68,6 +76,26 @@ impl Backend for SingleUnwritten {
 fn open(folder: &TempDir, config: SingleConfig, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
     let config = SingleConfig { root: folder.path().join("storage"), ..config };
     SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
+}
+
+/// Puts something in the way: of a folder that is not there yet, or of the shared memory without which
+/// SQLite does not write a file in WAL mode. The latter is only felt by who opens the files anew.
+fn refuse_writes(folder: &TempDir, inbox: &InboxKey, refuse: bool) -> bool {
+    let dir = inbox_dir(&folder.path().join("storage"), inbox);
+    if !dir.is_dir() {
+        if refuse { fs::write(dir, "") } else { fs::remove_file(dir) }.unwrap();
+        return true;
+    }
+    for name in ["messages.db-shm", "read_status.db-shm"] {
+        let shm = dir.join(name);
+        if refuse {
+            let _ = fs::remove_file(&shm);
+            fs::create_dir(shm).unwrap();
+        } else {
+            fs::remove_dir(shm).unwrap();
+        }
+    }
+    true
 }
 
 fn copy_folder(from: &Path, to: &Path) {

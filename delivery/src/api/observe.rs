@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, Method};
-use protocol::Codec;
+use protocol::{Codec, ErrorType};
 use uuid::Uuid;
 
 use super::{
@@ -55,7 +55,7 @@ pub(crate) async fn observe(
     if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
         let seen = Seen { method: &method, route: route.unwrap_or_default(), id: text(&id) };
         let failure = error.failure();
-        seen.report(&error, failure.kind.status());
+        seen.report(&error, failure.kind);
         let allow = response.headers_mut().remove(http::header::ALLOW);
         response = answer.failure(&failure, text(&id));
         if let Some(allow) = allow {
@@ -107,9 +107,9 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     /// Refusals of callers go to the security log, our own failures to the error log.
-    fn report(&self, error: &ApiError, status: u16) {
+    fn report(&self, error: &ApiError, kind: ErrorType) {
         let Self { method, route, id } = *self;
-        let method = method.as_str();
+        let (method, status) = (method.as_str(), kind.status());
         match error {
             ApiError::Auth(auth) => tracing::warn!(
                 target: "security",
@@ -128,6 +128,16 @@ impl Seen<'_> {
                 event = "not_allowed",
                 reason = "users_only",
                 method, route, status, request_id = id,
+            ),
+            // The store says it when it begins and when it is over, and metrics count. A line for
+            // each refused request would fill the disk that is full.
+            _ if kind == ErrorType::Unavailable => tracing::debug!(
+                error = error as &(dyn std::error::Error + 'static),
+                method,
+                route,
+                status,
+                request_id = id,
+                "a request was refused for now",
             ),
             _ if status >= 500 => tracing::error!(
                 error = error as &(dyn std::error::Error + 'static),

@@ -8,6 +8,8 @@
 //!   same seq for ever, also after a crash.
 //! * **Ordered.** If one append answered before another began, its changes come first in every
 //!   inbox they share. One append's items keep their order.
+//! * **Readable.** A disk that is full or fails to sync takes away no read: what was acknowledged is
+//!   listed, counted and resumed from as before.
 //! * **Visible before published.** A change can be read before [`crate::Fanout::publish`] is called
 //!   with it.
 //! * **Walls.** Every call names an [`InboxKey`], which carries the tenant; nothing of another

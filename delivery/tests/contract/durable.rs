@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use delivery::{
     StoreError,
-    store::{Health, Mark, MarkTarget},
+    store::{Head, Health, Mark, MarkTarget},
 };
 use protocol::{DeviceId, Seq};
 use tokio::task::JoinSet;
 
 use super::{
     Backend,
-    fixture::{Fixture, inbox, message, outgoing, to_everyone, words},
+    fixture::{Fixture, in_millis, inbox, message, outgoing, to_everyone, words},
 };
 
 pub(crate) async fn everything_is_there_after_reopening(backend: impl Backend) {
@@ -119,6 +119,48 @@ pub(crate) async fn a_writable_store_says_so(backend: impl Backend) {
     fix.send(&[&inbox("ann")], "x").await;
     assert_eq!(fix.store.health().await, Health::Writable);
     assert_eq!(fix.log(&inbox("ann")).await.len(), 1, "the proof leaves nothing in an inbox");
+}
+
+/// A disk that is full or fails takes nothing away of what it has, and nothing of what the journal
+/// has and the inbox's place could not take over yet.
+pub(crate) async fn reads_stay_while_an_inbox_cannot_be_written(backend: impl Backend) {
+    let mut fix = Fixture::new(backend).await;
+    let (ann, bob) = (inbox("ann"), inbox("bob"));
+    let (one, two) = (fix.send(&[&ann], "1").await, fix.send(&[&ann], "2").await);
+    fix.mark_one(&ann, Mark::Read, &one).await.unwrap();
+    fix.reopen().await;
+    if !fix.backend.refuse_writes(&ann, true) || !fix.backend.refuse_writes(&bob, true) {
+        return;
+    }
+    let mut short_lived = message("3");
+    short_lived.expire_at = Some(in_millis(3_600_000));
+    fix.send_as(&[&ann, &bob], &short_lived).await;
+    let marked = fix.mark_one(&ann, Mark::Read, &two).await.unwrap();
+    assert_eq!(marked.head, Head { seq: Seq(5), unread: 1 });
+    let read_at = marked.message.unwrap().state.read_at;
+    assert!(read_at.is_some());
+    for refused in [true, false, false] {
+        let told = format!("refused: {refused}");
+        for _ in 0..2 {
+            let (first, second) = (format!("{one} read"), format!("{two} read"));
+            let log = ["1", "2", &first, "3", &second];
+            let log: Vec<(u64, String)> = (1..).zip(log.iter().map(ToString::to_string)).collect();
+            assert_eq!(words(&fix.log(&ann).await), log, "{told}");
+            assert_eq!(words(&fix.log(&bob).await), [(1, "3".to_owned())], "{told}");
+            assert_eq!(fix.titles(&ann).await, ["1", "2", "3"], "{told}");
+            assert_eq!(fix.titles(&bob).await, ["3"], "{told}");
+            assert_eq!((fix.unread(&ann).await, fix.unread(&bob).await), (1, 1), "{told}");
+            let message = fix.store.get(&ann, &two).await.unwrap();
+            assert_eq!(message.state.read_at, read_at, "{told}");
+            assert_eq!(fix.store.watch(&ann).await.unwrap().head.unread, 1, "{told}");
+        }
+        if refused {
+            fix.backend.refuse_writes(&ann, false);
+            fix.backend.refuse_writes(&bob, false);
+        } else {
+            fix.reopen().await;
+        }
+    }
 }
 
 /// A caller that gives up (a request that was cut) leaves the operation done or not done.

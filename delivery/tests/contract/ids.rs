@@ -124,3 +124,34 @@ pub(crate) async fn nothing_leaves_the_folder(backend: impl Backend) {
         .collect();
     assert_eq!(left, Vec::<std::ffi::OsString>::new());
 }
+
+/// Whatever the umask says: messages are read by their owner and by who runs the node.
+#[cfg(unix)]
+pub(crate) async fn nobody_else_on_the_machine_may_look(backend: impl Backend) {
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+    fn look(path: &Path, seen: &mut usize) {
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, wanted, "{} has mode {mode:o}", path.display());
+        *seen += 1;
+        if path.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| look(&entry.unwrap().path(), seen));
+        }
+    }
+
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let fix = Fixture::new(backend).await;
+    let Some(folder) = fix.backend.folder().map(ToOwned::to_owned) else { return };
+    for key in [inbox("ann"), inbox_of("t", "ann")] {
+        let id = fix.send(&[&key], "x").await;
+        fix.mark_one(&key, Mark::Read, &id).await.unwrap();
+        fix.store.ack(&key, &"phone".parse().unwrap(), protocol::Seq(1));
+    }
+    fix.store.close().await;
+    let mut seen = 0;
+    for name in ["ann", ".tenants"] {
+        look(&folder.join("storage").join(name), &mut seen);
+    }
+    assert!(seen > 10, "{seen} files and folders");
+}

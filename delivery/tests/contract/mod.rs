@@ -13,7 +13,7 @@ pub(crate) mod model;
 
 use std::{future::Future, path::Path, sync::Arc};
 
-use delivery::{Fanout, Store};
+use delivery::{Fanout, InboxKey, Store};
 
 /// A place for one store.
 pub(crate) trait Backend: Sized + Send + Sync + 'static {
@@ -26,6 +26,10 @@ pub(crate) trait Backend: Sized + Send + Sync + 'static {
     /// What a new process would find if this one were killed now, while nothing is being asked;
     /// none for backends in which this cannot be had.
     fn killed(&self) -> Option<Self>;
+
+    /// Makes an inbox's place refuse writes, or lets it be written again; false for backends in which
+    /// no single inbox can refuse.
+    fn refuse_writes(&self, inbox: &InboxKey, refuse: bool) -> bool;
 
     /// The folder beside which nothing may be written, for backends that have one.
     fn folder(&self) -> Option<&Path>;
@@ -50,11 +54,13 @@ macro_rules! suite {
                 durable: a_writable_store_says_so,
                 durable: everything_is_there_after_a_kill,
                 durable: what_came_while_an_inbox_was_first_seen_is_there_after_a_kill,
+                durable: reads_stay_while_an_inbox_cannot_be_written,
                 durable: a_dropped_future_leaves_a_whole_operation,
                 expiry: an_expired_message_keeps_its_seq_and_loses_everything_else,
                 expiry: an_expired_message_is_not_marked,
                 ids: every_legal_id_has_an_inbox_of_its_own,
                 ids: nothing_leaves_the_folder,
+                ids: nobody_else_on_the_machine_may_look,
                 lists: filters_select_and_sorts_order,
                 lists: pages_by_offset_cover_everything_once,
                 lists: a_cursor_does_not_move_when_messages_arrive,

@@ -9,7 +9,10 @@ use std::{fs, io, path::Path};
 use protocol::{DeviceId, Seq, Time};
 use serde::{Deserialize, Serialize};
 
-use super::inbox::{Cursor, Cursors};
+use super::{
+    inbox::{Cursor, Cursors},
+    private,
+};
 
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -27,8 +30,12 @@ struct Line {
 pub(super) fn read(inbox_dir: &Path) -> io::Result<Cursors> {
     let bytes = match fs::read(inbox_dir.join(".sync/devices.json")) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cursors::default()),
-        Err(error) => return Err(error),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                return Ok(Cursors::default());
+            }
+            _ => return Err(error),
+        },
     };
     let file: File = serde_json::from_slice(&bytes)?;
     let devices = file
@@ -50,14 +57,5 @@ pub(super) fn write(inbox_dir: &Path, devices: &[(DeviceId, Cursor)]) -> io::Res
         })
         .collect();
     let bytes = serde_json::to_vec(&File { devices: lines })?;
-    let dir = inbox_dir.join(".sync");
-    let temporary = dir.join("devices.json.new");
-    if let Err(error) = fs::write(&temporary, &bytes) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        fs::create_dir_all(&dir)?;
-        fs::write(&temporary, &bytes)?;
-    }
-    fs::rename(temporary, dir.join("devices.json"))
+    private::place(&inbox_dir.join(".sync"), "devices.json", &bytes)
 }

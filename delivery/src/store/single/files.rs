@@ -1,4 +1,5 @@
-//! What a worker does with its inboxes' files: load, write the tail, keep the most used ones open.
+//! What a worker does with its inboxes' files: load, write the tail, ask, keep the most used ones
+//! open.
 
 use std::{
     collections::HashMap,
@@ -7,7 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     cursors,
@@ -24,6 +28,10 @@ use crate::{InboxKey, store::StoreError};
 /// Changes written in one transaction, at most: bounds how long a question waits behind one.
 const APPLY_MAX: usize = 512;
 
+/// How often a file that cannot be used is worth a line in the log, over all inboxes: a full disk
+/// fails for all of them, with every question and every second again. The metric counts each.
+const WARNING_EVERY: Duration = Duration::from_secs(10);
+
 /// What the workers share.
 pub(super) struct FilesContext {
     pub(super) root: PathBuf,
@@ -35,6 +43,8 @@ pub(super) struct FilesContext {
     pub(super) metrics: Arc<StoreMetrics>,
     /// Inboxes whose files one worker keeps open.
     pub(super) open_max: usize,
+    /// When the log last said that a file cannot be used.
+    pub(super) warned: Mutex<Option<Instant>>,
 }
 
 /// One worker's open files.
@@ -54,10 +64,6 @@ impl Files {
         Self { context, open: HashMap::new(), tick: 0 }
     }
 
-    pub(super) fn context(&self) -> Arc<FilesContext> {
-        Arc::clone(&self.context)
-    }
-
     /// Makes the inbox loaded.
     pub(super) fn load(&mut self, inbox: &Inbox) -> Result<Loaded, StoreError> {
         {
@@ -73,6 +79,7 @@ impl Files {
             Ok((base, applied, everyone, cursors)) => {
                 let dropped = state.finish_load(base, applied, everyone);
                 self.context.lag.remove(&dropped);
+                self.context.lag.show();
                 state.cursors = Some(Box::new(cursors));
                 Ok(*state.loaded().expect("finish_load makes it loaded"))
             }
@@ -96,8 +103,17 @@ impl Files {
             path: layout::hub_dir(&context.root).join("shared.db"),
             source,
         };
-        let (base, applied) = match self.open(inbox, false)? {
-            Some(files) => files.load(&inbox.key)?,
+        let opened = self.open(inbox, false);
+        let found = match opened.and_then(|files| files.map(|f| f.load(&inbox.key)).transpose()) {
+            // What the file has can be read all the same.
+            Err(error) if !error.is_damage() => {
+                self.failed(inbox, error);
+                Some(UserFiles::draft(&dir, &context.templates)?.load(&inbox.key)?)
+            }
+            found => found?,
+        };
+        let (base, applied) = match found {
+            Some(found) => found,
             None => match context.shared.known_since(&inbox.key).map_err(shared)? {
                 // It was seen, but messages of its own may have come before: between the look that
                 // found it unknown and the record that it was seen. Its log begins with the first
@@ -149,6 +165,7 @@ impl Files {
             let marks = entries.iter().any(|entry| matches!(entry.what, What::Mark(_)));
             let gone = inbox.state.lock().written(applied);
             context.lag.remove(&gone);
+            context.lag.show();
             if marks {
                 let files = self.open(inbox, true)?.expect("open creates what is missing");
                 files.status(&context.templates)?;
@@ -173,19 +190,49 @@ impl Files {
         Ok(())
     }
 
-    /// The inbox's files with everything in them, for a question; `None` where the inbox is empty.
-    pub(super) fn complete(
+    /// Asks an inbox's files, with everything in them; `None` where the inbox is empty. When they
+    /// cannot be written the question, asked again, goes to a draft of what they would be: the
+    /// journal has promised the tail, and a disk that is full or fails does not take reads away.
+    pub(super) fn query<T>(
         &mut self,
         inbox: &Arc<Inbox>,
-    ) -> Result<Option<&mut UserFiles>, StoreError> {
+        ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.load(inbox)?;
+        match self.query_files(inbox, &ask) {
+            Err(StoreError::NotWritable(_)) => self.query_draft(inbox, &ask).map(Some),
+            answered => answered,
+        }
+    }
+
+    fn query_files<T>(
+        &mut self,
+        inbox: &Arc<Inbox>,
+        ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
+    ) -> Result<Option<T>, StoreError> {
         self.flush(inbox, true)?;
         if let Some(damage) = inbox.state.lock().damaged.clone() {
             return Err(StoreError::Damaged(damage));
         }
-        match self.open(inbox, false) {
-            Ok(_) => Ok(self.open.get_mut(&inbox.key).map(|open| &mut open.files)),
-            Err(error) => Err(self.failed(inbox, error)),
-        }
+        let context = Arc::clone(&self.context);
+        self.open(inbox, false)
+            .and_then(|files| files.map(|files| ask(files, &context.templates)).transpose())
+            .map_err(|error| self.failed(inbox, error))
+    }
+
+    fn query_draft<T>(
+        &mut self,
+        inbox: &Inbox,
+        ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
+    ) -> Result<T, StoreError> {
+        let templates = &self.context.templates;
+        let tail: Vec<TailEntry> = inbox.state.lock().tail.iter().cloned().collect();
+        UserFiles::draft(&layout::inbox_dir(&self.context.root, &inbox.key), templates)
+            .and_then(|mut draft| {
+                draft.apply(&inbox.key, &tail)?;
+                ask(&mut draft, templates)
+            })
+            .map_err(|error| self.failed(inbox, error))
     }
 
     fn open(&mut self, inbox: &Inbox, create: bool) -> Result<Option<&mut UserFiles>, FileError> {
@@ -222,7 +269,7 @@ impl Files {
 
     /// Turns an error about an inbox into what its callers get, and drops its handle: after a
     /// failed write or sync the handle's word cannot be trusted any more.
-    pub(super) fn failed(&mut self, inbox: &Inbox, error: FileError) -> StoreError {
+    fn failed(&mut self, inbox: &Inbox, error: FileError) -> StoreError {
         if self.open.remove(&inbox.key).is_some() {
             self.context.metrics.open_files.decrement(1);
         }
@@ -234,7 +281,11 @@ impl Files {
             inbox.state.lock().damaged = Some(Arc::clone(&error));
             StoreError::Damaged(error)
         } else {
-            tracing::warn!(error = %error, "an inbox's file cannot be used now");
+            let mut warned = self.context.warned.lock();
+            if warned.is_none_or(|at| at.elapsed() >= WARNING_EVERY) {
+                *warned = Some(Instant::now());
+                tracing::warn!(error = %error, "an inbox's file cannot be used now, and perhaps more");
+            }
             StoreError::NotWritable(error)
         }
     }

@@ -1,17 +1,37 @@
 //! How much is durable in the journal and waits for the users' files.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
-use super::inbox::TailEntry;
+use parking_lot::Mutex;
+
+use super::{inbox::TailEntry, metrics::StoreMetrics};
 
 /// What waits for the files, over all inboxes.
-#[derive(Default)]
 pub(super) struct Lag {
     records: AtomicI64,
     bytes: AtomicI64,
+    /// Held while the gauges are set, so that the last one to set them has read last.
+    shown: Mutex<Arc<StoreMetrics>>,
 }
 
 impl Lag {
+    pub(super) fn new(metrics: Arc<StoreMetrics>) -> Self {
+        Self { records: AtomicI64::new(0), bytes: AtomicI64::new(0), shown: Mutex::new(metrics) }
+    }
+
+    /// Brings the gauges up to date; after each batch of changes, not after each change.
+    pub(super) fn show(&self) {
+        let metrics = self.shown.lock();
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+        {
+            metrics.lag_records.set(self.records() as f64);
+            metrics.lag_bytes.set(self.bytes() as f64);
+        }
+    }
+
     pub(super) fn add(&self, entry: &TailEntry) {
         self.change(entry, 1);
     }
@@ -37,5 +57,102 @@ impl Lag {
 
     pub(super) fn bytes(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed).max(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::atomic::AtomicU64, time::Duration};
+
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+    use protocol::{Body, MessageFields};
+
+    use super::*;
+    use crate::{
+        Fanout, InboxKey, Store,
+        store::{
+            Audience, ListQuery, Outgoing, Stored,
+            single::{SingleConfig, SingleStore},
+        },
+    };
+
+    /// Gauges by name.
+    #[derive(Default)]
+    struct Gauges(Mutex<HashMap<String, Arc<AtomicU64>>>);
+
+    impl Gauges {
+        fn cell(&self, name: &str) -> Arc<AtomicU64> {
+            Arc::clone(self.0.lock().entry(name.to_owned()).or_default())
+        }
+
+        fn lag(&self) -> (f64, f64) {
+            let value = |name: &str| f64::from_bits(self.cell(name).load(Ordering::Relaxed));
+            (value("pushhub_store_lag_records"), value("pushhub_store_lag_bytes"))
+        }
+    }
+
+    impl metrics::Recorder for Gauges {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.cell(key.name()))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    struct Nobody;
+
+    impl Fanout for Nobody {
+        fn publish(&self, _: &[Stored]) {}
+    }
+
+    #[tokio::test]
+    async fn the_gauges_are_right_whenever_an_answer_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let gauges = Gauges::default();
+        let config = SingleConfig {
+            root: folder.path().join("storage"),
+            flush_interval: Duration::from_hours(1),
+            ..SingleConfig::default()
+        };
+        let store = SingleStore::open(&config, Arc::new(Nobody), &gauges).unwrap();
+        let users: Vec<_> = (0..3).map(|n| format!("u{n}").parse().unwrap()).collect();
+        for n in 1..=20_u32 {
+            let fields = MessageFields {
+                id: format!("m{n}").parse().unwrap(),
+                channel_id: None,
+                title: "title".to_owned(),
+                content: "content".to_owned(),
+                message_type: "text".to_owned(),
+                priority: 5,
+                sender: "sender".to_owned(),
+                sender_info: None,
+                on_behalf_of: None,
+                template_id: None,
+                created_at: crate::clock::now(),
+                expire_at: None,
+                metadata: serde_json::Map::new(),
+                attachments: vec![],
+                actions: vec![],
+            };
+            let body = Arc::new(Body::new(&fields));
+            let audience = Audience::Users(users.clone());
+            let item = Outgoing { tenant: protocol::TenantId::default(), audience, body };
+            store.append(vec![item]).await.unwrap();
+            assert_eq!(gauges.lag().0, 3.0);
+            for (left, user) in (0..3).rev().zip(&users) {
+                let key = InboxKey::new(protocol::TenantId::default(), user.clone());
+                store.list(&key, ListQuery::default()).await.unwrap();
+                let (records, bytes) = gauges.lag();
+                assert_eq!((records, bytes > 0.0), (f64::from(left), left > 0));
+            }
+        }
+        store.close().await;
     }
 }

@@ -28,21 +28,18 @@ impl SingleStore {
         let asked = Arc::clone(inbox);
         self.workers[inbox.worker]
             .ask(move |files| {
-                let context = files.context();
-                let decided = match files.complete(&asked)? {
-                    Some(open) => open.decide(&context.templates, mark, &target, clock::now()),
-                    None => Ok(match target {
-                        MarkTarget::One { .. } => Err(Refusal::NotFound),
-                        _ => Ok(Decision::default()),
-                    }),
-                };
-                match decided {
-                    Ok(Ok(decision)) => Ok(decision),
-                    Ok(Err(Refusal::NotFound)) => Err(StoreError::NotFound),
-                    Ok(Err(Refusal::Conflict(current))) => {
+                let now = clock::now();
+                let decided = files
+                    .query(&asked, |open, templates| open.decide(templates, mark, &target, now))?;
+                match (decided, &target) {
+                    (Some(Ok(decision)), _) => Ok(decision),
+                    (Some(Err(Refusal::NotFound)), _) | (None, MarkTarget::One { .. }) => {
+                        Err(StoreError::NotFound)
+                    }
+                    (Some(Err(Refusal::Conflict(current))), _) => {
                         Err(StoreError::VersionConflict(current))
                     }
-                    Err(error) => Err(files.failed(&asked, error)),
+                    (None, _) => Ok(Decision::default()),
                 }
             })
             .await

@@ -7,7 +7,8 @@
 //!              ├─▶ sequencer: inbox in memory gets the change and its seq, caller is answered
 //!              ├─▶ publisher ─▶ Fanout (sockets)
 //!              └─▶ worker, a second later: messages.db, read_status.db, .sync/
-//! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query
+//! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query;
+//!          a draft of the files where they cannot be written
 //! ```
 //!
 //! **Why the seq need not be in the journal.** The changes of an inbox are numbered in journal
@@ -32,6 +33,7 @@ mod layout;
 mod marking;
 pub mod metrics;
 mod operations;
+mod private;
 mod publisher;
 mod queries;
 mod record;
@@ -206,7 +208,7 @@ impl SingleStore {
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let metrics = Arc::new(StoreMetrics::new(recorder));
         let inboxes = Arc::new(Inboxes::new(count));
-        let lag = Arc::new(Lag::default());
+        let lag = Arc::new(Lag::new(Arc::clone(&metrics)));
         let sequenced = Arc::new(AtomicU64::new(next - 1));
         let workers: Arc<[Worker]> =
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
@@ -237,6 +239,7 @@ impl SingleStore {
             lag: Arc::clone(&lag),
             metrics: Arc::clone(&metrics),
             open_max: (config.open_inboxes / count).max(8),
+            warned: Mutex::default(),
         });
         let trimmer = Arc::new(Trimmer {
             root,
@@ -295,8 +298,7 @@ impl SingleStore {
             })
             .collect();
         let (signal, keeper) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
-        let (inboxes, lag, metrics) =
-            (Arc::clone(&self.inboxes), Arc::clone(&self.lag), Arc::clone(&self.metrics));
+        let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         let housekeeper = thread("housekeeper", move || {
             let (stop, wake) = &*signal;
             let mut stopped = stop.lock();
@@ -307,8 +309,6 @@ impl SingleStore {
                     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
                     {
                         metrics.inboxes.set(inboxes.len() as f64);
-                        metrics.lag_records.set(lag.records() as f64);
-                        metrics.lag_bytes.set(lag.bytes() as f64);
                     }
                     if let Err(error) = keeper.trim() {
                         metrics.trim_errors.increment(1);

@@ -54,14 +54,9 @@ impl SingleStore {
         let asked = Arc::clone(inbox);
         self.workers[inbox.worker]
             .ask(move |files| {
-                let expired = match files.complete(&asked)? {
-                    Some(open) => open.expired_unread(clock::now()),
-                    None => Ok(0),
-                };
-                match expired {
-                    Ok(expired) => Ok(head_without(&asked, expired)),
-                    Err(error) => Err(files.failed(&asked, error)),
-                }
+                let now = clock::now();
+                let expired = files.query(&asked, |open, _| open.expired_unread(now))?;
+                Ok(head_without(&asked, expired.unwrap_or(0)))
             })
             .await
     }
@@ -110,15 +105,9 @@ impl SingleStore {
         let (asked, id) = (Arc::clone(inbox), id.clone());
         self.workers[inbox.worker]
             .ask(move |files| {
-                let context = files.context();
-                let found = match files.complete(&asked)? {
-                    Some(open) => open.get(&context.templates, &id, clock::now()),
-                    None => Ok(None),
-                };
-                match found {
-                    Ok(found) => found.ok_or(StoreError::NotFound),
-                    Err(error) => Err(files.failed(&asked, error)),
-                }
+                let now = clock::now();
+                let found = files.query(&asked, |open, templates| open.get(templates, &id, now))?;
+                found.flatten().ok_or(StoreError::NotFound)
             })
             .await
     }
@@ -214,25 +203,13 @@ impl Store for SingleStore {
                     if let Some(page) = Self::page_in_memory(&asked, since, limit, bytes_max) {
                         return Ok(page);
                     }
-                    let context = files.context();
-                    let changes = match files.complete(&asked)? {
-                        Some(open) => open.changes(
-                            &context.templates,
-                            &asked.key,
-                            since,
-                            limit,
-                            bytes_max,
-                            clock::now(),
-                        ),
-                        None => Ok(Vec::new()),
-                    };
-                    match changes {
-                        Ok(changes) => {
-                            let head = head_without(&asked, 0).seq;
-                            Ok(ChangePage { changes, head, min_seq: Seq::ZERO })
-                        }
-                        Err(error) => Err(files.failed(&asked, error)),
-                    }
+                    let now = clock::now();
+                    let changes = files.query(&asked, |open, templates| {
+                        open.changes(templates, &asked.key, since, limit, bytes_max, now)
+                    })?;
+                    let head = head_without(&asked, 0).seq;
+                    let changes = changes.unwrap_or_default();
+                    Ok(ChangePage { changes, head, min_seq: Seq::ZERO })
                 })
                 .await
         })
@@ -248,23 +225,13 @@ impl Store for SingleStore {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker]
                 .ask(move |files| {
-                    let context = files.context();
                     let now = clock::now();
-                    let found = match files.complete(&asked)? {
-                        Some(open) => open
-                            .list(&context.templates, &query, now)
-                            .and_then(|page| Ok((page, open.expired_unread(now)?))),
-                        None => Ok(((Vec::new(), 0, false), 0)),
-                    };
-                    match found {
-                        Ok(((messages, total, more), expired)) => Ok(ListPage {
-                            messages,
-                            total,
-                            unread: head_without(&asked, expired).unread,
-                            more,
-                        }),
-                        Err(error) => Err(files.failed(&asked, error)),
-                    }
+                    let found = files.query(&asked, |open, templates| {
+                        Ok((open.list(templates, &query, now)?, open.expired_unread(now)?))
+                    })?;
+                    let ((messages, total, more), expired) = found.unwrap_or_default();
+                    let unread = head_without(&asked, expired).unread;
+                    Ok(ListPage { messages, total, unread, more })
                 })
                 .await
         })

@@ -1,4 +1,5 @@
-//! What is read from an inbox's files. Every function expects the tail to be written already.
+//! What is read from an inbox's files. Every function expects the tail to be in them already, see
+//! `Files::query`.
 
 use std::sync::Arc;
 
@@ -59,8 +60,13 @@ impl UserFiles {
         if messages.iter().all(|message| !message.state.is_read) {
             return Ok(());
         }
-        let sqlite = self.sqlite_status();
-        let Some(status) = self.status(templates)? else { return Ok(()) };
+        let (sqlite, draft) = (self.sqlite_status(), self.is_draft());
+        let status = match self.status(templates) {
+            // Nobody is refused a message because nobody can say when it was read.
+            Err(error) if draft && !error.is_damage() => return Ok(()),
+            status => status?,
+        };
+        let Some(status) = status else { return Ok(()) };
         for message in messages.iter_mut().filter(|message| message.state.is_read) {
             message.state.read_at = read_at(status, message.state.seq).map_err(&sqlite)?;
         }

@@ -5,6 +5,8 @@ use std::{fs, io, path::Path};
 use protocol::Status;
 use rusqlite::Connection;
 
+use super::private;
+
 /// What `messages.db` looks like. SQLite keeps the comments: `.schema` explains itself. The columns
 /// of the view are not generated columns of the table, because SQLite works those out at every
 /// insert, virtual ones too.
@@ -95,24 +97,69 @@ pub(super) const fn status_from(code: i64) -> Status {
     }
 }
 
-/// Fresh files as bytes, made once: copying 40 KiB is 30 times faster than creating tables with
-/// their syncs.
+/// The two files of an inbox when they are fresh.
 pub(super) struct Templates {
-    pub(super) messages: Vec<u8>,
-    pub(super) status: Vec<u8>,
+    pub(super) messages: Template,
+    pub(super) status: Template,
 }
 
 impl Templates {
     pub(super) fn new() -> rusqlite::Result<Self> {
-        Ok(Self { messages: fresh(MESSAGES_SCHEMA)?, status: fresh(STATUS_SCHEMA)? })
+        Ok(Self {
+            messages: Template::new("messages.db", MESSAGES_SCHEMA)?,
+            status: Template::new("read_status.db", STATUS_SCHEMA)?,
+        })
+    }
+}
+
+/// A fresh file.
+pub(super) struct Template {
+    pub(super) name: &'static str,
+    schema: &'static str,
+    /// Made once: copying 40 KiB is 30 times faster than creating tables with their syncs.
+    bytes: Vec<u8>,
+}
+
+impl Template {
+    fn new(name: &'static str, schema: &'static str) -> rusqlite::Result<Self> {
+        Ok(Self { name, schema, bytes: fresh(schema)? })
+    }
+
+    /// Whether a folder has this file. Shorter than a fresh one it counts as missing: a power cut
+    /// came before its first sync, and until then the journal has everything that belongs in it,
+    /// see `trim`.
+    pub(super) fn is_in(&self, dir: &Path) -> io::Result<bool> {
+        match fs::metadata(dir.join(self.name)) {
+            Ok(metadata) => Ok(metadata.len() >= self.bytes.len() as u64),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Puts a fresh file into a folder, whole or not at all as far as the running system goes.
+    pub(super) fn place(&self, dir: &Path) -> io::Result<()> {
+        for suffix in ["-wal", "-shm"] {
+            match fs::remove_file(dir.join(format!("{}{suffix}", self.name))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        private::place(dir, self.name, &self.bytes)
+    }
+
+    /// A fresh file for who cannot have one on the disk, open for changes as after `sql::open_draft`.
+    pub(super) fn draft(&self) -> rusqlite::Result<Connection> {
+        let connection = in_memory(self.schema)?;
+        connection.execute_batch("BEGIN")?;
+        Ok(connection)
     }
 }
 
 /// A database with this schema and nothing in it, as bytes, in WAL mode.
 pub(super) fn fresh(schema: &str) -> rusqlite::Result<Vec<u8>> {
-    let mut connection = Connection::open_in_memory()?;
-    connection.execute_batch(schema)?;
-    let mut bytes = connection.serialize("main")?.to_vec();
+    let mut bytes = in_memory(schema)?.serialize("main")?.to_vec();
     // File format 2: WAL (https://sqlite.org/fileformat.html, offsets 18 and 19). Switching the
     // mode later costs two syncs for each file.
     bytes[18] = 2;
@@ -120,21 +167,8 @@ pub(super) fn fresh(schema: &str) -> rusqlite::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts a fresh file into its folder, whole or not at all as far as the running system goes.
-pub(super) fn place(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    for suffix in ["-wal", "-shm"] {
-        match fs::remove_file(dir.join(format!("{name}{suffix}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    let temporary = dir.join(format!("{name}.new"));
-    if let Err(error) = fs::write(&temporary, bytes) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        fs::create_dir_all(dir)?;
-        fs::write(&temporary, bytes)?;
-    }
-    fs::rename(temporary, dir.join(name))
+fn in_memory(schema: &str) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(schema)?;
+    Ok(connection)
 }

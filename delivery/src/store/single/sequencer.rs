@@ -108,6 +108,7 @@ impl Sequencer {
             self.metrics.shared_errors.increment(1);
             tracing::warn!(%error, "shared.db cannot be written now; the journal keeps what belongs there");
         }
+        self.lag.show();
         let now = Instant::now();
         for (worker, dirty) in self.workers.iter().zip(&mut self.dirty) {
             worker.mark_dirty(now, dirty);

@@ -6,17 +6,17 @@
 //! them follows the other and catches up when it is opened.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use protocol::{Seq, Time};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
     inbox::{Loaded, TailEntry, What},
     record::{Lsn, MarkRecord},
-    schema::{Templates, VERSION, place, status_code, status_from},
+    schema::{Template, Templates, VERSION, status_code, status_from},
     sql::{self, Sync},
 };
 use crate::InboxKey;
@@ -60,6 +60,8 @@ pub(super) struct UserFiles {
     status: Option<Connection>,
     /// Up to which record the journal is applied; none until it was read.
     applied: Option<Lsn>,
+    /// Nothing of this is kept; see [`UserFiles::draft`].
+    draft: bool,
 }
 
 impl UserFiles {
@@ -84,17 +86,13 @@ impl UserFiles {
         create: bool,
     ) -> Result<Option<Self>, FileError> {
         let path = dir.join("messages.db");
-        let size = fs::metadata(&path).ok().map(|metadata| metadata.len());
-        // Shorter than a fresh one: a power cut came before its first sync. Until then the journal
-        // has everything that belongs in it, see `trim`.
-        let complete = size.is_some_and(|size| size >= templates.messages.len() as u64);
-        if !complete && !create {
+        let io = |source| FileError::Io { path: path.clone(), source };
+        let fresh = !templates.messages.is_in(dir).map_err(io)?;
+        if fresh && !create {
             return Ok(None);
         }
-        let fresh = !complete;
         if fresh {
-            place(dir, "messages.db", &templates.messages)
-                .map_err(|source| FileError::Io { path: path.clone(), source })?;
+            templates.messages.place(dir).map_err(io)?;
         }
         let sqlite = Self::sqlite(dir, "messages.db");
         // A fresh WAL has no older frames that could be mistaken for new ones, so its header need
@@ -110,13 +108,25 @@ impl UserFiles {
                 .map_err(&sqlite)?;
             messages.execute_batch("PRAGMA synchronous = NORMAL").map_err(&sqlite)?;
         } else {
-            let version: i64 =
-                messages.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&sqlite)?;
-            if version != VERSION {
-                return Err(FileError::Version { path, found: version });
-            }
+            check_version(dir, &messages)?;
         }
-        Ok(Some(Self { dir: dir.to_owned(), messages, status: None, applied: None }))
+        let dir = dir.to_owned();
+        Ok(Some(Self { dir, messages, status: None, applied: None, draft: false }))
+    }
+
+    /// The files for questions while they cannot be written: changes can be applied and asked for,
+    /// and are gone when this is dropped. They take memory instead of disk meanwhile, as much again
+    /// as the tail, which [`super::LAG_BYTES_MAX`] limits. The caller must not hold the files open
+    /// otherwise.
+    pub(super) fn draft(dir: &Path, templates: &Templates) -> Result<Self, FileError> {
+        let messages = draft(dir, &templates.messages)?;
+        check_version(dir, &messages)?;
+        Ok(Self { dir: dir.to_owned(), messages, status: None, applied: None, draft: true })
+    }
+
+    /// Whether what is read of `read_status.db` may be left out.
+    pub(super) fn is_draft(&self) -> bool {
+        self.draft
     }
 
     /// What the file says of the inbox, and how far the journal is applied.
@@ -170,46 +180,13 @@ impl UserFiles {
         };
         let entries = &entries[entries.partition_point(|entry| entry.lsn <= applied)..];
         let Some(last) = entries.last() else { return Ok(()) };
-        let sqlite = Self::sqlite(&self.dir, "messages.db");
-        let write = |messages: &mut Connection| -> rusqlite::Result<()> {
-            let transaction =
-                messages.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let (mut unread, mut expiring) = (0_i64, false);
-            for entry in entries {
-                match &entry.what {
-                    What::Message(body) => {
-                        unread += 1;
-                        expiring |= body.expire_at().is_some();
-                        let seq = entry.seq.0.cast_signed();
-                        transaction
-                            .prepare_cached(
-                                "INSERT INTO message (seq, version, status, expire_at, id, body)
-                                 VALUES (?1, ?1, 0, ?2, ?3, ?4)",
-                            )?
-                            .execute(params![
-                                seq,
-                                body.expire_at().map(Time::millis),
-                                body.id().as_str(),
-                                std::str::from_utf8(&body.json()).expect("a body is JSON"),
-                            ])?;
-                    }
-                    What::Mark(mark) => {
-                        unread += mark.unread_delta;
-                        write_mark(&transaction, entry.seq, mark)?;
-                    }
-                }
-            }
-            let head = last.seq.0 + last.seqs() - 1;
-            transaction
-                .prepare_cached(
-                    "UPDATE inbox SET head = ?1, unread = max(0, unread + ?2),
-                     expiring = expiring OR ?3, applied_lsn = ?4",
-                )?
-                .execute(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()])?;
-            transaction.commit()
+        let write = || -> rusqlite::Result<()> {
+            let transaction = begin(&self.messages, TransactionBehavior::Immediate, self.draft)?;
+            write(&self.messages, entries, last)?;
+            transaction.map_or(Ok(()), Transaction::commit)
         };
         self.applied = None;
-        write(&mut self.messages).map_err(sqlite)?;
+        write().map_err(self.sqlite_messages())?;
         self.applied = Some(last.lsn);
         Ok(())
     }
@@ -219,34 +196,99 @@ impl UserFiles {
         &mut self,
         templates: &Templates,
     ) -> Result<Option<&Connection>, FileError> {
-        let sqlite = Self::sqlite(&self.dir, "read_status.db");
+        let sqlite = self.sqlite_status();
+        let io = |source| FileError::Io { path: self.dir.join("read_status.db"), source };
         if self.status.is_none() {
-            let path = self.dir.join("read_status.db");
-            let size = fs::metadata(&path).ok().map(|metadata| metadata.len());
-            let complete = size.is_some_and(|size| size >= templates.status.len() as u64);
-            if !complete {
+            let template = &templates.status;
+            if !template.is_in(&self.dir).map_err(io)? {
                 let changed: bool = self
                     .messages
                     .query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))
-                    .map_err(Self::sqlite(&self.dir, "messages.db"))?;
+                    .map_err(self.sqlite_messages())?;
                 if !changed {
                     return Ok(None);
                 }
-                place(&self.dir, "read_status.db", &templates.status)
-                    .map_err(|source| FileError::Io { path: path.clone(), source })?;
+                if !self.draft {
+                    template.place(&self.dir).map_err(io)?;
+                }
             }
-            self.status = Some(sql::open(&path, Sync::Normal).map_err(&sqlite)?);
+            self.status = Some(if self.draft {
+                draft(&self.dir, template)?
+            } else {
+                sql::open(&self.dir.join(template.name), Sync::Normal).map_err(&sqlite)?
+            });
         }
-        let status = self.status.as_mut().expect("opened above");
-        catch_up(&self.messages, status).map_err(sqlite)?;
+        let status = self.status.as_ref().expect("opened above");
+        catch_up(&self.messages, status, self.draft).map_err(sqlite)?;
         Ok(self.status.as_ref())
     }
 }
 
-fn write_mark(transaction: &Connection, first: Seq, mark: &MarkRecord) -> rusqlite::Result<()> {
-    let mut update = transaction
-        .prepare_cached("UPDATE message SET status = ?1, version = ?2 WHERE seq = ?3")?;
-    let mut insert = transaction.prepare_cached(
+fn check_version(dir: &Path, messages: &Connection) -> Result<(), FileError> {
+    let path = dir.join("messages.db");
+    match messages.query_row("PRAGMA user_version", [], |row| row.get(0)) {
+        Ok(VERSION) => Ok(()),
+        Ok(found) => Err(FileError::Version { path, found }),
+        Err(source) => Err(FileError::Sqlite { path, source }),
+    }
+}
+
+/// One of the files for changes that are not kept; in memory where the folder has none.
+fn draft(dir: &Path, template: &Template) -> Result<Connection, FileError> {
+    let path = dir.join(template.name);
+    let there =
+        template.is_in(dir).map_err(|source| FileError::Io { path: path.clone(), source })?;
+    if there { sql::open_draft(&path) } else { template.draft() }
+        .map_err(|source| FileError::Sqlite { path, source })
+}
+
+/// Begins a transaction; a draft is in one already, which nobody commits.
+fn begin(
+    db: &Connection,
+    behavior: TransactionBehavior,
+    draft: bool,
+) -> rusqlite::Result<Option<Transaction<'_>>> {
+    if draft { Ok(None) } else { Transaction::new_unchecked(db, behavior).map(Some) }
+}
+
+/// Writes changes, the latest of which is `last`, and how far the inbox is with them.
+fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::Result<()> {
+    let (mut unread, mut expiring) = (0_i64, false);
+    for entry in entries {
+        match &entry.what {
+            What::Message(body) => {
+                unread += 1;
+                expiring |= body.expire_at().is_some();
+                db.prepare_cached(
+                    "INSERT INTO message (seq, version, status, expire_at, id, body)
+                     VALUES (?1, ?1, 0, ?2, ?3, ?4)",
+                )?
+                .execute(params![
+                    entry.seq.0.cast_signed(),
+                    body.expire_at().map(Time::millis),
+                    body.id().as_str(),
+                    std::str::from_utf8(&body.json()).expect("a body is JSON"),
+                ])?;
+            }
+            What::Mark(mark) => {
+                unread += mark.unread_delta;
+                write_mark(db, entry.seq, mark)?;
+            }
+        }
+    }
+    let head = last.seq.0 + last.seqs() - 1;
+    db.prepare_cached(
+        "UPDATE inbox SET head = ?1, unread = max(0, unread + ?2),
+         expiring = expiring OR ?3, applied_lsn = ?4",
+    )?
+    .execute(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()])?;
+    Ok(())
+}
+
+fn write_mark(db: &Connection, first: Seq, mark: &MarkRecord) -> rusqlite::Result<()> {
+    let mut update =
+        db.prepare_cached("UPDATE message SET status = ?1, version = ?2 WHERE seq = ?3")?;
+    let mut insert = db.prepare_cached(
         "INSERT INTO changes (seq, message_seq, message_id, status, device_id, at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -265,7 +307,7 @@ fn write_mark(transaction: &Connection, first: Seq, mark: &MarkRecord) -> rusqli
     Ok(())
 }
 
-fn catch_up(messages: &Connection, status: &mut Connection) -> rusqlite::Result<()> {
+fn catch_up(messages: &Connection, status: &Connection, draft: bool) -> rusqlite::Result<()> {
     let applied: i64 =
         status.prepare_cached("SELECT seq FROM applied")?.query_row([], |row| row.get(0))?;
     let mut select = messages.prepare_cached(
@@ -274,9 +316,9 @@ fn catch_up(messages: &Connection, status: &mut Connection) -> rusqlite::Result<
     )?;
     let mut rows = select.query(params![applied])?;
     let Some(mut row) = rows.next()? else { return Ok(()) };
-    let transaction = status.transaction()?;
+    let transaction = begin(status, TransactionBehavior::Deferred, draft)?;
     {
-        let mut upsert = transaction.prepare_cached(
+        let mut upsert = status.prepare_cached(
             "INSERT INTO read_status
              (message_seq, message_id, status, is_read, read_at, device_id, updated_at, version)
              VALUES (?1, ?2, ?3, ?4, CASE WHEN ?4 THEN ?5 END, ?6, ?5, ?7)
@@ -303,7 +345,7 @@ fn catch_up(messages: &Connection, status: &mut Connection) -> rusqlite::Result<
                 None => break seq,
             }
         };
-        transaction.prepare_cached("UPDATE applied SET seq = ?1")?.execute(params![latest])?;
+        status.prepare_cached("UPDATE applied SET seq = ?1")?.execute(params![latest])?;
     }
-    transaction.commit()
+    transaction.map_or(Ok(()), Transaction::commit)
 }
