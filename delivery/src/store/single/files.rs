@@ -80,7 +80,7 @@ impl Files {
                 let dropped = state.finish_load(base, applied, everyone);
                 self.context.lag.remove(&dropped);
                 self.context.lag.show();
-                state.cursors = Some(Box::new(cursors));
+                state.cursors = (!cursors.devices.is_empty()).then(|| Box::new(cursors));
                 Ok(*state.loaded().expect("finish_load makes it loaded"))
             }
             Err(error) => {

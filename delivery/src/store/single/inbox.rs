@@ -50,6 +50,7 @@ pub(super) struct State {
     pub(super) queued: bool,
     /// The file is damaged; nothing is written to it any more, nothing of the tail is dropped.
     pub(super) damaged: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// Of devices that ever acked; none for the many inboxes without one.
     pub(super) cursors: Option<Box<Cursors>>,
     /// The record that made it known, for a load that is under way.
     pub(super) seen: Option<Lsn>,

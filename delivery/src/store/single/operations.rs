@@ -326,8 +326,11 @@ enum Advanced {
 fn advance(inbox: &Inbox, device: &DeviceId, seq: Seq) -> Advanced {
     let mut state = inbox.state.lock();
     let Some(head) = state.loaded().map(|loaded| loaded.head) else { return Advanced::NotLoaded };
-    let Some(cursors) = &mut state.cursors else { return Advanced::NotLoaded };
-    if seq > Seq::ZERO && cursors.advance(device, seq.min(head), clock::now()) {
+    if seq == Seq::ZERO {
+        return Advanced::No;
+    }
+    let cursors = state.cursors.get_or_insert_default();
+    if cursors.advance(device, seq.min(head), clock::now()) {
         Advanced::Yes
     } else {
         Advanced::No
