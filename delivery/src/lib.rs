@@ -4,13 +4,15 @@
 //! which by its type can neither fail nor delay a send.
 //!
 //! Reading order: [`send`] (the path of a message), [`store`] (its contract and the backends),
-//! [`fanout`], [`identity`] (who is asking), [`template`], [`api`] (REST).
+//! [`fanout`], [`identity`] (who is asking), [`limit`] (how often),
+//! [`template`], [`api`] (REST).
 
 pub mod api;
 pub mod clock;
 pub mod control;
 pub mod fanout;
 pub mod identity;
+pub mod limit;
 pub mod metrics;
 mod object;
 pub mod send;

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{Fanout, Store};
+use delivery::{
+    Fanout, Store,
+    limit::{LimitConfig, Limiter},
+};
 use hub::{
     http::{self, HttpLimits, HttpMetrics, Listener},
     live::{Live, LiveConfig, Registry},
@@ -52,7 +55,8 @@ async fn measure(connections: usize, rounds: u64, idle: Duration) {
     let config = config();
     let registry = Registry::new(&config, &metrics::NoopRecorder);
     let store = Arc::new(ListStore::default());
-    let live = Live::new(config, registry.clone(), store.clone(), Arc::new(Everyone));
+    let limiter = Arc::new(Limiter::new(LimitConfig::default(), &metrics::NoopRecorder));
+    let live = Live::new(config, registry.clone(), store.clone(), Arc::new(Everyone), limiter);
     let address = serve(&live).await;
     let mut clients = Clients::start(address);
 

@@ -15,6 +15,7 @@ use delivery::{
     Store,
     api::{ApiConfig, ApiState, admin_routes, user_routes},
     identity::{AuthError, Identity, UserCaller},
+    limit::Limiter,
     store::single::{SingleConfig, SingleStore},
 };
 use protocol::NodeId;
@@ -80,13 +81,16 @@ impl App {
         };
         let shared: Arc<dyn Store> = store.clone();
         let verifier = Arc::new(Tokens(Arc::clone(&foundation.identity)));
-        let live = Live::new(live_config, registry, Arc::clone(&shared), verifier);
+        let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
+        let live =
+            Live::new(live_config, registry, Arc::clone(&shared), verifier, Arc::clone(&limiter));
 
         let draining = Arc::new(AtomicBool::new(false));
         let api = ApiState::new(
             Arc::clone(&shared),
             Arc::clone(&foundation.identity),
             Arc::clone(&foundation.control),
+            Arc::clone(&limiter),
             ApiConfig { body_timeout: config.http.body_timeout },
             &*recorder,
             Arc::clone(&draining),
@@ -112,6 +116,7 @@ impl App {
         serve(admin, admin_router, Listener::Admin);
         let background = vec![
             tokio::spawn(Arc::clone(&live).check_positions()),
+            tokio::spawn(limiter.upkeep()),
             tokio::spawn(metrics.clone().upkeep(shutdown.clone())),
         ];
         Ok(Self {
@@ -155,9 +160,10 @@ struct Tokens(Arc<Identity>);
 
 impl TokenVerifier for Tokens {
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal> {
-        self.0
-            .verify_user(token)
-            .map_err(|error: AuthError| Refusal::Unauthorized(error.to_string()))
+        self.0.verify_user(token).map_err(|error: AuthError| {
+            let refusal = if error.is_guess() { Refusal::Forged } else { Refusal::Unauthorized };
+            refusal(error.to_string())
+        })
     }
 }
 

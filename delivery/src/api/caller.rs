@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 
-use super::{ApiState, error::ApiError};
+use super::{ApiState, error::ApiError, toll::Toll};
 use crate::identity::{AdminCaller, Caller, UserCaller};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -14,13 +14,21 @@ fn authorization(parts: &Parts) -> Option<&[u8]> {
     parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes)
 }
 
+/// Who it is, once their limit has been asked too.
+fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
+    let toll = Toll::of(parts);
+    let caller = toll.recognised(state.0.identity.caller(authorization(parts)))?;
+    toll.pay(&caller)?;
+    Ok(caller)
+}
+
 /// A user or a service.
 pub(crate) struct Anyone(pub(crate) Caller);
 
 impl FromRequestParts<ApiState> for Anyone {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        Ok(Self(state.0.identity.caller(authorization(parts))?))
+        caller(parts, state).map(Self)
     }
 }
 
@@ -30,7 +38,7 @@ pub(crate) struct User(pub(crate) Arc<UserCaller>);
 impl FromRequestParts<ApiState> for User {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        match state.0.identity.caller(authorization(parts))? {
+        match caller(parts, state)? {
             Caller::User(user) => Ok(Self(user)),
             Caller::Service(_) | Caller::Admin(_) => Err(ApiError::UsersOnly),
         }
@@ -43,7 +51,7 @@ pub(crate) struct Admin(pub(crate) AdminCaller);
 impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        Ok(Self(state.0.identity.admin(authorization(parts))?))
+        Ok(Self(Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)))?))
     }
 }
 

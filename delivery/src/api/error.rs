@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     control::ControlError,
     identity::AuthError,
+    limit::Limited,
     send::SendError,
     store::{InboxMessage, StoreError},
 };
@@ -57,6 +58,8 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     StoredBody(#[from] protocol::message::BodyError),
     #[error(transparent)]
+    Limited(#[from] Limited),
+    #[error(transparent)]
     Auth(#[from] AuthError),
     #[error(transparent)]
     Send(#[from] SendError),
@@ -92,6 +95,10 @@ impl ApiError {
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
             Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
             Self::Panicked | Self::StoredBody(_) => internal(),
+            Self::Limited(limited) => {
+                let after = Duration::from_secs(limited.retry_after_seconds());
+                self.says(T::RateLimited).retry(after)
+            }
             Self::Auth(error) => match error {
                 AuthError::Missing
                 | AuthError::UnknownScheme

@@ -1,6 +1,6 @@
 //! REST, `/api/v3` (contract §5): users and services on one port, admins on another.
 //!
-//! A request goes through `observe` (id, log, metrics, panics), then its handler, whose arguments
+//! A request goes through `observe` (id, log, metrics, panics, the address's limit in `toll`), then its handler, whose arguments
 //! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
@@ -18,6 +18,7 @@ mod services;
 mod shape;
 mod sync;
 mod templates;
+mod toll;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -31,7 +32,9 @@ use axum::{
 };
 use http::Method;
 
-use crate::{Store, control::Control, identity::Identity, send::Sender, template::Templates};
+use crate::{
+    Store, control::Control, identity::Identity, limit::Limiter, send::Sender, template::Templates,
+};
 
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
 pub use metrics::ALL as METRICS;
@@ -61,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
     pub(crate) metrics: metrics::ApiMetrics,
@@ -81,6 +85,7 @@ impl ApiState {
         store: Arc<dyn Store>,
         identity: Arc<Identity>,
         control: Arc<Control>,
+        limiter: Arc<Limiter>,
         config: ApiConfig,
         recorder: &dyn ::metrics::Recorder,
         draining: Arc<AtomicBool>,
@@ -98,6 +103,7 @@ impl ApiState {
             identity,
             control,
             templates,
+            limiter,
             sender,
             config,
             metrics: metrics::ApiMetrics::new(recorder, &endpoints),

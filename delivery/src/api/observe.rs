@@ -1,5 +1,5 @@
-//! What surrounds every request: its id, its time, its line in the log, and an answer whatever
-//! happens. One function instead of a stack of layers: each layer would cost a box per request.
+//! What surrounds every request: its id, its time, its line in the log, the limit of its address,
+//! and an answer whatever happens. One function instead of a stack of layers: each layer would cost a box per request.
 
 use std::{
     any::Any,
@@ -22,6 +22,7 @@ use super::{
     ApiState,
     answer::{Answer, negotiate},
     error::{ApiError, Failed},
+    toll::Toll,
 };
 use crate::send::SendError;
 
@@ -32,7 +33,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 
 pub(crate) async fn observe(
     State(state): State<ApiState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
@@ -42,15 +43,24 @@ pub(crate) async fn observe(
     let codec = negotiate(request.headers());
 
     let answer = Answer(*codec.as_ref().unwrap_or(&Codec::Json));
-    let handled = match codec {
-        Ok(_) => caught(next.run(request)).await,
-        Err(error) => Ok(error.into_response()),
+    let toll = Toll::new(&state.0.limiter, &request);
+    let paid = toll.enter(request.headers());
+    let handled = match (paid, codec) {
+        (Ok(()), Ok(_)) => {
+            request.extensions_mut().insert(toll.clone());
+            caught(next.run(request)).await
+        }
+        (Err(limited), _) => Ok(ApiError::from(limited).into_response()),
+        (Ok(()), Err(error)) => Ok(error.into_response()),
     };
     let mut response = handled.unwrap_or_else(|panic| {
         state.0.metrics.panics.increment(1);
         tracing::error!(panic = text_of(&*panic), request_id = text(&id), "a handler panicked");
         ApiError::Panicked.into_response()
     });
+    if let Err(limited) = toll.leave(response.status()) {
+        response = ApiError::from(limited).into_response();
+    }
     let route = route.as_ref().map(MatchedPath::as_str);
     if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
         let seen = Seen { method: &method, route: route.unwrap_or_default(), id: text(&id) };
@@ -66,6 +76,7 @@ pub(crate) async fn observe(
     let status = response.status();
     state.0.metrics.answered(&method, route, status, took);
     log_access(&method, route, status.as_u16(), took, text(&id));
+    toll.write(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -16,6 +16,7 @@ use super::{
     error::{ApiError, Failure},
     metrics::SendKind,
     shape::{self, Shape, may, must},
+    toll::Toll,
 };
 use crate::{
     identity::Caller,
@@ -210,6 +211,7 @@ impl From<Failure> for Item {
 pub(super) async fn send_batch(
     State(state): State<ApiState>,
     Submitter(caller): Submitter,
+    toll: Toll,
     answer: Answer,
     body: Result<Batch, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -217,6 +219,11 @@ pub(super) async fn send_batch(
         state.0.metrics.rejected(error.failure().kind);
     })?;
     let count = messages.len();
+    toll.pay_batch(&caller, count).inspect_err(|error| {
+        for _ in 0..count {
+            state.0.metrics.rejected(error.failure().kind);
+        }
+    })?;
     let sent = state.0.sender.send_batch(&caller, messages).await.inspect_err(|error| {
         for _ in 0..count {
             state.0.metrics.rejected(ErrorType::Unavailable);

@@ -118,9 +118,9 @@ pub struct Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Requests a second in the long run.
+    /// Units a second in the long run: a request costs one, a batch as many as it has messages.
     pub per_second: u32,
-    /// Requests at once.
+    /// Units at once.
     pub burst: u32,
 }
 

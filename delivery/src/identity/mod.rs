@@ -176,6 +176,21 @@ impl AuthError {
         }
     }
 
+    /// Whether what was shown never was ours: a guess, or a slip. An expired token was ours.
+    #[must_use]
+    pub const fn is_guess(&self) -> bool {
+        match self {
+            Self::BadToken | Self::BadKey => true,
+            Self::Missing
+            | Self::UnknownScheme
+            | Self::Expired
+            | Self::NotYet
+            | Self::ServiceInactive(_)
+            | Self::NotAdmin
+            | Self::Unavailable(_) => false,
+        }
+    }
+
     /// Every label.
     pub const LABELS: [&'static str; 9] = [
         "missing",

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use delivery::limit::LimitConfig;
 use secrecy::SecretString;
 
 pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
@@ -133,6 +134,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Sockets.
     pub socket: SocketConfig,
+    /// Rate limits.
+    pub limit: LimitConfig,
     /// Storage.
     pub store: StoreConfig,
     /// Identity.
@@ -237,6 +240,13 @@ impl Config {
                 stall_timeout: given.duration("WS_STALL_TIMEOUT"),
                 handshake_timeout: given.duration("WS_HANDSHAKE_TIMEOUT"),
                 allowed_origins: given.list("CORS_ALLOWED_ORIGINS"),
+            },
+            limit: LimitConfig {
+                ip: given.rate("RATE_LIMIT_IP"),
+                user: given.rate("RATE_LIMIT_USER"),
+                service: given.rate("RATE_LIMIT_SERVICE"),
+                connect: given.rate("RATE_LIMIT_CONNECT"),
+                trusted_proxies: given.networks("TRUSTED_PROXIES"),
             },
             store: StoreConfig {
                 path: given.path("USER_STORAGE_PATH"),

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use delivery::limit::{Rate, TrustedProxies};
 use secrecy::SecretString;
 
 use super::{
@@ -251,6 +252,15 @@ impl Given {
 
     pub(super) fn optional_number(&mut self, name: &'static str) -> Option<usize> {
         if let Value::Number(number) = self.value(name) { Some(number) } else { None }
+    }
+
+    /// Nothing where it is off.
+    pub(super) fn rate(&mut self, name: &'static str) -> Option<Rate> {
+        if let Value::Rate(rate) = self.value(name) { Some(rate) } else { None }
+    }
+
+    pub(super) fn networks(&mut self, name: &'static str) -> TrustedProxies {
+        if let Value::Networks(networks) = self.value(name) { networks } else { Default::default() }
     }
 
     pub(super) fn list(&mut self, name: &'static str) -> Vec<String> {

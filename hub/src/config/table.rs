@@ -57,6 +57,10 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Web origins, separated by commas, or `*`.
     Origins,
+    /// IP addresses and networks, separated by commas.
+    Networks,
+    /// A rate as `N/s[:burst]`, or `off`.
+    Rate,
     /// A level, or a filter by target as `tracing` has it.
     LogFilter,
 }
@@ -70,6 +74,8 @@ pub enum Topic {
     Http,
     /// Sockets.
     Socket,
+    /// How much may be asked.
+    Limit,
     /// What is kept on disk.
     Store,
     /// Who is asking.
@@ -80,8 +86,8 @@ pub enum Topic {
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Process, Self::Http, Self::Socket, Self::Store, Self::Auth, Self::Log];
+    pub const ALL: [Self; 7] =
+        [Self::Process, Self::Http, Self::Socket, Self::Limit, Self::Store, Self::Auth, Self::Log];
 
     /// A heading.
     #[must_use]
@@ -90,6 +96,7 @@ impl Topic {
             Self::Process => "Process",
             Self::Http => "HTTP",
             Self::Socket => "WebSocket",
+            Self::Limit => "Rate limits",
             Self::Store => "Storage",
             Self::Auth => "Identity",
             Self::Log => "Logs",
@@ -130,7 +137,7 @@ const fn setting(
     Setting { name, default, kind, topic, meaning }
 }
 
-use Topic::{Auth, Http, Log, Process, Socket, Store};
+use Topic::{Auth, Http, Limit, Log, Process, Socket, Store};
 
 const MIN_MS: Duration = Duration::from_millis(10);
 
@@ -263,6 +270,41 @@ pub const ALL: &[Setting] = &[
         "Longest time from a handshake's request to an open socket.",
     ),
     setting(
+        "RATE_LIMIT_IP",
+        "10000/s:50000",
+        Kind::Rate,
+        Limit,
+        "Requests of one address (of IPv6, one /64) that show no valid service key, on both ports together. A token or key that is not ours costs 11. Not for requests from this very machine.",
+    ),
+    setting(
+        "RATE_LIMIT_USER",
+        "2000/s:20000",
+        Kind::Rate,
+        Limit,
+        "Requests of one user; a batch costs as many as it has messages.",
+    ),
+    setting(
+        "RATE_LIMIT_SERVICE",
+        "off",
+        Kind::Rate,
+        Limit,
+        "Requests of one service that has no `rate_limit` of its own; a batch costs as many as it has messages.",
+    ),
+    setting(
+        "RATE_LIMIT_CONNECT",
+        "5000/s:20000",
+        Kind::Rate,
+        Limit,
+        "WebSocket handshakes of one address, refused ones too; one with a token that is not ours costs 11. Not for those from this very machine.",
+    ),
+    setting(
+        "TRUSTED_PROXIES",
+        "",
+        Kind::Networks,
+        Limit,
+        "Proxies whose `X-Forwarded-For` or `Forwarded` says who asks. Both are read from the right, up to the first address that is none of these; where both are there and disagree, neither is believed. Set it behind a proxy: without it all clients are the proxy.",
+    ),
+    setting(
         "USER_STORAGE_PATH",
         "./data/user_storage",
         Kind::Path,
@@ -338,7 +380,6 @@ pub const WITHOUT_EFFECT: &[&str] = &[
     "GITHUB_CLIENT_SECRET",
     "GOOGLE_CLIENT_ID",
     "GOOGLE_CLIENT_SECRET",
-    "TRUSTED_PROXIES",
     "BACKUP_ENCRYPTION_KEY",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
@@ -350,7 +391,7 @@ pub const CLUSTER_ONLY: &[&str] = &["DATABASE_URL", "REDIS_URL"];
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
-pub const OWN_PREFIXES: &[&str] = &["WS_", "HTTP_", "PUSHHUB_", "STORE_"];
+pub const OWN_PREFIXES: &[&str] = &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_"];
 
 /// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
 /// command line read.

@@ -46,6 +46,8 @@ fn all_mistakes_are_reported_at_once() {
         ("JWT_SECRET", "short"),
         ("BIND_ADDRESS", "localhost"),
         ("CORS_ALLOWED_ORIGINS", "example.com"),
+        ("RATE_LIMIT_IP", "fast"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
         ("REDIS_URL", "redis://127.0.0.1"),
         ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1/x"),
     ]);
@@ -61,7 +63,9 @@ fn all_mistakes_are_reported_at_once() {
             "LOG_FORMAT",
             "LOG_LEVEL",
             "PUSHHUB_ROLE",
+            "RATE_LIMIT_IP",
             "REDIS_URL",
+            "TRUSTED_PROXIES",
             "USER_SERVER_PORT",
             "WS_MAX_CONNECTIONS",
             "WS_PING_INTERVAL",
@@ -155,6 +159,22 @@ fn unknown_names_are_refused_in_the_file_and_warned_of_in_the_environment() {
     assert!(warnings.contains("did you mean WS_MAX_CONNECTIONS?"), "{warnings}");
     assert!(warnings.contains("GITHUB_CLIENT_ID has no effect"), "{warnings}");
     assert!(!warnings.contains("PROXY"), "{warnings}");
+}
+
+#[test]
+fn rates_are_off_or_numbers() {
+    let loaded = Config::load(
+        &environment(&[
+            ("RATE_LIMIT_USER", "off"),
+            ("RATE_LIMIT_SERVICE", "7/s:9"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+        ]),
+        None,
+    );
+    let limit = loaded.unwrap().config.limit;
+    assert!(limit.user.is_none() && limit.ip.is_some() && limit.connect.is_some());
+    assert_eq!(limit.service, Some(delivery::limit::Rate::new(7, 9)));
+    assert_eq!(Ok(limit.trusted_proxies), "10.0.0.0/8,::1".parse());
 }
 
 #[test]

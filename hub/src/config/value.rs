@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use delivery::limit::{RATE_MAX, Rate, TRUSTED_NETWORKS_MAX, TrustedProxies};
 use tracing_subscriber::EnvFilter;
 
 use super::table::Kind;
@@ -20,6 +21,8 @@ pub(super) enum Value {
     Duration(Duration),
     Number(usize),
     List(Vec<String>),
+    Rate(Rate),
+    Networks(TrustedProxies),
 }
 
 impl Kind {
@@ -52,6 +55,9 @@ impl Kind {
             }
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::Origins => parse_origins(text).map(Value::List),
+            Self::Networks => text.parse().ok().map(Value::Networks),
+            Self::Rate if text == "off" => Some(Value::None),
+            Self::Rate => text.parse().ok().map(Value::Rate),
             Self::LogFilter => {
                 EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
             }
@@ -87,6 +93,10 @@ impl Kind {
             Self::Origins => {
                 "`*`, or origins such as https://app.example.com separated by commas".to_owned()
             }
+            Self::Networks => format!(
+                "up to {TRUSTED_NETWORKS_MAX} addresses or networks such as 10.0.0.0/8 separated by commas"
+            ),
+            Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"
                     .to_owned()

@@ -1,18 +1,19 @@
 //! `GET /ws`: checks the request and answers 101, or says by HTTP why not.
 //!
-//! The order is by cost and by what may be told: a node that goes down, a broken request, a foreign
-//! page, a bad token, and only then, for somebody known, the limits.
+//! The order is by cost and by what may be told: a node that goes down, an address that tries too
+//! often, a broken request, a foreign page, a bad token, and only then, for somebody known, the
+//! limits of connections.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Query, Request, State},
+    extract::{ConnectInfo, Query, Request, State},
     response::{IntoResponse, Response},
     routing::any,
 };
-use delivery::identity::UserCaller;
+use delivery::{identity::UserCaller, limit::Client};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use protocol::{Codec, DeviceType, ErrorType, Seq};
@@ -79,6 +80,9 @@ fn check(
         return Err(refused.retry_after(RETRY_AFTER_DRAINING_S));
     }
     let headers = request.headers();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = live.limiter().client(peer.map(|peer| peer.0.ip()), headers);
+    live.limiter().connect(client).map_err(Refused::limited)?;
     let key = check_rfc6455(request)?;
     let upgrade =
         upgrade.ok_or_else(|| Refused::bad_request("this connection cannot be upgraded"))?;
@@ -91,7 +95,7 @@ fn check(
         ));
     }
     let query = WsQuery::read(request)?;
-    let caller = authenticate(live, headers, &query)?;
+    let caller = authenticate(live, headers, &query, client)?;
     if !live.registry().has_room(&caller.inbox) {
         let refused = Refused::new(
             Rejection::Limit,
@@ -223,7 +227,12 @@ impl WsQuery {
     }
 }
 
-fn authenticate(live: &Live, headers: &HeaderMap, query: &WsQuery) -> Result<UserCaller, Refused> {
+fn authenticate(
+    live: &Live,
+    headers: &HeaderMap,
+    query: &WsQuery,
+    client: Client,
+) -> Result<UserCaller, Refused> {
     let verified = match (headers.get(header::AUTHORIZATION), &query.token) {
         (Some(value), _) => {
             let token = value.to_str().ok().and_then(|value| value.split_once(' '));
@@ -240,15 +249,18 @@ fn authenticate(live: &Live, headers: &HeaderMap, query: &WsQuery) -> Result<Use
         )),
     };
     verified.map_err(|refusal| {
+        if matches!(refusal, Refusal::Forged(_)) {
+            live.limiter().bad_connect_credential(client);
+        }
         let rejection = match refusal {
-            Refusal::Unauthorized(_) => Rejection::Auth,
+            Refusal::Unauthorized(_) | Refusal::Forged(_) => Rejection::Auth,
             Refusal::Forbidden(_) => Rejection::Forbidden,
             Refusal::Unavailable(_) => Rejection::Unavailable,
         };
         let refused = Refused::new(rejection, refusal.kind(), refusal.to_string());
         match refusal {
             Refusal::Unavailable(_) => refused.retry_after(RETRY_AFTER_LIMIT_S),
-            Refusal::Unauthorized(_) | Refusal::Forbidden(_) => refused,
+            Refusal::Unauthorized(_) | Refusal::Forged(_) | Refusal::Forbidden(_) => refused,
         }
     })
 }

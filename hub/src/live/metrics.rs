@@ -103,6 +103,8 @@ pub const ALL: &[Metric] = &[
 pub(super) enum Rejection {
     /// The node or the user holds as many connections as it may.
     Limit,
+    /// The address tried too often.
+    Rate,
     /// No token, or a bad one.
     Auth,
     /// A web page of another origin.
@@ -120,8 +122,9 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Limit, "limit"),
+        (Self::Rate, "rate"),
         (Self::Auth, "auth"),
         (Self::Origin, "origin"),
         (Self::Forbidden, "forbidden"),

@@ -41,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{InboxKey, Store};
+use delivery::{InboxKey, Store, limit::Limiter};
 use protocol::{CloseReason, ConnectionId, NodeId};
 use rand::RngExt;
 use tokio::sync::Semaphore;
@@ -92,6 +92,7 @@ pub struct Live {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
     verifier: Arc<dyn TokenVerifier>,
+    limiter: Arc<Limiter>,
     page_permits: Arc<Semaphore>,
     open: AtomicUsize,
     draining: AtomicBool,
@@ -113,6 +114,7 @@ impl Live {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
         verifier: Arc<dyn TokenVerifier>,
+        limiter: Arc<Limiter>,
     ) -> Arc<Self> {
         registry.metrics().connections_limit.set(config.max_connections as f64);
         Arc::new(Self {
@@ -120,6 +122,7 @@ impl Live {
             registry,
             store,
             verifier,
+            limiter,
             page_permits: Arc::new(Semaphore::new(PAGE_READS_MAX)),
             open: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -210,6 +213,10 @@ impl Live {
 
     fn verifier(&self) -> &dyn TokenVerifier {
         &*self.verifier
+    }
+
+    fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     const fn page_permits(&self) -> &Arc<Semaphore> {

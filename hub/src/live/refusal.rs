@@ -1,6 +1,7 @@
 //! A refused handshake as an HTTP answer, in the envelope of the REST API (contract §5).
 
 use axum::response::{IntoResponse, Response};
+use delivery::limit::{Limited, Reading};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protocol::{Envelope, ErrorBody, ErrorType, FieldProblem};
 
@@ -18,11 +19,20 @@ pub(super) struct Refused {
     pub(super) message: String,
     pub(super) fields: Vec<FieldProblem>,
     pub(super) retry_after_s: Option<u32>,
+    /// How the address's limit stands, where that is why.
+    pub(super) reading: Option<Box<Reading>>,
 }
 
 impl Refused {
     pub(super) fn new(rejection: Rejection, kind: ErrorType, message: impl Into<String>) -> Self {
-        Self { rejection, kind, message: message.into(), fields: Vec::new(), retry_after_s: None }
+        Self {
+            rejection,
+            kind,
+            message: message.into(),
+            fields: Vec::new(),
+            retry_after_s: None,
+            reading: None,
+        }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -34,6 +44,12 @@ impl Refused {
         let mut refused = Self::bad_request(format!("{path} {problem}"));
         refused.fields.push(FieldProblem { path: path.to_owned(), problem });
         refused
+    }
+
+    pub(super) fn limited(limited: Limited) -> Self {
+        let seconds = u32::try_from(limited.retry_after_seconds()).unwrap_or(u32::MAX);
+        let refused = Self::new(Rejection::Rate, ErrorType::RateLimited, limited.to_string());
+        Self { reading: Some(Box::new(limited.reading)), ..refused.retry_after(seconds) }
     }
 
     pub(super) const fn retry_after(mut self, seconds: u32) -> Self {
@@ -63,6 +79,9 @@ impl Refused {
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(reading) = &self.reading {
+            reading.write(headers);
         }
         match self.kind {
             ErrorType::Unauthorized => {

@@ -17,9 +17,12 @@ pub trait TokenVerifier: Send + Sync + 'static {
 /// Why a token was refused. The text is one sentence for the client and never holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Bad, expired, revoked or unknown.
+    /// None, expired, revoked or unknown.
     #[error("{0}")]
     Unauthorized(String),
+    /// Never one of ours. The client is told the same as otherwise; its address pays more.
+    #[error("{0}")]
+    Forged(String),
     /// Good, but this user may not connect.
     #[error("{0}")]
     Forbidden(String),
@@ -31,7 +34,7 @@ pub enum Refusal {
 impl Refusal {
     pub(super) const fn kind(&self) -> ErrorType {
         match self {
-            Self::Unauthorized(_) => ErrorType::Unauthorized,
+            Self::Unauthorized(_) | Self::Forged(_) => ErrorType::Unauthorized,
             Self::Forbidden(_) => ErrorType::Forbidden,
             Self::Unavailable(_) => ErrorType::Unavailable,
         }

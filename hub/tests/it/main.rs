@@ -10,6 +10,7 @@ mod history_checker;
 mod lists;
 mod operate;
 mod promises;
+mod rate_limits;
 mod read_state;
 mod send;
 mod sockets;

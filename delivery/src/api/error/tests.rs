@@ -5,7 +5,11 @@ use std::io;
 use protocol::{Body, MessageFields, MessageId, MessageState, Time};
 
 use super::*;
-use crate::{control::ServiceStatus, send::Refusal};
+use crate::{
+    control::ServiceStatus,
+    limit::{LimitConfig, Limiter, Rate},
+    send::Refusal,
+};
 
 fn disk() -> Arc<dyn std::error::Error + Send + Sync> {
     Arc::new(io::Error::other("secret path"))
@@ -42,6 +46,15 @@ fn problem() -> Vec<FieldProblem> {
     vec![FieldProblem { path: "a".to_owned(), problem: "is bad".to_owned() }]
 }
 
+fn limited() -> Limited {
+    let connect = Some(Rate::hourly(1));
+    let config = LimitConfig { connect, ..LimitConfig::default() };
+    let limiter = Limiter::new(config, &metrics::NoopRecorder);
+    let client = limiter.client(None, &http::HeaderMap::new());
+    limiter.connect(client).unwrap();
+    limiter.connect(client).unwrap_err()
+}
+
 fn broken_body() -> protocol::message::BodyError {
     stored("{}").body.fields().unwrap_err()
 }
@@ -67,6 +80,7 @@ fn every_error_has_its_status() {
         (ApiError::Draining, 503, true, true),
         (ApiError::Panicked, 500, false, false),
         (broken_body().into(), 500, false, false),
+        (limited().into(), 429, true, false),
         (AuthError::Missing.into(), 401, false, false),
         (AuthError::UnknownScheme.into(), 401, false, false),
         (AuthError::BadToken.into(), 401, false, false),

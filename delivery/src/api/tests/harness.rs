@@ -26,6 +26,7 @@ use crate::{
     api::{ApiConfig, ApiState, admin_routes, user_routes},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
+    limit::{LimitConfig, Limiter},
 };
 
 pub(super) const ADMIN_TOKEN: &str = "the-admin-token";
@@ -133,6 +134,14 @@ impl Api {
     }
 
     pub(super) fn with_body_timeout(body_timeout: Duration) -> Self {
+        Self::with(body_timeout, LimitConfig::default())
+    }
+
+    pub(super) fn with_limits(limits: LimitConfig) -> Self {
+        Self::with(Duration::from_secs(10), limits)
+    }
+
+    fn with(body_timeout: Duration, limits: LimitConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let control = Arc::new(Control::open(dir.path()).unwrap());
         let config = IdentityConfig {
@@ -150,6 +159,7 @@ impl Api {
             Arc::clone(&store) as Arc<dyn crate::Store>,
             Arc::clone(&identity),
             Arc::clone(&control),
+            Arc::new(Limiter::new(limits, &counts)),
             ApiConfig { body_timeout },
             &counts,
             Arc::clone(&draining),

@@ -4,5 +4,6 @@ mod admin;
 mod envelope;
 mod harness;
 mod inbox;
+mod limits;
 pub(crate) mod memory;
 mod sends;

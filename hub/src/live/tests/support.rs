@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use delivery::{
     InboxKey,
     identity::UserCaller,
+    limit::{LimitConfig, Limiter},
     store::{Change, Stored},
 };
 use futures_util::{SinkExt, StreamExt};
@@ -123,7 +124,8 @@ impl Server {
         let registry = Registry::new(&config, &metrics::NoopRecorder);
         let store = Arc::new(MemoryStore::default());
         store.fanout.set(registry.clone()).ok().unwrap();
-        let live = Live::new(config, registry, store.clone(), Arc::new(PlainNames));
+        let limiter = Arc::new(Limiter::new(LimitConfig::default(), &metrics::NoopRecorder));
+        let live = Live::new(config, registry, store.clone(), Arc::new(PlainNames), limiter);
         tokio::spawn(live.clone().check_positions());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
