@@ -2,6 +2,7 @@
 
 mod close;
 mod deliver;
+pub(crate) mod events;
 mod handshake;
 mod memory_store;
 pub(crate) mod pipe;
