@@ -72,6 +72,8 @@ fn head(response: &mut Response<Body>) -> Bytes {
     let status = response.status();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // axum's, of the body that nobody looks at.
+    headers.remove(header::CONTENT_LENGTH);
     // RFC 9110 §6.6.1 wants it of a server that has a clock; hyper would have added it.
     if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now())
         && let Ok(date) = HeaderValue::from_str(&date)

@@ -13,4 +13,5 @@ mod promises;
 mod read_state;
 mod send;
 mod sockets;
+mod stream;
 mod support;

@@ -7,4 +7,5 @@ mod handshake;
 mod memory_store;
 pub(crate) mod pipe;
 mod slow;
+mod stream;
 pub(crate) mod support;
