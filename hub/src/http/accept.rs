@@ -1,10 +1,12 @@
 //! The accept loop.
 
 use std::{
+    future::poll_fn,
     io::{self, Write},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::AtomicU64},
+    task::Poll,
 };
 
 use axum::Router;
@@ -18,15 +20,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ACCEPT_PAUSE, HEAD_BYTES_MAX, HEADERS_MAX, HttpLimits, HttpMetrics, READ_BUFFER_BYTES_MAX,
-    io::WatchedStream, refusal::Refusal, service::ConnectionService,
+    io::WatchedStream, refusal::Refusal, service::ConnectionService, takeover::TakeoverSlot,
 };
 
 /// Accepts connections until `shutdown`, then closes the listener and returns; the connections are
 /// tasks of `tracker`, finish the request they are at, and close.
 ///
-/// Every answer has an `X-Request-Id`; a request's extensions have `ConnectInfo<SocketAddr>`. An
-/// upgraded connection leaves by [`super::take_stream`] and is then no concern of this loop: neither
-/// its cap nor its shutdown.
+/// Every answer has an `X-Request-Id`; a request's extensions have `ConnectInfo<SocketAddr>`. A
+/// connection that leaves by [`super::take_stream`] or [`super::take_over`] is then no concern of
+/// this loop: neither its cap nor its shutdown.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -106,6 +108,7 @@ impl Connection {
     async fn run(self, http: http1::Builder, shutdown: CancellationToken) {
         let Self { stream, peer, router, limits, metrics, slot } = self;
         let (stream, verdict) = WatchedStream::new(stream);
+        let takeover = Arc::new(TakeoverSlot::default());
         let open = OpenConnection::new(&metrics);
         let service = Arc::new(ConnectionService {
             router,
@@ -114,16 +117,31 @@ impl Connection {
             peer,
             verdict,
             requests: AtomicU64::new(0),
+            takeover: Arc::clone(&takeover),
         });
         let service = service_fn(move |request| Arc::clone(&service).call(request));
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut shut_down = pin!(shutdown.cancelled());
+        let mut shutting_down = false;
+        let ended = poll_fn(|cx| {
+            if !shutting_down && shut_down.as_mut().poll(cx).is_ready() {
+                shutting_down = true;
+                Pin::new(&mut connection).graceful_shutdown();
             }
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Err(ended));
+            }
+            // Nothing of an earlier answer is lost: hyper reads the next request when all is written.
+            takeover.lock().take().map_or(Poll::Pending, |takeover| Poll::Ready(Ok(takeover)))
+        });
+        let ended = match ended.await {
+            Ok(takeover) => {
+                let parts = connection.into_parts().expect("a connection is upgraded when it ends");
+                let (stream, early) = parts.io.into_inner().into_stream(&parts.read_buf);
+                drop((open, slot));
+                return takeover.finish(stream, early);
+            }
+            Err(ended) => ended,
         };
         if let Err(error) = ended {
             if error.is_timeout() {

@@ -50,7 +50,7 @@ pub(super) struct WatchedStream {
 /// Gives the connection back if it was not accepted by [`super::serve`].
 pub fn take_stream(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
     let parts = upgraded.downcast::<TokioIo<WatchedStream>>()?;
-    Ok((parts.io.into_inner().stream, Bytes::copy_from_slice(&parts.read_buf)))
+    Ok(parts.io.into_inner().into_stream(&parts.read_buf))
 }
 
 impl WatchedStream {
@@ -58,6 +58,11 @@ impl WatchedStream {
         let verdict = Arc::new(Verdict::default());
         let scanner = HeadScanner::default();
         (Self { stream, scanner, verdict: Arc::clone(&verdict), spoken: None }, verdict)
+    }
+
+    /// The stream under it, and a copy of what hyper read and did not use: its buffer is larger.
+    pub(super) fn into_stream(self, unused: &Bytes) -> (TcpStream, Bytes) {
+        (self.stream, Bytes::copy_from_slice(unused))
     }
 
     /// Writes what stands in place of a refusal; hyper is told that its own bytes were taken.

@@ -6,7 +6,8 @@
 //! `Host` or two, lines that end in a bare LF); those get 400 here (RFC 9112 §6.3, §3.2, §2.2).
 //!
 //! The path of a connection: [`serve`] accepts → `io` watches the raw bytes → hyper parses →
-//! `service` judges and hands on to the router → the answer, or the raw stream by [`take_stream`].
+//! `service` judges and hands on to the router → the answer, or the raw stream: by [`take_stream`]
+//! after an upgrade, by [`take_over`] after any other answer.
 
 mod accept;
 mod io;
@@ -14,6 +15,7 @@ mod metrics;
 mod refusal;
 mod scanner;
 mod service;
+mod takeover;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ pub use accept::serve;
 pub use io::take_stream;
 pub use metrics::{ALL as METRICS, HttpMetrics, Listener};
 pub use service::BodyTooSlow;
+pub use takeover::{Taken, take_over};
 
 use crate::config::HttpConfig;
 
@@ -53,7 +56,7 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// Longest wait for a request's body, from its first read to its end.
     pub body_timeout: Duration,
-    /// Most connections; upgraded ones do not count.
+    /// Most connections; those that left HTTP do not count.
     pub connections_max: usize,
 }
 

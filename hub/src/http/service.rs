@@ -24,6 +24,7 @@ use super::{
     HttpLimits, HttpMetrics, URI_BYTES_MAX,
     io::Verdict,
     refusal::{REQUEST_ID, Refusal, new_request_id},
+    takeover::{Takeover, TakeoverSlot},
 };
 
 /// One connection's view of the service.
@@ -35,6 +36,8 @@ pub(super) struct ConnectionService {
     pub(super) verdict: Arc<Verdict>,
     /// Requests seen on this connection; the scanner counts the same.
     pub(super) requests: AtomicU64,
+    /// Where an answer that takes the connection along is left.
+    pub(super) takeover: Arc<TakeoverSlot>,
 }
 
 impl ConnectionService {
@@ -42,7 +45,13 @@ impl ConnectionService {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        Ok(self.answer(request).await)
+        let mut response = self.answer(request).await;
+        if let Some(takeover) = Takeover::of(&mut response) {
+            *self.takeover.lock() = Some(takeover);
+            // hyper must not answer by itself; `accept` drops it, and this with it.
+            return std::future::pending().await;
+        }
+        Ok(response)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {

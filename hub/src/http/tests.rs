@@ -64,6 +64,8 @@ impl Server {
             )
             .route("/echo", post(|body: Bytes| async move { body }))
             .route("/slow", slow)
+            .route("/take", get(take))
+            .route("/large", get(|| async { "x".repeat(LARGE) }))
             .route("/upgrade", get(upgrade));
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
@@ -102,6 +104,23 @@ async fn upgrade(mut request: Request) -> Response {
     });
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "raw")];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// More than the kernel and hyper hold for a client that does not read, in bytes.
+const LARGE: usize = 16 << 20;
+
+async fn take() -> Response {
+    let mut response = [(header::CONTENT_TYPE, "text/taken")].into_response();
+    let taken = take_over(&mut response);
+    tokio::spawn(async move {
+        let Taken { mut stream, early, head } = taken.await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        for part in [&head, &early] {
+            stream.write_all(part).await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+    });
+    response
 }
 
 async fn read_to_close(stream: &mut TcpStream) -> String {
@@ -315,4 +334,43 @@ async fn an_upgraded_connection_gives_the_raw_stream_and_frees_its_slot() {
     assert!(answer.ends_with("early\nbytes"), "{answer}");
     server.tracker.close();
     timeout(DEADLINE, server.tracker.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_can_take_its_connection_along() {
+    let mut limits = limits();
+    limits.connections_max = 1;
+    let server = Server::start(limits).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut stream, "ok").await.starts_with("HTTP/1.1 200"));
+    stream.write_all(b"GET /take HTTP/1.1\r\nHost: a\r\n\r\nmore").await.unwrap();
+    let answer = read_to_close(&mut stream).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    for field in ["content-type: text/taken", "connection: close", "x-request-id: ", "date: "] {
+        assert!(head.contains(field), "{field} in {head}");
+    }
+    for field in ["transfer-encoding", "content-length"] {
+        assert!(!head.contains(field), "{field} in {head}");
+    }
+    assert_eq!(body, "more");
+    // HTTP/1.0 reads the same.
+    let answer = server.exchange(b"GET /take HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "its slot was free again: {answer}");
+    server.shutdown.cancel();
+    server.tracker.close();
+    timeout(DEADLINE, server.tracker.wait()).await.expect("HTTP knows nothing of it any more");
+}
+
+#[tokio::test]
+async fn a_connection_is_taken_only_behind_the_answers_before_it() {
+    let server = Server::start(limits()).await;
+    let mut stream = server.connect().await;
+    let requests = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\nGET /take HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(requests).await.unwrap();
+    let answers = read_to_close(&mut stream).await;
+    let (_, rest) = answers.split_once("\r\n\r\n").unwrap();
+    assert_eq!(rest.find("HTTP/1.1 200 OK"), Some(LARGE));
+    assert!(rest.contains("text/taken"));
 }

@@ -1,4 +1,4 @@
-//! One live socket, as everybody but its own task sees it.
+//! One live connection, as everybody but its own task sees it.
 
 use std::{io, io::IoSlice, sync::Arc, time::Instant};
 
@@ -10,6 +10,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use uuid::Uuid;
 
 use super::{
+    framing::{Framing, Transport},
     metrics::LiveMetrics,
     outbox::{Mode, Outbox},
     queue::{Io, Limits, Socket},
@@ -30,10 +31,10 @@ pub(super) struct Peer {
     /// Whether the token named the device; else it was made up and has no cursor.
     pub(super) device_known: bool,
     pub(super) session: Option<Arc<str>>,
-    pub(super) codec: Codec,
+    pub(super) framing: Framing,
 }
 
-/// A live socket. Its task reads and waits; anybody may offer it changes or ask it to end.
+/// A live socket, of either transport. Its task reads and waits; anybody may offer it changes or ask it to end.
 pub(super) struct Connection {
     id: Uuid,
     peer: Peer,
@@ -59,6 +60,8 @@ pub struct ConnectionInfo {
     pub device_type: DeviceType,
     /// Version of the app, as the device says.
     pub app_version: String,
+    /// The way it came.
+    pub transport: Transport,
     /// How its frames are encoded.
     pub codec: Codec,
     /// Since when.
@@ -101,8 +104,12 @@ impl Connection {
         self.peer.device_known.then_some(&self.peer.device)
     }
 
-    pub(super) const fn codec(&self) -> Codec {
-        self.peer.codec
+    pub(super) const fn framing(&self) -> Framing {
+        self.peer.framing
+    }
+
+    pub(super) const fn transport(&self) -> Transport {
+        self.peer.framing.transport()
     }
 
     pub(super) const fn connected_at(&self) -> Instant {
@@ -150,7 +157,7 @@ impl Connection {
         metrics: &LiveMetrics,
         now: Instant,
     ) {
-        let io = Io { socket: &self.socket, limits, metrics, now };
+        let io = Io { socket: &self.socket, limits, metrics, transport: self.transport(), now };
         let wake = self.outbox.lock().offer(frames, io);
         if wake {
             self.waker.wake();
@@ -188,7 +195,8 @@ impl Connection {
             session: self.peer.session.clone(),
             device_type: info.as_ref().map_or(DeviceType::Unknown, |info| info.device_type),
             app_version: info.as_ref().map(|info| info.app_version.clone()).unwrap_or_default(),
-            codec: self.peer.codec,
+            transport: self.transport(),
+            codec: self.peer.framing.codec(),
             connected_at: Time::from_millis(delivery::clock::now().millis().saturating_sub(age)),
         }
     }

@@ -32,9 +32,11 @@ use super::{
     Live,
     connection::Connection,
     frame_reader::{FrameReader, Messages},
+    framing::{Framing, Transport},
+    last_ack::since_last_ack,
     outbox::{Flushed, Next},
     replay::{PageResult, read_page},
-    session::{Action, Due, Received, Session, error_frame},
+    session::{Action, Due, Received, Session, error_frame, refused_mark},
     verifier::token_life,
     wire_frame::WireFrame,
 };
@@ -171,7 +173,7 @@ impl Driver {
         if self.page.is_none() {
             let next = {
                 let io = self.live.io(&self.connection, now);
-                self.connection.outbox().lock().next(self.connection.codec(), io)
+                self.connection.outbox().lock().next(self.connection.framing(), io)
             };
             match next {
                 Next::Wait => return Ok(false),
@@ -192,8 +194,8 @@ impl Driver {
         match result {
             Ok((request, page)) => {
                 let io = self.live.io(&self.connection, now);
-                let codec = self.connection.codec();
-                self.connection.outbox().lock().accept_page(request, page, codec, io);
+                let framing = self.connection.framing();
+                self.connection.outbox().lock().accept_page(request, page, framing, io);
                 Ok(true)
             }
             Err(error) => {
@@ -244,6 +246,10 @@ impl Driver {
                     self.received(buffer.filled(), now)?;
                     Ok(true)
                 }
+                // A stream has no other way to say goodbye.
+                Poll::Ready(Ok(())) if self.connection.transport() == Transport::EventStream => {
+                    Err(CloseReason::ClientClosed)
+                }
                 Poll::Ready(Ok(()) | Err(_)) => Err(CloseReason::ConnectionLost),
             }
         })
@@ -251,11 +257,14 @@ impl Driver {
 
     fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), CloseReason> {
         self.session.heard(now);
+        let codec = match self.connection.framing() {
+            Framing::WebSocket(codec) => codec,
+            Framing::EventStream => return self.session.on_stray_bytes(bytes.len()),
+        };
         let mut messages = Messages::new();
         let answer = self.frames.read(bytes, &mut messages);
         // Good frames before a bad one still count; answers to pings go out before a goodbye.
         for message in &messages {
-            let codec = self.connection.codec();
             let (action, received) = self.session.on_message(message, codec, now);
             let metrics = self.live.metrics();
             match received {
@@ -308,10 +317,10 @@ impl Driver {
 
     fn device(&mut self, device: DeviceInfo) {
         self.session.set_app_ping(&device);
-        let (metrics, codec) = (self.live.metrics(), self.connection.codec());
-        metrics.connections(device.device_type, codec).increment(1.0);
+        let (metrics, framing) = (self.live.metrics(), self.connection.framing());
+        metrics.connections(device.device_type, framing).increment(1.0);
         let before = self.connection.set_info(device);
-        metrics.connections(before, codec).decrement(1.0);
+        metrics.connections(before, framing).decrement(1.0);
     }
 
     /// What was never sent cannot have arrived: a cursor beyond it would skip messages later.
@@ -339,7 +348,7 @@ impl Driver {
     }
 
     fn reply(&self, frame: &ServerFrame, now: Instant) -> Result<(), CloseReason> {
-        self.queue(WireFrame::server(frame, self.connection.codec()), now)
+        self.queue(WireFrame::server(frame, self.connection.framing()), now)
     }
 
     fn queue(&self, frame: WireFrame, now: Instant) -> Result<(), CloseReason> {
@@ -365,10 +374,16 @@ impl Driver {
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(false);
         }
+        if self.connection.transport() == Transport::EventStream
+            && let Ok(ago) = since_last_ack(self.connection.socket().as_ref())
+            && let Some(at) = now.checked_sub(ago)
+        {
+            self.session.heard(at);
+        }
         match self.session.due(now.max(self.timer_at), timing, waiting_since) {
             Some(Due::Close(reason)) => return Err(reason),
             Some(Due::Ping { app }) => {
-                self.queue(WireFrame::ping(), now)?;
+                self.queue(WireFrame::ping(self.connection.framing()), now)?;
                 if app {
                     self.reply(&ServerFrame::Ping, now)?;
                 }
@@ -383,15 +398,3 @@ impl Driver {
 
 /// Least of what one read takes, in bytes, whatever `WS_READ_BUFFER_SIZE` says: a frame header.
 const READ_BYTES_MIN: usize = 64;
-
-fn refused_mark(error: &StoreError) -> ServerFrame {
-    let kind = match error {
-        StoreError::NotFound => ErrorType::NotFound,
-        StoreError::VersionConflict(_) => ErrorType::VersionConflict,
-        StoreError::Busy(_)
-        | StoreError::NotWritable(_)
-        | StoreError::Closing
-        | StoreError::Damaged(_) => ErrorType::Unavailable,
-    };
-    error_frame(kind, error.to_string(), Some("read".to_owned()))
-}

@@ -1,17 +1,18 @@
-//! From the 101 to a running connection: takes the socket out of hyper, registers, finds the
+//! From the answer to a running connection: takes the socket out of hyper, registers, finds the
 //! position to start from and queues `welcome`.
 
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use delivery::{StoreError, identity::UserCaller};
-use hyper::upgrade::OnUpgrade;
-use protocol::{CloseReason, Codec, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use protocol::{CloseReason, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
 use socket2::SockRef;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::{net::tcp::OwnedReadHalf, sync::oneshot};
 use uuid::Uuid;
 
 use super::{
@@ -19,12 +20,14 @@ use super::{
     connection::{Connection, Peer},
     driver::Driver,
     frame_reader::FrameReader,
-    goodbye::say_goodbye,
+    framing::{EventFields, Framing},
+    goodbye::{reconnect_after_ms, say_goodbye},
     metrics::Rejection,
     session::Session,
     verifier::token_life,
     wire_frame::WireFrame,
 };
+use crate::http::{Taken, take_stream};
 
 /// Unsent bytes the kernel keeps for one socket. Without it the kernel would hold megabytes for a
 /// reader that stopped reading; the outbox counts only its own. Throughput does not suffer: what is
@@ -49,23 +52,43 @@ impl Drop for Slot {
     }
 }
 
-/// A checked request.
-pub(super) struct Admitted {
-    pub(super) upgrade: OnUpgrade,
+/// Who comes in.
+pub(super) struct Entry {
     pub(super) slot: Slot,
     pub(super) caller: UserCaller,
-    pub(super) codec: Codec,
-    pub(super) since: Option<Seq>,
     pub(super) device_type: DeviceType,
 }
 
-impl Admitted {
-    pub(super) const fn codec(&self) -> Codec {
-        self.codec
+/// A checked request.
+pub(super) struct Admitted {
+    pub(super) opening: Opening,
+    pub(super) entry: Entry,
+    pub(super) framing: Framing,
+    pub(super) since: Option<Seq>,
+}
+
+/// How the socket comes out of HTTP.
+pub(super) enum Opening {
+    /// Behind a 101, which hyper writes.
+    Upgrade(OnUpgrade),
+    /// Behind a 200, of which nothing is written yet.
+    Takeover(oneshot::Receiver<Taken>),
+}
+
+impl Opening {
+    /// Fails where the peer went away between its request and our answer: everyday life.
+    async fn take(self) -> Option<Result<Taken, Upgraded>> {
+        match self {
+            Self::Upgrade(upgrade) => {
+                let taken = take_stream(upgrade.await.ok()?);
+                Some(taken.map(|(stream, early)| Taken { stream, early, head: Bytes::new() }))
+            }
+            Self::Takeover(taken) => taken.await.ok().map(Ok),
+        }
     }
 }
 
-/// Runs the connection as a task of its own, from the upgrade to its end.
+/// Runs the connection as a task of its own, from the answer to its end.
 pub(super) fn spawn(live: Arc<Live>, admitted: Admitted) {
     let tasks = live.tasks.clone();
     tasks.spawn(connection(live.clone(), Box::pin(establish(live, admitted))));
@@ -91,29 +114,30 @@ async fn end(
     live.registry().remove(connection);
     say_goodbye(live, connection, reason, reader, frames).await;
     let (metrics, lifespan) = (live.metrics(), connection.connected_at().elapsed());
-    metrics.connections(connection.device_type(), connection.codec()).decrement(1.0);
+    metrics.connections(connection.device_type(), connection.framing()).decrement(1.0);
     metrics.disconnects(reason).increment(1);
     metrics.lifespan.record(lifespan);
     let id = connection.id().simple();
-    let seconds = lifespan.as_secs();
+    let (transport, seconds) = (connection.transport().label(), lifespan.as_secs());
+    let reason_label = reason.label();
     if reason.is_notable() {
-        tracing::info!(connection = %id, reason = reason.label(), seconds, "connection closed");
+        tracing::info!(connection = %id, transport, reason = reason_label, seconds, "connection closed");
     } else {
-        tracing::debug!(connection = %id, reason = reason.label(), seconds, "connection closed");
+        tracing::debug!(connection = %id, transport, reason = reason_label, seconds, "connection closed");
     }
 }
 
 async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     let live = &live;
-    let Admitted { upgrade, slot, caller, codec, since, device_type } = admitted;
+    let Admitted { opening, entry, framing, since } = admitted;
+    let Entry { slot, caller, device_type } = entry;
     let deadline = tokio::time::Instant::now() + live.config().handshake_timeout;
     let reject = |reason| live.metrics().rejected(reason).increment(1);
-    // A peer that went away between its request and our answer: everyday life.
-    let Ok(Ok(upgraded)) = tokio::time::timeout_at(deadline, upgrade).await else {
+    let Ok(Some(taken)) = tokio::time::timeout_at(deadline, opening.take()).await else {
         reject(Rejection::Timeout);
         return None;
     };
-    let Ok((stream, early)) = crate::http::take_stream(upgraded) else {
+    let Ok(Taken { stream, early, head }) = taken else {
         reject(Rejection::BadRequest);
         tracing::error!("the connection was not accepted by http::serve");
         return None;
@@ -125,8 +149,13 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
 
     let (reader, writer) = stream.into_split();
     let life = token_life(&caller);
-    let connection = Arc::new(Connection::new(peer(caller, codec), device_type, writer));
-    live.metrics().connections(device_type, codec).increment(1.0);
+    let connection = Arc::new(Connection::new(peer(caller, framing), device_type, writer));
+    live.metrics().connections(device_type, framing).increment(1.0);
+    if !head.is_empty() {
+        // Goes out with `welcome`, in one packet; before it nothing of ours is written.
+        let io = live.io(&connection, Instant::now());
+        connection.outbox().lock().reply(WireFrame::raw(head), io).ok();
+    }
     if live.registry().insert(&connection).is_err() {
         reject(Rejection::Limit);
         let broken = (reader, FrameReader::default());
@@ -147,7 +176,7 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
             return None;
         }
     };
-    live.metrics().accepted(codec).increment(1);
+    live.metrics().accepted(framing).increment(1);
     let mut driver = Driver::new(live.clone(), connection.clone(), session, reader, watch);
     // A drain that listed the connections before this one was among them would wait for it.
     let early = driver.feed_early(&early).err();
@@ -158,14 +187,14 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     Some((driver, connection, slot))
 }
 
-fn peer(caller: UserCaller, codec: Codec) -> Peer {
+fn peer(caller: UserCaller, framing: Framing) -> Peer {
     let device_known = caller.device.is_some();
     let device = caller.device.unwrap_or_else(|| {
         let made_up = Uuid::now_v7().simple().to_string();
         DeviceId::new(made_up).expect("32 hex digits are an id")
     });
     let session = caller.session.map(Arc::from);
-    Peer { inbox: caller.inbox, device, device_known, session, codec }
+    Peer { inbox: caller.inbox, device, device_known, session, framing }
 }
 
 /// Begins to watch, sets the first position and queues `welcome`. The connection is registered
@@ -192,10 +221,17 @@ async fn start(
         ping_interval_ms: live.config().ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
         server_time: delivery::clock::now(),
     });
+    let start_at = resume_at.unwrap_or(watch.head.seq);
+    // A stream that breaks before its first change comes back with this id, and not at a new head.
+    let fields = EventFields {
+        id: Some(start_at),
+        retry_ms: Some(reconnect_after_ms(CloseReason::ConnectionLost, Duration::ZERO)),
+    };
+    let welcome = WireFrame::server_with(&welcome, fields, connection.framing());
     let io = live.io(connection, Instant::now());
     let mut outbox = connection.outbox().lock();
-    outbox.reply(WireFrame::server(&welcome, connection.codec()), io).ok();
-    outbox.start(resume_at.unwrap_or(watch.head.seq), watch.head.seq);
+    outbox.reply(welcome, io).ok();
+    outbox.start(start_at, watch.head.seq);
     Ok(watch.guard)
 }
 

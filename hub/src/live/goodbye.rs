@@ -1,10 +1,11 @@
 //! How a connection ends: one reason decides what is still sent, how long the peer is waited for,
 //! and what the client should do next.
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{future::poll_fn, net::Shutdown, pin::Pin, task::Poll, time::Duration};
 
 use protocol::{CloseReason, ServerFrame};
 use rand::RngExt;
+use socket2::SockRef;
 use tokio::{io::AsyncRead, io::ReadBuf, net::tcp::OwnedReadHalf, time::timeout};
 use tungstenite::Message;
 
@@ -12,6 +13,7 @@ use super::{
     Live,
     connection::Connection,
     frame_reader::{FrameReader, Messages},
+    framing::Transport,
     outbox::Flushed,
     wire_frame::WireFrame,
 };
@@ -55,7 +57,7 @@ fn manner(reason: CloseReason) -> Manner {
 
 /// When a client should come back, in milliseconds. Drawn from a range, so that those who were sent
 /// away together do not come back together.
-fn reconnect_after_ms(reason: CloseReason, restart_spread: Duration) -> u64 {
+pub(super) fn reconnect_after_ms(reason: CloseReason, restart_spread: Duration) -> u64 {
     let (from, to) = match reason {
         CloseReason::Restarting => (100, restart_spread.as_millis().try_into().unwrap_or(u64::MAX)),
         CloseReason::TokenExpired => (0, 500),
@@ -90,15 +92,24 @@ pub(super) async fn say_goodbye(
         let last = (manner.polite && reason != CloseReason::ClientClosed).then(|| {
             let after = reconnect_after_ms(reason, live.restart_spread());
             let disconnect = ServerFrame::disconnect(reason, after);
-            [WireFrame::server(&disconnect, connection.codec()), WireFrame::close(reason)]
+            let framing = connection.framing();
+            [Some(WireFrame::server(&disconnect, framing)), WireFrame::close(reason, framing)]
         });
-        outbox.close(manner.flush, last.into_iter().flatten(), io);
+        outbox.close(manner.flush, last.into_iter().flatten().flatten(), io);
     }
     let mut answered = !manner.polite;
     if manner.polite {
         let farewell = async {
             if flush(live, connection).await && reason != CloseReason::ClientClosed {
-                wait_for_close(&mut reader, &mut frames).await;
+                let frames = match connection.transport() {
+                    Transport::WebSocket => Some(&mut frames),
+                    Transport::EventStream => {
+                        // The end of the stream is the end of the connection.
+                        SockRef::from(connection.socket().as_ref()).shutdown(Shutdown::Write).ok();
+                        None
+                    }
+                };
+                wait_for_close(&mut reader, frames).await;
             }
         };
         answered = timeout(CLOSE_WAIT, farewell).await.is_ok();
@@ -129,11 +140,10 @@ async fn flush(live: &Live, connection: &Connection) -> bool {
     }
 }
 
-/// Reads on until the peer closes. After a broken frame nothing more can be understood, but what
-/// is on its way must still be taken from the kernel: closing over unread bytes sends a reset, which
-/// may overtake our close frame.
-async fn wait_for_close(reader: &mut OwnedReadHalf, frames: &mut FrameReader) {
-    let mut broken = false;
+/// Reads on until the peer closes. After a broken frame, and where there are none, nothing more can
+/// be understood, but what is on its way must still be taken from the kernel: closing over unread
+/// bytes sends a reset, which may overtake our last frames.
+async fn wait_for_close(reader: &mut OwnedReadHalf, mut frames: Option<&mut FrameReader>) {
     loop {
         let mut bytes = [0; READ_BYTES];
         let read = poll_fn(|cx| {
@@ -144,11 +154,11 @@ async fn wait_for_close(reader: &mut OwnedReadHalf, frames: &mut FrameReader) {
             }
         });
         let Ok(count @ 1..) = read.await else { return };
-        if broken {
-            continue;
-        }
         let mut messages = Messages::new();
-        broken = frames.read(&bytes[..count], &mut messages).is_err();
+        let read = frames.as_mut().map(|frames| frames.read(&bytes[..count], &mut messages));
+        if matches!(read, Some(Err(_))) {
+            frames = None;
+        }
         if messages.iter().any(|message| matches!(message, Message::Close(_))) {
             return;
         }

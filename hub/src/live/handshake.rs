@@ -1,4 +1,5 @@
-//! `GET /ws`: checks the request and answers 101, or says by HTTP why not.
+//! `GET /ws`: checks the request and answers 101, or says by HTTP why not. What is not about
+//! WebSockets, `stream` asks here as well.
 //!
 //! The order is by cost and by what may be told: a node that goes down, an address that tries too
 //! often, a broken request, a foreign page, a bad token, and only then, for somebody known, the
@@ -21,10 +22,12 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::{
     Live, Refusal,
-    establish::{self, Admitted, Slot},
+    establish::{self, Admitted, Entry, Opening, Slot},
+    framing::{Framing, Transport},
     metrics::Rejection,
     origin,
     refusal::Refused,
+    stream,
 };
 
 /// When a client that was refused for a limit should ask again, in seconds.
@@ -34,14 +37,18 @@ const RETRY_AFTER_LIMIT_S: u32 = 5;
 const RETRY_AFTER_DRAINING_S: u32 = 1;
 
 pub(super) fn routes(live: Arc<Live>) -> Router {
-    Router::new().route("/ws", any(upgrade)).with_state(live)
+    Router::new()
+        .route("/ws", any(upgrade))
+        // Any method: the refusal of another is in the envelope, like all others.
+        .route(stream::PATH, any(stream::open))
+        .with_state(live)
 }
 
 async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     match check(&live, &request, upgrade) {
         Ok((admitted, accept, offered)) => {
-            let codec = admitted.codec();
+            let codec = admitted.framing.codec();
             establish::spawn(live, admitted);
             switching_protocols(&accept, offered.then_some(codec))
         }
@@ -74,19 +81,40 @@ fn check(
     request: &Request,
     upgrade: Option<OnUpgrade>,
 ) -> Result<(Admitted, String, bool), Refused> {
+    let client = enter(live, request)?;
+    let headers = request.headers();
+    let key = check_rfc6455(request)?;
+    let upgrade =
+        upgrade.ok_or_else(|| Refused::bad_request("this connection cannot be upgraded"))?;
+    let (codec, offered) = subprotocol(headers)?;
+    let (entry, since) = admit(live, request, client, Transport::WebSocket)?;
+    let (opening, framing) = (Opening::Upgrade(upgrade), Framing::WebSocket(codec));
+    let admitted = Admitted { opening, entry, framing, since };
+    Ok((admitted, derive_accept_key(key.as_bytes()), offered))
+}
+
+/// What is asked of every request for a connection before it is looked at: that the node stays, and
+/// that its address does not try too often.
+pub(super) fn enter(live: &Live, request: &Request) -> Result<Client, Refused> {
     if live.is_draining() {
         let refused =
             Refused::new(Rejection::Draining, ErrorType::Unavailable, "this node is going down");
         return Err(refused.retry_after(RETRY_AFTER_DRAINING_S));
     }
-    let headers = request.headers();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let client = live.limiter().client(peer.map(|peer| peer.0.ip()), headers);
+    let client = live.limiter().client(peer.map(|peer| peer.0.ip()), request.headers());
     live.limiter().connect(client).map_err(Refused::limited)?;
-    let key = check_rfc6455(request)?;
-    let upgrade =
-        upgrade.ok_or_else(|| Refused::bad_request("this connection cannot be upgraded"))?;
-    let (codec, offered) = subprotocol(headers)?;
+    Ok(client)
+}
+
+/// Who comes in, and the position they name in the URL.
+pub(super) fn admit(
+    live: &Arc<Live>,
+    request: &Request,
+    client: Client,
+    transport: Transport,
+) -> Result<(Entry, Option<Seq>), Refused> {
+    let headers = request.headers();
     if !origin::allowed(headers, &live.config().allowed_origins) {
         return Err(Refused::new(
             Rejection::Origin,
@@ -96,7 +124,9 @@ fn check(
     }
     let query = WsQuery::read(request)?;
     let caller = authenticate(live, headers, &query, client)?;
-    if !live.registry().has_room(&caller.inbox) {
+    // A browser cannot read the status of a refused WebSocket: there the close code 4029 says it.
+    let told_by_status = transport == Transport::EventStream;
+    if told_by_status && !live.registry().has_room(&caller.inbox, caller.device.as_ref()) {
         let refused = Refused::new(
             Rejection::Limit,
             ErrorType::RateLimited,
@@ -108,15 +138,7 @@ fn check(
         Refused::new(Rejection::Limit, ErrorType::Unavailable, "this node is full")
             .retry_after(RETRY_AFTER_LIMIT_S)
     })?;
-    let admitted = Admitted {
-        upgrade,
-        slot,
-        caller,
-        codec,
-        since: query.since,
-        device_type: query.device_type,
-    };
-    Ok((admitted, derive_accept_key(key.as_bytes()), offered))
+    Ok((Entry { slot, caller, device_type: query.device_type }, query.since))
 }
 
 /// RFC 6455 §4.2.1; answers the key.
@@ -191,7 +213,7 @@ fn subprotocol(headers: &HeaderMap) -> Result<(Codec, bool), Refused> {
     Ok((Codec::Json, false))
 }
 
-/// What may stand in the URL. Unknown names are passed over: proxies and clients add their own.
+/// What may stand in the URL of either. Unknown names are passed over: proxies and clients add their own.
 #[derive(Default)]
 struct WsQuery {
     token: Option<String>,

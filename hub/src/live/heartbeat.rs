@@ -1,6 +1,7 @@
 //! Finds peers that vanished without a word.
 //!
-//! The server pings at a steady pace and takes any byte as life. After one interval and
+//! The server pings at a steady pace and takes any byte as life; from an event stream's client,
+//! which has nothing to say, its kernel's acknowledgements. After one interval and
 //! [`PONG_WAIT`] of silence the peer is gone: a ping was then unanswered for that long at least.
 
 use std::time::{Duration, Instant};
@@ -31,8 +32,9 @@ impl Heartbeat {
         self.heard_at + interval + PONG_WAIT
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
+    /// There was life, perhaps a while ago.
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.heard_at = self.heard_at.max(at);
     }
 
     /// The time the answer took; none if nobody asked.

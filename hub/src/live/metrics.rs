@@ -3,14 +3,17 @@
 
 use delivery::metrics::Metric;
 use metrics::{Counter, Gauge, Histogram, Recorder};
-use protocol::{ClientFrame, CloseReason, Codec, DeviceType};
+use protocol::{ClientFrame, CloseReason, DeviceType};
 
-use super::wire_frame::FrameKind;
+use super::{
+    framing::{Framing, Transport},
+    wire_frame::FrameKind,
+};
 
 const CONNECTIONS: Metric = Metric::gauge(
     "pushhub_connections",
-    "device_type,codec",
-    "Open WebSocket connections on this node.",
+    "transport,device_type,codec",
+    "Open connections on this node: WebSockets (ws) and event streams (sse).",
 );
 const CONNECTIONS_LIMIT: Metric =
     Metric::gauge("pushhub_connections_limit", "", "Most connections this node accepts.");
@@ -18,7 +21,7 @@ const USERS_ONLINE: Metric =
     Metric::gauge("pushhub_users_online", "", "Inboxes with at least one connection on this node.");
 const ACCEPTED: Metric = Metric::counter(
     "pushhub_connections_accepted_total",
-    "codec",
+    "transport,codec",
     "Connections that got as far as their welcome.",
 );
 const REJECTED: Metric = Metric::counter(
@@ -44,10 +47,13 @@ const DELIVERY: Metric = Metric::histogram(
     "Time from the store being asked to the kernel having the whole frame: live was written at \
      once, queued waited for the socket.",
 );
-const FRAMES_SENT: Metric =
-    Metric::counter("pushhub_frames_sent_total", "type", "Frames handed to the kernel whole.");
+const FRAMES_SENT: Metric = Metric::counter(
+    "pushhub_frames_sent_total",
+    "transport,type",
+    "Frames handed to the kernel whole.",
+);
 const SENT_BYTES: Metric =
-    Metric::counter("pushhub_sent_bytes_total", "", "Bytes handed to the kernel.");
+    Metric::counter("pushhub_sent_bytes_total", "transport", "Bytes handed to the kernel.");
 const FRAMES_RECEIVED: Metric = Metric::counter(
     "pushhub_frames_received_total",
     "type",
@@ -156,18 +162,18 @@ pub(super) enum CatchUpReason {
 /// Handles, registered once with every value their labels can have, so that `rate()` sees the first
 /// event.
 pub(super) struct LiveMetrics {
-    connections: [[Gauge; Codec::SUBPROTOCOLS.len()]; DeviceType::ALL.len()],
+    connections: [[Gauge; Framing::ALL.len()]; DeviceType::ALL.len()],
     pub(super) connections_limit: Gauge,
     pub(super) users_online: Gauge,
-    accepted: [Counter; Codec::SUBPROTOCOLS.len()],
+    accepted: [Counter; Framing::ALL.len()],
     rejected: [Counter; Rejection::ALL.len()],
     disconnects: [Counter; CloseReason::ALL.len()],
     pub(super) lifespan: Histogram,
     pub(super) ping_rtt: Histogram,
     pub(super) delivery_live: Histogram,
     pub(super) delivery_queued: Histogram,
-    frames_sent: [Counter; FrameKind::ALL.len()],
-    pub(super) sent_bytes: Counter,
+    frames_sent: [[Counter; FrameKind::ALL.len()]; Transport::ALL.len()],
+    sent_bytes: [Counter; Transport::ALL.len()],
     frames_received: [Counter; ClientFrame::NAMES.len()],
     pub(super) received_invalid: Counter,
     pub(super) received_control: Counter,
@@ -183,19 +189,22 @@ impl LiveMetrics {
         for metric in ALL {
             metric.describe(recorder);
         }
-        let sent = |kind: FrameKind| FRAMES_SENT.to_counter(recorder, &[("type", kind.label())]);
+        let way = |transport: Transport| ("transport", transport.label());
+        let encoded = |framing: Framing| ("codec", framing.codec().label());
         let received = |name| FRAMES_RECEIVED.to_counter(recorder, &[("type", name)]);
         let metrics = Self {
             connections: DeviceType::ALL.map(|device| {
-                Codec::SUBPROTOCOLS.map(|(_, codec)| {
-                    let labels = [("device_type", device.as_str()), ("codec", codec.label())];
+                Framing::ALL.map(|framing| {
+                    let device = ("device_type", device.as_str());
+                    let labels = [way(framing.transport()), device, encoded(framing)];
                     CONNECTIONS.to_gauge(recorder, &labels)
                 })
             }),
             connections_limit: CONNECTIONS_LIMIT.to_gauge(recorder, &[]),
             users_online: USERS_ONLINE.to_gauge(recorder, &[]),
-            accepted: Codec::SUBPROTOCOLS
-                .map(|(_, codec)| ACCEPTED.to_counter(recorder, &[("codec", codec.label())])),
+            accepted: Framing::ALL.map(|framing| {
+                ACCEPTED.to_counter(recorder, &[way(framing.transport()), encoded(framing)])
+            }),
             rejected: Rejection::ALL
                 .map(|(_, label)| REJECTED.to_counter(recorder, &[("reason", label)])),
             disconnects: CloseReason::ALL
@@ -204,8 +213,13 @@ impl LiveMetrics {
             ping_rtt: PING_RTT.to_histogram(recorder, &[]),
             delivery_live: DELIVERY.to_histogram(recorder, &[("path", "live")]),
             delivery_queued: DELIVERY.to_histogram(recorder, &[("path", "queued")]),
-            frames_sent: FrameKind::ALL.map(sent),
-            sent_bytes: SENT_BYTES.to_counter(recorder, &[]),
+            frames_sent: Transport::ALL.map(|transport| {
+                FrameKind::ALL.map(|kind| {
+                    FRAMES_SENT.to_counter(recorder, &[way(transport), ("type", kind.label())])
+                })
+            }),
+            sent_bytes: Transport::ALL
+                .map(|transport| SENT_BYTES.to_counter(recorder, &[way(transport)])),
             frames_received: ClientFrame::NAMES.map(received),
             received_invalid: received("invalid"),
             received_control: received("control"),
@@ -228,23 +242,24 @@ impl LiveMetrics {
             .iter()
             .chain(&self.rejected)
             .chain(&self.disconnects)
-            .chain(&self.frames_sent)
+            .chain(self.frames_sent.iter().flatten())
+            .chain(&self.sent_bytes)
             .chain(&self.frames_received)
             .chain(&self.replays)
             .chain(&self.catchups)
-            .chain([&self.sent_bytes, &self.repairs])
+            .chain([&self.repairs])
             .chain([&self.received_invalid, &self.received_control]);
         counters.for_each(|counter| counter.increment(0));
         let gauges = [&self.users_online, &self.outbox_bytes, &self.draining];
         self.connections.iter().flatten().chain(gauges).for_each(|gauge| gauge.set(0.0));
     }
 
-    pub(super) fn connections(&self, device: DeviceType, codec: Codec) -> &Gauge {
-        &self.connections[device as usize][codec as usize]
+    pub(super) fn connections(&self, device: DeviceType, framing: Framing) -> &Gauge {
+        &self.connections[device as usize][framing.index()]
     }
 
-    pub(super) fn accepted(&self, codec: Codec) -> &Counter {
-        &self.accepted[codec as usize]
+    pub(super) fn accepted(&self, framing: Framing) -> &Counter {
+        &self.accepted[framing.index()]
     }
 
     pub(super) fn rejected(&self, reason: Rejection) -> &Counter {
@@ -255,8 +270,12 @@ impl LiveMetrics {
         &self.disconnects[reason as usize]
     }
 
-    pub(super) fn frames_sent(&self, kind: FrameKind) -> &Counter {
-        &self.frames_sent[kind as usize]
+    pub(super) fn frames_sent(&self, transport: Transport, kind: FrameKind) -> &Counter {
+        &self.frames_sent[transport as usize][kind as usize]
+    }
+
+    pub(super) fn sent_bytes(&self, transport: Transport) -> &Counter {
+        &self.sent_bytes[transport as usize]
     }
 
     pub(super) fn received(&self, name: &str) {
@@ -292,8 +311,11 @@ mod tests {
         for (at, device) in DeviceType::ALL.into_iter().enumerate() {
             assert_eq!(at, device as usize);
         }
-        for (at, (_, codec)) in Codec::SUBPROTOCOLS.into_iter().enumerate() {
-            assert_eq!(at, codec as usize);
+        for (at, framing) in Framing::ALL.into_iter().enumerate() {
+            assert_eq!(at, framing.index());
+        }
+        for (at, transport) in Transport::ALL.into_iter().enumerate() {
+            assert_eq!(at, transport as usize);
         }
     }
 

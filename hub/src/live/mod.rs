@@ -1,7 +1,7 @@
-//! The live side: sockets, who is connected, and how changes reach them.
+//! The live side: sockets and event streams, who is connected, and how changes reach them.
 //!
 //! # The life of a connection
-//! `handshake` checks the request and answers 101 → `establish` registers the connection, begins
+//! `handshake` checks the request and answers 101, or `stream` does and answers 200 → `establish` registers the connection, begins
 //! to watch the inbox and queues `welcome` → `driver` catches up and is live → one
 //! [`CloseReason`] → `goodbye`.
 //!
@@ -16,9 +16,11 @@ mod drain;
 mod driver;
 mod establish;
 mod frame_reader;
+mod framing;
 mod goodbye;
 mod handshake;
 mod heartbeat;
+mod last_ack;
 pub mod metrics;
 mod origin;
 mod outbox;
@@ -28,6 +30,7 @@ mod refusal;
 mod registry;
 mod replay;
 mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -54,6 +57,7 @@ use self::{
 pub use self::{
     connection::ConnectionInfo,
     drain::Drained,
+    framing::Transport,
     registry::Registry,
     verifier::{Refusal, TokenVerifier},
 };
@@ -132,8 +136,8 @@ impl Live {
         })
     }
 
-    /// The socket's route, `/ws`. The server must serve connections with upgrades, and hand hyper
-    /// the bare `TokioIo<TcpStream>`: the socket is taken back out of it.
+    /// The routes of sockets, `/ws`, and of event streams, `/api/v3/stream`. They must be served by
+    /// [`crate::http::serve`], out of which the connections are taken.
     pub fn routes(self: &Arc<Self>) -> axum::Router {
         handshake::routes(self.clone())
     }
@@ -150,7 +154,7 @@ impl Live {
         drain::drain(self, deadline).await
     }
 
-    /// Open sockets, in their handshake or later.
+    /// Open connections, in their handshake or later.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -254,6 +258,7 @@ impl Live {
             socket: connection.socket(),
             limits: self.registry.limits(),
             metrics: self.metrics(),
+            transport: connection.transport(),
             now,
         }
     }

@@ -1,5 +1,5 @@
-//! Which web pages may open a socket. Browsers send no preflight for WebSockets, and a page of any
-//! site can open one; only this check stands between it and a user's cookies or stored token.
+//! Which web pages may open a socket or a stream. Browsers send no preflight for either, and a page
+//! of any site can open one; only this check stands between it and a user's cookies or stored token.
 
 use http::{HeaderMap, header};
 

@@ -13,9 +13,10 @@
 
 use std::{io, time::Instant};
 
-use protocol::{CloseReason, Codec, Seq, ServerFrame};
+use protocol::{CloseReason, Seq, ServerFrame};
 
 use super::{
+    framing::Framing,
     metrics::{CatchUpReason, LiveMetrics, Replay},
     queue::{Io, Queue, write, write_now},
     wire_frame::WireFrame,
@@ -252,7 +253,7 @@ impl Outbox {
     }
 
     /// The next step of a connection that catches up.
-    pub(super) fn next(&mut self, codec: Codec, io: Io<'_>) -> Next {
+    pub(super) fn next(&mut self, framing: Framing, io: Io<'_>) -> Next {
         let enough = |queue: &Queue| queue.blocked || queue.bytes > io.limits.low_water();
         if self.mode != Mode::CatchingUp || self.queue.as_deref().is_some_and(enough) {
             return Next::Wait;
@@ -264,8 +265,8 @@ impl Outbox {
         self.mode = Mode::Live;
         if let Some(replay) = self.sync_owed.take() {
             let frame = ServerFrame::SyncComplete { seq: self.last };
-            let frame = WireFrame::server(&frame, codec);
-            // One frame of 60 bytes cannot matter to the limit of replies.
+            let frame = WireFrame::server(&frame, framing);
+            // One frame of 100 bytes cannot matter to the limit of replies.
             self.reply(frame, io).ok();
             io.metrics.replays(replay).increment(1);
         }
@@ -278,7 +279,7 @@ impl Outbox {
         &mut self,
         request: PageRequest,
         page: PageFrames,
-        codec: Codec,
+        framing: Framing,
         io: Io<'_>,
     ) {
         if self.mode != Mode::CatchingUp || self.last != request.since {
@@ -286,7 +287,7 @@ impl Outbox {
         }
         if page.min_seq > request.since || page.head < request.since {
             let frame = ServerFrame::ResyncRequired { min_seq: page.min_seq };
-            self.reply(WireFrame::server(&frame, codec), io).ok();
+            self.reply(WireFrame::server(&frame, framing), io).ok();
             self.sync_owed = Some(Replay::Resync);
             self.last = page.head;
             // What was heard of before may be what is missing now.
@@ -322,7 +323,7 @@ impl Outbox {
         match write(queue.frames.iter(), queue.front_written, io) {
             Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);
-                queue.advance(wrote.written, io.now, io.metrics);
+                queue.advance(wrote.written, io);
                 if !queue.frames.is_empty() {
                     return Ok(Flushed::More { unblocked });
                 }

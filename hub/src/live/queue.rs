@@ -6,12 +6,13 @@ use protocol::Seq;
 use smallvec::SmallVec;
 
 use super::{
+    framing::Transport,
     metrics::LiveMetrics,
-    wire_frame::{FrameKind, WireFrame},
+    wire_frame::{FRAME_SLICES_MAX, FrameKind, WireFrame},
 };
 
-/// Most frames in one `writev`: two slices each, and a stack array of 2 KiB. The kernel takes 1,024
-/// slices; beyond 64 frames of usual size the syscall is no longer what costs.
+/// Most frames in one `writev`: two slices each, three for an event, and a stack array of 3 KiB.
+/// The kernel takes 1,024 slices; beyond 64 frames of usual size the syscall is no longer what costs.
 const WRITE_FRAMES_MAX: usize = 64;
 /// What a socket can do, so that tests can have one that takes three bytes.
 pub(super) trait Socket: Sync {
@@ -42,6 +43,8 @@ pub(super) struct Io<'a> {
     pub(super) socket: &'a dyn Socket,
     pub(super) limits: Limits,
     pub(super) metrics: &'a LiveMetrics,
+    /// For metrics.
+    pub(super) transport: Transport,
     pub(super) now: Instant,
 }
 /// Waiting frames of one connection. It exists only while there are any.
@@ -115,8 +118,8 @@ impl Queue {
         dropped
     }
 
-    pub(super) fn advance(&mut self, mut written: usize, now: Instant, metrics: &LiveMetrics) {
-        self.progress_at = now;
+    pub(super) fn advance(&mut self, mut written: usize, io: Io<'_>) {
+        self.progress_at = io.now;
         written += self.front_written;
         let before = self.bytes;
         while let Some(front) = self.frames.front() {
@@ -129,14 +132,14 @@ impl Queue {
             if !front.kind.is_change() {
                 self.reply_bytes -= weight;
             }
-            metrics.frames_sent(front.kind).increment(1);
+            io.metrics.frames_sent(io.transport, front.kind).increment(1);
             if let Some(accepted) = front.accepted {
-                metrics.delivery_queued.record(now.saturating_duration_since(accepted));
+                io.metrics.delivery_queued.record(io.now.saturating_duration_since(accepted));
             }
             self.frames.pop_front();
         }
         self.front_written = written;
-        metrics.outbox_bytes.decrement((before - self.bytes) as f64);
+        io.metrics.outbox_bytes.decrement((before - self.bytes) as f64);
     }
 }
 
@@ -151,7 +154,7 @@ pub(super) fn write<'a>(
     front_written: usize,
     io: Io<'_>,
 ) -> io::Result<Wrote> {
-    let mut slices = SmallVec::<[IoSlice<'_>; 2 * WRITE_FRAMES_MAX]>::new();
+    let mut slices = SmallVec::<[IoSlice<'_>; FRAME_SLICES_MAX * WRITE_FRAMES_MAX]>::new();
     let (mut bytes, mut skip) = (0, front_written);
     for frame in frames.take(WRITE_FRAMES_MAX) {
         frame.slices(skip, &mut slices);
@@ -164,7 +167,7 @@ pub(super) fn write<'a>(
     if written == 0 {
         return Err(io::ErrorKind::WriteZero.into());
     }
-    io.metrics.sent_bytes.increment(written as u64);
+    io.metrics.sent_bytes(io.transport).increment(written as u64);
     Ok(Wrote { written, offered: bytes })
 }
 
@@ -197,7 +200,7 @@ pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<U
         while let Some(frame) = frames.get(whole).filter(|frame| frame.len() <= written) {
             written -= frame.len();
             whole += 1;
-            io.metrics.frames_sent(frame.kind).increment(1);
+            io.metrics.frames_sent(io.transport, frame.kind).increment(1);
             if let Some(accepted) = frame.accepted {
                 io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
             }

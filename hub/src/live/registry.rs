@@ -11,11 +11,12 @@ use delivery::{
     store::{Change, Stored},
 };
 use metrics::Recorder;
-use protocol::{CloseReason, Codec, Time};
+use protocol::{CloseReason, DeviceId, Time};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    LiveConfig, connection::Connection, metrics::LiveMetrics, queue::Limits, wire_frame::WireFrame,
+    LiveConfig, connection::Connection, framing::Framing, metrics::LiveMetrics, queue::Limits,
+    wire_frame::WireFrame,
 };
 
 type Connections = SmallVec<[Arc<Connection>; 1]>;
@@ -95,11 +96,13 @@ impl Registry {
         self.inboxes.get(inbox).map(|list| list.value().clone()).unwrap_or_default()
     }
 
-    /// Whether the user may open one more.
-    pub(super) fn has_room(&self, inbox: &InboxKey) -> bool {
-        // The same device may replace its older connection, so a full list is no refusal yet; twice
-        // as full cannot be.
-        self.inboxes.get(inbox).is_none_or(|list| list.len() <= self.per_user_max)
+    /// Whether one more connection would be taken, as of now: there is room, or it replaces one.
+    pub(super) fn has_room(&self, inbox: &InboxKey, device: Option<&DeviceId>) -> bool {
+        self.inboxes.get(inbox).is_none_or(|list| {
+            let replaces =
+                |other: &Arc<Connection>| device.is_some() && other.known_device() == device;
+            list.len() < self.per_user_max || list.iter().any(replaces)
+        })
     }
 
     /// Every connection, as of about now.
@@ -127,14 +130,14 @@ impl Fanout for Registry {
         if connections.is_empty() {
             return;
         }
-        // One encoding per codec, however many devices.
-        let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Codec::SUBPROTOCOLS.len()] =
-            [None, None];
+        // One encoding per framing, however many devices.
+        let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Framing::ALL.len()] =
+            [const { None }; Framing::ALL.len()];
         let clock = wall_clock(changes);
         for connection in connections {
-            let codec = connection.codec();
-            let frames = encoded[codec as usize].get_or_insert_with(|| {
-                changes.iter().map(|change| WireFrame::change(change, codec, clock)).collect()
+            let framing = connection.framing();
+            let frames = encoded[framing.index()].get_or_insert_with(|| {
+                changes.iter().map(|change| WireFrame::change(change, framing, clock)).collect()
             });
             connection.offer(frames, self.limits, &self.metrics, Instant::now());
         }

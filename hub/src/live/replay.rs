@@ -38,9 +38,9 @@ pub(super) fn read_page(
         let inbox = connection.inbox();
         let page = store.changes(inbox, request.since, PAGE_CHANGES_MAX, PAGE_BYTES_MAX).await?;
         let now = delivery::clock::now();
-        let codec = connection.codec();
+        let framing = connection.framing();
         let frames =
-            page.changes.iter().map(|change| WireFrame::change(change, codec, now)).collect();
+            page.changes.iter().map(|change| WireFrame::change(change, framing, now)).collect();
         Ok((request, PageFrames { frames, head: page.head, min_seq: page.min_seq }))
     })
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use delivery::StoreError;
 use protocol::{
     ClientFrame, CloseReason, Codec, DecodeError, DeviceInfo, ErrorType, ReadTarget, Seq,
     ServerFrame, client_frame::Token,
@@ -21,6 +22,10 @@ const FRAMES: Rate = Rate { every: Duration::from_millis(10), burst: 200 };
 
 /// WebSocket pings and pongs from the client: 10 a second, 50 at once.
 const CONTROLS: Rate = Rate { every: Duration::from_millis(100), burst: 50 };
+
+/// What a client of an event stream may send behind its request without being cut off, in bytes: a
+/// stray empty line, or a body that a library adds to every request. It is read and thrown away.
+const STRAY_BYTES_MAX: u16 = 4 << 10;
 
 /// Longest part of an unknown frame type that is given back in `error.ref`, in bytes.
 const REF_BYTES_MAX: usize = 64;
@@ -100,6 +105,7 @@ pub(super) struct Session {
     frames: Bucket,
     controls: Bucket,
     app_ping: bool,
+    stray_left: u16,
 }
 
 impl Session {
@@ -111,12 +117,21 @@ impl Session {
             frames: Bucket { empty_at: now },
             controls: Bucket { empty_at: now },
             app_ping: false,
+            stray_left: STRAY_BYTES_MAX,
         }
     }
 
-    /// Bytes came in, or the peer made room for bytes that waited: it is alive.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heartbeat.heard(now);
+    /// Bytes came in, the peer made room for bytes that waited, or its kernel acknowledged some: it
+    /// was alive then.
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.heartbeat.heard(at);
+    }
+
+    /// A client said something where it has nothing to say.
+    pub(super) fn on_stray_bytes(&mut self, count: usize) -> Result<(), CloseReason> {
+        let left = u16::try_from(count).ok().and_then(|count| self.stray_left.checked_sub(count));
+        self.stray_left = left.ok_or(CloseReason::BadFrame)?;
+        Ok(())
     }
 
     /// The new token ends then.
@@ -239,6 +254,19 @@ pub(super) fn error_frame(
     reference: Option<String>,
 ) -> ServerFrame {
     ServerFrame::Error { kind, message, reference }
+}
+
+/// The answer to a `read` that could not be stored.
+pub(super) fn refused_mark(error: &StoreError) -> ServerFrame {
+    let kind = match error {
+        StoreError::NotFound => ErrorType::NotFound,
+        StoreError::VersionConflict(_) => ErrorType::VersionConflict,
+        StoreError::Busy(_)
+        | StoreError::NotWritable(_)
+        | StoreError::Closing
+        | StoreError::Damaged(_) => ErrorType::Unavailable,
+    };
+    error_frame(kind, error.to_string(), Some("read".to_owned()))
 }
 
 /// What is no frame at all ends the connection: the client speaks something else. A frame that is

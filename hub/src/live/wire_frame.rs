@@ -1,8 +1,8 @@
 //! Frames on their way out, ready for `writev`.
 //!
 //! They do not go through tungstenite: it would copy each payload into a buffer of the connection,
-//! which keeps the size of the largest burst for ever. A frame here is a small prefix (RFC 6455
-//! header and the recipient's half) and a tail that all recipients share.
+//! which keeps the size of the largest burst for ever. A frame here is a small prefix (what the
+//! transport wants first, and the recipient's half) and a tail that all recipients share.
 
 use std::{io::IoSlice, time::Instant};
 
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use delivery::store::{Change, StatusChange, Stored};
 use protocol::{CloseReason, Codec, Seq, ServerFrame, Status, StatusUpdate, Time};
 use smallvec::SmallVec;
+
+use super::framing::{EventFields, Framing, Prefix};
 
 /// What a frame is, for metrics and for what may be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub(super) enum FrameKind {
     Pong,
     Error,
     Disconnect,
-    /// WebSocket ping, pong and close.
+    /// WebSocket ping, pong and close; the head and the heartbeats of an event stream.
     Control,
 }
 
@@ -80,16 +82,14 @@ impl FrameKind {
     }
 }
 
-/// Longest prefix in bytes: the longest RFC 6455 header (10) and the longest head of a message.
-const PREFIX_BYTES_MAX: usize = 10 + protocol::codec::Head::CAPACITY;
-
 /// A frame on its way out.
 #[derive(Clone)]
 pub(super) struct WireFrame {
     pub(super) kind: FrameKind,
-    prefix_len: u8,
-    prefix: [u8; PREFIX_BYTES_MAX],
+    prefix: Prefix,
     tail: Bytes,
+    /// What ends it: an empty line behind an event.
+    end: &'static [u8],
     /// Position of a change.
     pub(super) seq: Seq,
     /// When the store was asked, on live changes.
@@ -101,42 +101,40 @@ const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 
+/// Ends the data's line and, being empty, the event.
+const EVENT_END: &[u8] = b"\n\n";
+
+/// A comment: clients pass over it, proxies and kernels see a connection in use.
+const EVENT_STREAM_HEARTBEAT: &[u8] = b": ping\n\n";
+
+/// Slices of one frame at most.
+pub(super) const FRAME_SLICES_MAX: usize = 3;
+
 impl WireFrame {
-    fn new(kind: FrameKind, opcode: u8, head: &[u8], tail: Bytes) -> Self {
-        let mut prefix = [0; PREFIX_BYTES_MAX];
+    fn new(
+        kind: FrameKind,
+        framing: Framing,
+        fields: EventFields,
+        head: &[u8],
+        tail: Bytes,
+    ) -> Self {
         let payload = head.len() + tail.len();
-        // RFC 6455 §5.2: FIN set, no mask from a server.
-        prefix[0] = 0x80 | opcode;
-        let header = match (u8::try_from(payload), u16::try_from(payload)) {
-            (Ok(short), _) if short < 126 => {
-                prefix[1] = short;
-                2
-            }
-            (_, Ok(medium)) => {
-                prefix[1] = 126;
-                prefix[2..4].copy_from_slice(&medium.to_be_bytes());
-                4
-            }
-            _ => {
-                prefix[1] = 127;
-                prefix[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
-                10
-            }
+        let (mut prefix, end) = match framing {
+            Framing::WebSocket(Codec::Json) => (Prefix::websocket(TEXT, payload), &[][..]),
+            Framing::WebSocket(Codec::MsgPack) => (Prefix::websocket(BINARY, payload), &[][..]),
+            Framing::EventStream => (Prefix::event(kind.label(), fields), EVENT_END),
         };
-        prefix[header..header + head.len()].copy_from_slice(head);
-        let prefix_len = u8::try_from(header + head.len()).expect("PREFIX_BYTES_MAX is below 256");
-        Self { kind, prefix_len, prefix, tail, seq: Seq::ZERO, accepted: None }
+        prefix.put(head);
+        Self { kind, prefix, tail, end, seq: Seq::ZERO, accepted: None }
     }
 
-    const fn opcode(codec: Codec) -> u8 {
-        match codec {
-            Codec::Json => TEXT,
-            Codec::MsgPack => BINARY,
-        }
+    fn control(prefix: Prefix, tail: Bytes) -> Self {
+        let kind = FrameKind::Control;
+        Self { kind, prefix, tail, end: &[], seq: Seq::ZERO, accepted: None }
     }
 
     /// A change of an inbox. A message that has expired by `now` is replaced at its place.
-    pub(super) fn change(stored: &Stored, codec: Codec, now: Time) -> Self {
+    pub(super) fn change(stored: &Stored, framing: Framing, now: Time) -> Self {
         let mut frame = match &stored.change {
             Change::Message { body, .. } if body.expired(now) => {
                 let change = StatusChange {
@@ -145,67 +143,75 @@ impl WireFrame {
                     device: None,
                     at: body.expire_at().unwrap_or(now),
                 };
-                Self::status(stored.seq, &change, codec)
+                Self::status(stored.seq, &change, framing)
             }
             Change::Message { state, body } => {
-                let split = codec.encode_message(stored.seq, state, body);
-                let opcode = Self::opcode(codec);
-                Self::new(FrameKind::Message, opcode, split.head.as_slice(), split.tail)
+                let split = framing.codec().encode_message(stored.seq, state, body);
+                let fields = EventFields::at(stored.seq);
+                Self::new(FrameKind::Message, framing, fields, split.head.as_slice(), split.tail)
             }
-            Change::Status(change) => Self::status(stored.seq, change, codec),
+            Change::Status(change) => Self::status(stored.seq, change, framing),
         };
         frame.seq = stored.seq;
         frame.accepted = stored.accepted;
         frame
     }
 
-    fn status(seq: Seq, change: &StatusChange, codec: Codec) -> Self {
+    fn status(seq: Seq, change: &StatusChange, framing: Framing) -> Self {
         let data = StatusUpdate {
             message_id: change.message_id.clone(),
             status: change.status,
             device_id: change.device.clone(),
             at: change.at,
         };
-        Self::server(&ServerFrame::StatusUpdate { seq, data }, codec)
+        Self::server(&ServerFrame::StatusUpdate { seq, data }, framing)
     }
 
     /// Any other frame.
-    pub(super) fn server(frame: &ServerFrame, codec: Codec) -> Self {
-        Self::new(FrameKind::of(frame), Self::opcode(codec), &[], codec.encode(frame))
+    pub(super) fn server(frame: &ServerFrame, framing: Framing) -> Self {
+        Self::server_with(frame, EventFields::of(frame), framing)
     }
 
-    /// A WebSocket ping, without payload: one is out at a time, so a pong needs no name.
-    pub(super) fn ping() -> Self {
-        Self::new(FrameKind::Control, PING, &[], Bytes::new())
+    /// Any other frame, with what is to stand beside it where it becomes an event.
+    pub(super) fn server_with(frame: &ServerFrame, fields: EventFields, framing: Framing) -> Self {
+        Self::new(FrameKind::of(frame), framing, fields, &[], framing.codec().encode(frame))
     }
 
-    /// A WebSocket close.
-    pub(super) fn close(reason: CloseReason) -> Self {
-        let mut payload = Vec::with_capacity(2 + reason.text().len());
-        payload.extend_from_slice(&reason.code().to_be_bytes());
-        payload.extend_from_slice(reason.text().as_bytes());
-        Self::new(FrameKind::Control, CLOSE, &[], payload.into())
-    }
-
-    /// Bytes that are a frame already: tungstenite's answers to pings and closes.
-    pub(super) fn raw(bytes: Bytes) -> Self {
-        Self {
-            kind: FrameKind::Control,
-            prefix_len: 0,
-            prefix: [0; PREFIX_BYTES_MAX],
-            tail: bytes,
-            seq: Seq::ZERO,
-            accepted: None,
+    /// What a heartbeat sends. A WebSocket ping has no payload: one is out at a time, so a pong
+    /// needs no name.
+    pub(super) fn ping(framing: Framing) -> Self {
+        match framing {
+            Framing::WebSocket(_) => Self::control(Prefix::websocket(PING, 0), Bytes::new()),
+            Framing::EventStream => Self::raw(Bytes::from_static(EVENT_STREAM_HEARTBEAT)),
         }
     }
 
-    fn prefix(&self) -> &[u8] {
-        &self.prefix[..usize::from(self.prefix_len)]
+    /// A close frame, where there is one: a stream of events just ends.
+    pub(super) fn close(reason: CloseReason, framing: Framing) -> Option<Self> {
+        match framing {
+            Framing::WebSocket(_) => {
+                let mut payload = Vec::with_capacity(2 + reason.text().len());
+                payload.extend_from_slice(&reason.code().to_be_bytes());
+                payload.extend_from_slice(reason.text().as_bytes());
+                Some(Self::control(Prefix::websocket(CLOSE, payload.len()), payload.into()))
+            }
+            Framing::EventStream => None,
+        }
+    }
+
+    /// Bytes that need nothing around them: tungstenite's answers to pings and closes, the head of
+    /// an HTTP answer.
+    pub(super) fn raw(bytes: Bytes) -> Self {
+        Self::control(Prefix::EMPTY, bytes)
+    }
+
+    fn parts(&self) -> [&[u8]; FRAME_SLICES_MAX] {
+        [self.prefix.as_slice(), &self.tail, self.end]
     }
 
     /// Bytes on the wire.
     pub(super) fn len(&self) -> usize {
-        usize::from(self.prefix_len) + self.tail.len()
+        self.prefix.as_slice().len() + self.tail.len() + self.end.len()
     }
 
     /// Bytes in memory while it is queued. The tail is shared, but may have no other owner.
@@ -216,22 +222,21 @@ impl WireFrame {
     /// Adds what is left to write after `written` bytes.
     pub(super) fn slices<'a, const N: usize>(
         &'a self,
-        written: usize,
+        mut written: usize,
         out: &mut SmallVec<[IoSlice<'a>; N]>,
     ) {
-        let prefix = self.prefix();
-        let (from_prefix, from_tail) =
-            (written.min(prefix.len()), written.saturating_sub(prefix.len()));
-        for part in [&prefix[from_prefix..], &self.tail[from_tail..]] {
-            if !part.is_empty() {
-                out.push(IoSlice::new(part));
+        for part in self.parts() {
+            let skipped = written.min(part.len());
+            written -= skipped;
+            if skipped < part.len() {
+                out.push(IoSlice::new(&part[skipped..]));
             }
         }
     }
 
     #[cfg(test)]
     pub(super) fn to_vec(&self) -> Vec<u8> {
-        [self.prefix(), &self.tail].concat()
+        self.parts().concat()
     }
 }
 

@@ -14,4 +14,5 @@ mod rate_limits;
 mod read_state;
 mod send;
 mod sockets;
+mod stream;
 mod support;

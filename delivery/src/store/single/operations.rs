@@ -330,11 +330,7 @@ fn advance(inbox: &Inbox, device: &DeviceId, seq: Seq) -> Advanced {
         return Advanced::No;
     }
     let cursors = state.cursors.get_or_insert_default();
-    if cursors.advance(device, seq.min(head), clock::now()) {
-        Advanced::Yes
-    } else {
-        Advanced::No
-    }
+    if cursors.advance(device, seq.min(head), clock::now()) { Advanced::Yes } else { Advanced::No }
 }
 
 /// Each user once: twice in one record would be two messages with one id in one inbox.

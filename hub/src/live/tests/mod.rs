@@ -2,8 +2,10 @@
 
 mod close;
 mod deliver;
+pub(crate) mod events;
 mod handshake;
 mod memory_store;
 pub(crate) mod pipe;
 mod slow;
+mod stream;
 pub(crate) mod support;

@@ -2,10 +2,11 @@ use std::{io::IoSlice, time::Duration};
 
 use metrics::NoopRecorder;
 use proptest::prelude::*;
-use protocol::Time;
+use protocol::{Codec, Time};
 
 use super::*;
 use crate::live::{
+    framing::Transport,
     queue::{Limits, Socket},
     tests::{pipe::Pipe, support::stored},
 };
@@ -17,21 +18,32 @@ struct Bench {
     metrics: LiveMetrics,
     limits: Limits,
     start: Instant,
+    framing: Framing,
     head: u64,
 }
 
-const FRAME: fn(u64) -> WireFrame =
-    |seq| WireFrame::change(&stored("ann", seq, "content"), Codec::Json, Time::default());
+const WEBSOCKET: Framing = Framing::WebSocket(Codec::Json);
+
+const FRAME: fn(u64) -> WireFrame = |seq| frame(seq, WEBSOCKET);
+
+fn frame(seq: u64, framing: Framing) -> WireFrame {
+    WireFrame::change(&stored("ann", seq, "content"), framing, Time::default())
+}
 
 impl Bench {
     /// An outbox that is live at 0.
     fn live(room: usize) -> Self {
+        Self::live_as(WEBSOCKET, room)
+    }
+
+    fn live_as(framing: Framing, room: usize) -> Self {
         let mut bench = Self {
             outbox: Outbox::new(),
             pipe: Pipe::with_room(room),
             metrics: LiveMetrics::new(&NoopRecorder),
             limits: Limits { queue_bytes: 10_000, write_bytes: 4_096 },
             start: Instant::now(),
+            framing,
             head: 0,
         };
         bench.outbox.start(Seq(0), Seq(0));
@@ -41,30 +53,37 @@ impl Bench {
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Outbox, Io<'_>) -> T) -> T {
-        let io =
-            Io { socket: &self.pipe, limits: self.limits, metrics: &self.metrics, now: self.start };
+        let io = Io {
+            socket: &self.pipe,
+            limits: self.limits,
+            metrics: &self.metrics,
+            transport: self.framing.transport(),
+            now: self.start,
+        };
         act(&mut self.outbox, io)
     }
 
     fn offer(&mut self, seqs: std::ops::RangeInclusive<u64>) -> bool {
         self.head = self.head.max(*seqs.end());
-        let frames: Vec<_> = seqs.map(FRAME).collect();
+        let frames: Vec<_> = seqs.map(|seq| frame(seq, self.framing)).collect();
         self.with(|outbox, io| outbox.offer(&frames, io))
     }
 
     fn next(&mut self) -> Next {
-        self.with(|outbox, io| outbox.next(Codec::Json, io))
+        let framing = self.framing;
+        self.with(|outbox, io| outbox.next(framing, io))
     }
 
     /// What the store answers now.
     fn page(&self, request: PageRequest, limit: u64) -> PageFrames {
         let end = self.head.min(request.since.0 + limit);
-        let frames = (request.since.0 + 1..=end).map(FRAME).collect();
+        let frames = (request.since.0 + 1..=end).map(|seq| frame(seq, self.framing)).collect();
         PageFrames { frames, head: Seq(self.head), min_seq: Seq(0) }
     }
 
     fn accept(&mut self, request: PageRequest, page: PageFrames) {
-        self.with(|outbox, io| outbox.accept_page(request, page, Codec::Json, io));
+        let framing = self.framing;
+        self.with(|outbox, io| outbox.accept_page(request, page, framing, io));
     }
 
     fn flush(&mut self) -> Flushed {
@@ -140,7 +159,7 @@ fn what_the_socket_does_not_take_waits_in_order() {
 #[test]
 fn room_after_a_full_socket_is_a_sign_of_life_and_a_first_write_is_not() {
     let mut bench = Bench::live(usize::MAX / 2);
-    bench.with(|outbox, io| outbox.reply(WireFrame::ping(), io)).unwrap();
+    bench.with(|outbox, io| outbox.reply(WireFrame::ping(WEBSOCKET), io)).unwrap();
     assert_eq!(bench.flush(), Flushed::Empty { unblocked: false });
     let mut bench = Bench::live(0);
     bench.offer(1..=1);
@@ -279,7 +298,7 @@ fn a_store_that_never_shows_what_it_published_is_no_endless_loop() {
 #[test]
 fn replies_have_a_limit() {
     let mut bench = Bench::live(0);
-    let pong = WireFrame::server(&ServerFrame::Pong, Codec::Json);
+    let pong = WireFrame::server(&ServerFrame::Pong, WEBSOCKET);
     let refused = (0..1_000).position(|_| {
         bench.with(|outbox, io| outbox.reply(pong.clone(), io)) == Err(TooManyReplies)
     });
@@ -290,7 +309,7 @@ fn replies_have_a_limit() {
 fn closing_finishes_the_half_written_frame_first() {
     let mut bench = Bench::live(7);
     bench.offer(1..=3);
-    let close = WireFrame::server(&ServerFrame::SyncComplete { seq: Seq(9) }, Codec::Json);
+    let close = WireFrame::server(&ServerFrame::SyncComplete { seq: Seq(9) }, WEBSOCKET);
     bench.with(|outbox, io| outbox.close(false, [close], io));
     assert!(!bench.offer(4..=4), "nothing enters any more");
     bench.give_room(10_000);
@@ -311,6 +330,7 @@ fn a_broken_socket_asks_for_the_end() {
         socket: &Broken,
         limits: bench.limits,
         metrics: &bench.metrics,
+        transport: Transport::WebSocket,
         now: bench.start + Duration::from_secs(1),
     };
     assert!(bench.outbox.offer(&[FRAME(1)], io));
@@ -342,12 +362,13 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     /// Whatever the order of events, the client sees every seq once and in order, and what waits
-    /// is bounded.
+    /// is bounded; of either transport.
     #[test]
     fn any_order_of_events_delivers_every_change_once(
         steps in prop::collection::vec(step(), 1..300),
+        framing in prop::sample::select(vec![WEBSOCKET, Framing::EventStream]),
     ) {
-        let mut bench = Bench::live(0);
+        let mut bench = Bench::live_as(framing, 0);
         bench.limits.queue_bytes = 3_000;
         // Read from the store, but not yet brought to the outbox.
         let mut in_flight: Option<(PageRequest, PageFrames)> = None;
@@ -387,7 +408,11 @@ proptest! {
         let head = Seq(bench.head);
         bench.outbox.fell_behind(head);
         bench.settle();
-        prop_assert_eq!(bench.pipe.seqs(), (1..=bench.head).collect::<Vec<_>>());
+        let seqs = match framing {
+            Framing::WebSocket(_) => bench.pipe.seqs(),
+            Framing::EventStream => bench.pipe.seqs_of_events(),
+        };
+        prop_assert_eq!(seqs, (1..=bench.head).collect::<Vec<_>>());
         prop_assert_eq!(bench.outbox.mode(), Mode::Live);
     }
 }

@@ -5,7 +5,7 @@ use std::{io, io::IoSlice};
 use parking_lot::Mutex;
 use protocol::{Codec, ServerFrame};
 
-use super::support::client_reads;
+use super::{events::read_events, support::client_reads};
 use crate::live::queue::Socket;
 
 /// A socket that takes what it is given room for.
@@ -23,16 +23,25 @@ impl Pipe {
 
     /// The seqs of the whole frames that came through, 0 for a `sync_complete`.
     pub(crate) fn seqs(&self) -> Vec<u64> {
-        let mut seqs = Vec::new();
-        for message in client_reads(&self.taken.lock()) {
-            let text = message.into_text().unwrap();
-            match Codec::Json.decode_server(text.as_bytes()).unwrap() {
-                ServerFrame::SyncComplete { .. } => seqs.push(0),
-                frame => seqs.extend(frame.seq().map(|seq| seq.0)),
-            }
-        }
-        seqs
+        let messages = client_reads(&self.taken.lock());
+        seqs(messages.into_iter().map(|message| message.into_text().unwrap().to_string()))
     }
+
+    /// The same of a stream of events.
+    pub(crate) fn seqs_of_events(&self) -> Vec<u64> {
+        seqs(read_events(&self.taken.lock()).into_iter().map(|event| event.data))
+    }
+}
+
+fn seqs(frames: impl Iterator<Item = String>) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    for frame in frames {
+        match Codec::Json.decode_server(frame.as_bytes()).unwrap() {
+            ServerFrame::SyncComplete { .. } => seqs.push(0),
+            frame => seqs.extend(frame.seq().map(|seq| seq.0)),
+        }
+    }
+    seqs
 }
 
 impl Socket for Pipe {

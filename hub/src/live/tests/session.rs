@@ -146,3 +146,23 @@ fn a_steady_pace_is_allowed_and_a_flood_is_not() {
     });
     assert_eq!(refused.count(), 200, "200 at once, no more");
 }
+
+#[test]
+fn a_stream_client_may_say_a_little_and_no_more() {
+    let mut session = Session::new(Instant::now(), Duration::ZERO, HOUR);
+    assert_eq!(session.on_stray_bytes(2), Ok(()));
+    assert_eq!(session.on_stray_bytes(usize::from(STRAY_BYTES_MAX) - 2), Ok(()));
+    assert_eq!(session.on_stray_bytes(1), Err(CloseReason::BadFrame));
+    assert_eq!(session.on_stray_bytes(usize::MAX), Err(CloseReason::BadFrame));
+}
+
+#[test]
+fn life_that_is_found_out_late_counts_from_when_it_was() {
+    let start = Instant::now();
+    let mut session = Session::new(start, Duration::ZERO, HOUR);
+    session.heard(after(start, 20));
+    session.heard(after(start, 10));
+    assert_eq!(session.due(after(start, 56), TIMING, None), Some(Due::Ping { app: false }));
+    let gone = Some(Due::Close(CloseReason::NoHeartbeat));
+    assert_eq!(session.due(after(start, 57), TIMING, None), gone);
+}

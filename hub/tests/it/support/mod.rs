@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod token;
 
 use std::{

@@ -15,7 +15,10 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Answer, Api, SOON, TestClient, Token, eventually_within, socket::Connect, token};
+use super::{
+    Answer, Api, SOON, TestClient, Token, eventually_within, socket::Connect, stream::OpenStream,
+    token,
+};
 
 /// Of every test server.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-integration-tests-0123456789";
@@ -327,6 +330,11 @@ impl TestServer {
     /// A socket with options.
     pub(crate) fn socket(&self, user: &str) -> Connect {
         Connect::new(self.user, user)
+    }
+
+    /// An event stream with options.
+    pub(crate) fn stream(&self, user: &str) -> OpenStream {
+        OpenStream::new(self.user, user)
     }
 
     /// Whether `/health/ready` says yes.

@@ -1,0 +1,84 @@
+//! `GET /api/v3/stream`: the frames of the socket as server-sent events, for networks that break
+//! WebSockets. Checked here, answered with a head that takes the connection along; from then on it
+//! is a connection like any other, framed differently.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use protocol::{ErrorType, Seq};
+
+use super::{
+    Live,
+    establish::{self, Admitted, Opening},
+    framing::Framing,
+    handshake,
+    metrics::Rejection,
+    refusal::Refused,
+};
+use crate::http::take_over;
+
+pub(super) const PATH: &str = "/api/v3/stream";
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// nginx holds back up to 32 KiB of an answer unless told not to; others know the header as well.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) async fn open(State(live): State<Arc<Live>>, request: Request) -> Response {
+    match check(&live, &request) {
+        Ok((entry, since)) => {
+            let mut response = event_stream(request.headers());
+            let opening = Opening::Takeover(take_over(&mut response));
+            let framing = Framing::EventStream;
+            establish::spawn(live, Admitted { opening, entry, framing, since });
+            response
+        }
+        Err(refused) => {
+            live.metrics().rejected(refused.rejection).increment(1);
+            refused.into_response(request.headers())
+        }
+    }
+}
+
+fn check(live: &Arc<Live>, request: &Request) -> Result<(establish::Entry, Option<Seq>), Refused> {
+    let client = handshake::enter(live, request)?;
+    if request.method() != Method::GET {
+        return Err(Refused::new(
+            Rejection::BadRequest,
+            ErrorType::MethodNotAllowed,
+            "a stream is opened with GET",
+        ));
+    }
+    let last_event_id = last_event_id(request.headers())?;
+    let (entry, since) = handshake::admit(live, request, client, Framing::EventStream.transport())?;
+    // An `EventSource` comes back with the URL it was made with: its header is newer.
+    Ok((entry, last_event_id.or(since)))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Refused> {
+    let Some(value) = headers.get(&LAST_EVENT_ID).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let seq = value.to_str().ok().and_then(|value| value.parse().ok());
+    let problem = "must be the id of an event: a whole number, 0 or more";
+    seq.map(|seq| Some(Seq(seq))).ok_or_else(|| Refused::field("Last-Event-ID", problem))
+}
+
+fn event_stream(request: &HeaderMap) -> Response {
+    let mut response = Body::empty().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    // Its origin was checked; without this a browser opens the stream and shows the page nothing.
+    if let Some(origin) = request.get(header::ORIGIN) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
+}
