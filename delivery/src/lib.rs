@@ -13,6 +13,7 @@ pub mod fanout;
 pub mod identity;
 pub mod metrics;
 mod object;
+mod problems;
 pub mod send;
 pub mod store;
 pub mod template;

@@ -23,7 +23,7 @@ use super::{
     answer::{Answer, negotiate},
     error::{ApiError, Failed},
 };
-use crate::send::SendError;
+use crate::{send::SendError, template::TemplateError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -123,6 +123,14 @@ impl Seen<'_> {
                 reason = %refusal,
                 method, route, status, request_id = id,
             ),
+            ApiError::Template(refusal @ (TemplateError::Refused(_) | TemplateError::BuiltIn)) => {
+                tracing::warn!(
+                    target: "security",
+                    event = "not_allowed",
+                    reason = %refusal,
+                    method, route, status, request_id = id,
+                )
+            }
             ApiError::UsersOnly => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
