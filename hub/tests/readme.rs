@@ -16,6 +16,7 @@ fn metrics() -> String {
         hub::telemetry::METRICS,
         delivery::api::METRICS,
         delivery::identity::METRICS,
+        delivery::template::METRICS,
         delivery::store::single::metrics::ALL,
     ]
     .into_iter()

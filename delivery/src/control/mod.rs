@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod key;
 mod service;
+mod template;
 mod templates;
 
 use std::{
@@ -40,7 +41,7 @@ pub use service::{
     ServiceStatus, ServiceType, TEXT_BYTES_MAX, UnknownWord,
 };
 
-pub use templates::{
+pub use template::{
     Author, AuthorKind, DELETED_PER_TENANT_MAX, TEMPLATE_BYTES_ALL_MAX,
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
     TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,

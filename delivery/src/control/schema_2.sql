@@ -6,7 +6,7 @@ CREATE TABLE template (
     version      INTEGER NOT NULL,  -- the latest; goes on when a deleted one is made again
     creator_kind TEXT NOT NULL,     -- service | user | admin
     creator      TEXT NOT NULL,
-    bytes        INTEGER NOT NULL,  -- of the latest document
+    bytes        INTEGER NOT NULL,  -- what the latest document weighs
     deleted_at   INTEGER,
     changed      INTEGER NOT NULL,  -- the revision of its last change
     PRIMARY KEY (tenant_id, id)

@@ -15,12 +15,13 @@ use std::{
 
 use metrics::Recorder;
 use parking_lot::{Mutex, RwLock};
-use protocol::{TenantId, Time};
-use serde::Serialize;
+use protocol::TenantId;
 
 use super::{
     Category, Compiled, Template, TemplateError, TemplateRequest, Writer, builtin,
+    history::{Deleted, SavedVersion, VersionPage},
     metrics::TemplateMetrics,
+    weight::weight,
 };
 use crate::{
     clock,
@@ -51,43 +52,6 @@ impl std::fmt::Debug for Templates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Templates").finish_non_exhaustive()
     }
-}
-
-/// A template was deleted.
-#[derive(Clone, Debug, Serialize)]
-pub struct Deleted {
-    /// Its id.
-    pub id: String,
-    /// Its last version.
-    pub version: u64,
-    /// When.
-    pub deleted_at: Time,
-}
-
-/// A version, as lists show it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SavedVersion {
-    /// Counts from 1.
-    pub version: u64,
-    /// What people called the template.
-    pub name: String,
-    /// Title with variables.
-    pub title: String,
-    /// Who saved it.
-    pub updated_by: String,
-    /// When.
-    pub updated_at: Time,
-}
-
-/// Some of a template's versions.
-#[derive(Clone, Debug, Serialize)]
-pub struct VersionPage {
-    /// Newest first.
-    pub versions: Vec<SavedVersion>,
-    /// How many are kept.
-    pub total: u64,
-    /// When the template was deleted, where it was.
-    pub deleted_at: Option<Time>,
 }
 
 impl Templates {
@@ -184,7 +148,7 @@ impl Templates {
     ) -> Result<VersionPage, TemplateError> {
         if let Some(template) = self.builtin.get(id) {
             let source = &template.source;
-            let only = summary(source, source.created_by.clone());
+            let only = SavedVersion::of(source, source.created_by.clone());
             let versions = if skip == 0 { vec![only] } else { Vec::new() };
             return Ok(VersionPage { versions, total: 1, deleted_at: None });
         }
@@ -193,7 +157,7 @@ impl Templates {
         let versions = found
             .rows
             .into_iter()
-            .map(|row| Ok(summary(&read(&row.document)?, row.saved_by)))
+            .map(|row| Ok(SavedVersion::of(&read(&row.document)?, row.saved_by)))
             .collect::<Result<_, TemplateError>>()?;
         Ok(VersionPage { versions, total: found.total, deleted_at: found.deleted_at })
     }
@@ -319,10 +283,16 @@ impl Templates {
         let done = self.control.change_template(tenant, id, |present| {
             let (template, author) = decide(found(present)?)?;
             let document = serde_json::to_string(&template).expect("a template has string keys");
-            let version = template.version;
+            let (version, weight) = (template.version, weight(&template, &document));
             saved = Some(template);
             let saved_by = writer.author().id.clone();
-            Ok::<_, TemplateError>(TemplateChange::Save { version, author, document, saved_by })
+            Ok::<_, TemplateError>(TemplateChange::Save {
+                version,
+                author,
+                document,
+                weight,
+                saved_by,
+            })
         });
         if let Err(TemplateError::Control(ControlError::Template(limit))) = &done {
             self.metrics.limited(*limit);
@@ -383,10 +353,10 @@ impl Templates {
         let changed: Vec<_> = rows
             .into_iter()
             .map(|row| {
-                let bytes = row.document.len();
                 let living = row.deleted_at.is_none().then(|| read(&row.document));
                 let kept = match living {
                     Some(Ok(template)) => {
+                        let bytes = weight(&template, &row.document);
                         let compiled = Arc::new(Compiled::new(template, Some(row.author)));
                         Some(Kept { compiled, bytes })
                     }
@@ -443,14 +413,4 @@ fn living(
     present: Option<(&TemplateRow, Template)>,
 ) -> Result<(&TemplateRow, Template), TemplateError> {
     present.filter(|(row, _)| row.deleted_at.is_none()).ok_or(TemplateError::NotFound)
-}
-
-fn summary(template: &Template, updated_by: String) -> SavedVersion {
-    SavedVersion {
-        version: template.version,
-        name: template.name.clone(),
-        title: template.title.clone(),
-        updated_by,
-        updated_at: template.updated_at,
-    }
 }

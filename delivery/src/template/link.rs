@@ -83,7 +83,7 @@ fn host_problem(pieces: &[Piece]) -> Option<&'static str> {
         let text = if in_host {
             text.as_str()
         } else {
-            let Some((_, after)) = text.split_once("://") else { return None };
+            let (_, after) = text.split_once("://")?;
             in_host = true;
             after
         };

@@ -13,7 +13,7 @@ const TEMPLATES: Metric = Metric::gauge(
 const BYTES: Metric = Metric::gauge(
     "pushhub_template_bytes",
     "",
-    "Sum of these templates, in bytes of JSON; in memory they take some three times that.",
+    "What these templates count for in the limits: JSON, and 128 bytes for each placeholder.",
 );
 
 const CHANGES: Metric = Metric::counter(

@@ -9,6 +9,7 @@
 
 mod builtin;
 mod error;
+mod history;
 mod library;
 mod link;
 pub(crate) mod locale;
@@ -17,6 +18,7 @@ mod permission;
 mod pieces;
 mod render;
 mod request;
+mod weight;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,11 +29,12 @@ use crate::{control::Author, object};
 use pieces::{Piece, cut};
 
 pub use error::TemplateError;
-pub use library::{Deleted, SavedVersion, Templates, VersionPage};
+pub use history::{Deleted, SavedVersion, VersionPage};
+pub use library::Templates;
 pub use link::link_problem;
 pub use locale::LOCALES_MAX;
 pub use metrics::ALL as METRICS;
-pub use permission::Writer;
+pub use permission::{NotYours, Writer};
 pub use render::{CONTENT_BYTES_MAX, Rendered, TITLE_BYTES_MAX, VALUE_BYTES_MAX, VARIABLES_MAX};
 pub use request::{
     DESCRIPTION_BYTES_MAX, PLACEHOLDERS_MAX, TEMPLATE_BYTES_MAX, TemplateRequest, VariantRequest,

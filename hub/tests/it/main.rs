@@ -14,3 +14,4 @@ mod read_state;
 mod send;
 mod sockets;
 mod support;
+mod templates;

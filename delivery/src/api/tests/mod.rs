@@ -6,3 +6,4 @@ mod harness;
 mod inbox;
 pub(crate) mod memory;
 mod sends;
+mod templates;

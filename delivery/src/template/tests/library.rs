@@ -301,6 +301,7 @@ fn a_reader_that_slept_through_a_forgotten_deletion_does_not_miss_it() {
             version: 1,
             author: admin().author().clone(),
             document: "{}".to_owned(),
+            weight: 2,
             saved_by: "admin".to_owned(),
         };
         let delete = crate::control::TemplateChange::Delete { at: Time::default() };
@@ -338,6 +339,16 @@ fn there_is_an_end_to_everything() {
     }
     let last = (fit..fit + 4).find_map(|n| large(n).err());
     assert_eq!(limit(Err(last.unwrap())), TemplateLimit::TenantBytes);
+
+    // Short to write and large in memory: 5,000 bytes of JSON weigh 128,000 more.
+    let tenant = TenantId::new("placeholders").unwrap();
+    let dense = |n: usize| {
+        let content = "{{a}}".repeat(PLACEHOLDERS_MAX);
+        let body = request(json!({"id": format!("d{n}"), "title": "t", "content": content}));
+        scene.templates.create(&tenant, &admin(), body)
+    };
+    let refused = (0..=TEMPLATE_BYTES_PER_TENANT_MAX / 128_000).find_map(|n| dense(n).err());
+    assert_eq!(limit(Err(refused.unwrap())), TemplateLimit::TenantBytes);
 
     let tenant = TenantId::new("acme").unwrap();
     let small = |n: usize| {
