@@ -15,6 +15,7 @@ pub mod identity;
 pub mod limit;
 pub mod metrics;
 mod object;
+mod problems;
 pub mod send;
 pub mod store;
 pub mod template;

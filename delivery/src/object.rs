@@ -3,7 +3,7 @@
 //! What `derive(Deserialize)` makes also reads a list, field by field: `["c1", "title", …]` would be
 //! a message, and a request of the wrong shape would be taken instead of refused.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
@@ -56,6 +56,25 @@ where
 {
     let list = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
     Ok(list.map(|list| list.into_iter().map(|object| object.0).collect()))
+}
+
+/// For `#[serde(deserialize_with)]`: an object of objects, or null.
+pub(crate) fn maybe_map<'de, D, T>(deserializer: D) -> Result<Option<BTreeMap<String, T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let map = Option::<BTreeMap<String, Object<T>>>::deserialize(deserializer)?;
+    Ok(map.map(|map| map.into_iter().map(|(name, object)| (name, object.0)).collect()))
+}
+
+/// For `#[serde(deserialize_with)]`: null means the same as leaving it out.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

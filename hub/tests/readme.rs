@@ -17,6 +17,7 @@ fn metrics() -> String {
         delivery::api::METRICS,
         delivery::identity::METRICS,
         delivery::limit::METRICS,
+        delivery::template::METRICS,
         delivery::store::single::metrics::ALL,
     ]
     .into_iter()

@@ -13,6 +13,7 @@ use crate::{
     limit::Limited,
     send::SendError,
     store::{InboxMessage, StoreError},
+    template::{Template, TemplateError},
 };
 
 /// When to come back after "too much is waiting": the queues are worked off in less.
@@ -67,6 +68,8 @@ pub(crate) enum ApiError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 impl ApiError {
@@ -111,18 +114,44 @@ impl ApiError {
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
             Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),
+            Self::Send(SendError::Templates(_)) => {
+                self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+            }
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
-            Self::Control(error) => match error {
-                ControlError::NotFound => self.says(T::NotFound),
-                ControlError::Invalid(fields) => invalid(fields),
-                ControlError::IdTaken => self.says(T::Invalid).at("id"),
-                ControlError::TooManyServices | ControlError::TooManyKeys => self.says(T::Invalid),
-                ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
-                ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
-                ControlError::UnknownVersion { .. }
-                | ControlError::Sqlite(_)
-                | ControlError::Io(_) => internal(),
-            },
+            Self::Control(error) => self.control(error),
+            Self::Template(error) => self.template(error),
+        }
+    }
+
+    fn control(&self, error: &ControlError) -> Failure {
+        use ErrorType as T;
+        match error {
+            ControlError::NotFound => self.says(T::NotFound),
+            ControlError::Invalid(fields) => invalid(fields),
+            ControlError::IdTaken => self.says(T::Invalid).at("id"),
+            ControlError::TooManyServices
+            | ControlError::TooManyKeys
+            | ControlError::Template(_) => self.says(T::Invalid),
+            ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
+            ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
+            ControlError::UnknownVersion { .. }
+            | ControlError::Document(_)
+            | ControlError::Sqlite(_)
+            | ControlError::Io(_) => internal(),
+        }
+    }
+
+    fn template(&self, error: &TemplateError) -> Failure {
+        use ErrorType as T;
+        match error {
+            TemplateError::NotFound => self.says(T::NotFound),
+            TemplateError::BuiltIn | TemplateError::Refused(_) => self.says(T::Forbidden),
+            TemplateError::Invalid(fields) => invalid(fields),
+            TemplateError::IdTaken(current) | TemplateError::VersionConflict(current) => {
+                self.says(T::VersionConflict).with(FailureData::Template(current.clone()))
+            }
+            TemplateError::IdWasAnothers => self.says(T::Invalid).at("id"),
+            TemplateError::Control(error) => self.control(error),
         }
     }
 
@@ -197,6 +226,7 @@ pub(crate) struct Failure {
 #[serde(untagged)]
 pub(crate) enum FailureData {
     Message(Box<Message>),
+    Template(Box<Template>),
     Resync { min_seq: Seq, head: Seq },
 }
 

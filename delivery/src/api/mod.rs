@@ -28,7 +28,7 @@ use std::{
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use http::Method;
 
@@ -91,7 +91,7 @@ impl ApiState {
         draining: Arc<AtomicBool>,
     ) -> Self {
         identity.register_metrics(recorder);
-        let templates = Arc::new(Templates::builtin());
+        let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
         let sender = Sender::new(Arc::clone(&store), Arc::clone(&templates));
         let endpoints: Vec<_> = user_endpoints()
             .into_iter()
@@ -129,6 +129,7 @@ macro_rules! endpoints {
     };
     (@method get) => { Method::GET };
     (@method post) => { Method::POST };
+    (@method put) => { Method::PUT };
     (@method delete) => { Method::DELETE };
 }
 
@@ -138,7 +139,12 @@ fn user_endpoints() -> Vec<Endpoint> {
         post "/api/v3/messages/send-batch" => sends::send_batch;
         post "/api/v3/messages/send-template" => sends::send_template;
         get "/api/v3/messages/templates" => templates::list;
+        post "/api/v3/messages/templates" => templates::create;
         get "/api/v3/messages/templates/{id}" => templates::get;
+        put "/api/v3/messages/templates/{id}" => templates::update;
+        delete "/api/v3/messages/templates/{id}" => templates::remove;
+        get "/api/v3/messages/templates/{id}/versions" => templates::versions;
+        post "/api/v3/messages/templates/{id}/preview" => templates::preview;
         get "/api/v3/messages" => messages::list;
         get "/api/v3/messages/unread-count" => messages::unread_count;
         get "/api/v3/messages/{id}" => messages::get;

@@ -24,7 +24,7 @@ use super::{
     error::{ApiError, Failed},
     toll::Toll,
 };
-use crate::send::SendError;
+use crate::{send::SendError, template::TemplateError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -134,6 +134,14 @@ impl Seen<'_> {
                 reason = %refusal,
                 method, route, status, request_id = id,
             ),
+            ApiError::Template(refusal @ (TemplateError::Refused(_) | TemplateError::BuiltIn)) => {
+                tracing::warn!(
+                    target: "security",
+                    event = "not_allowed",
+                    reason = %refusal,
+                    method, route, status, request_id = id,
+                )
+            }
             ApiError::UsersOnly => tracing::warn!(
                 target: "security",
                 event = "not_allowed",

@@ -33,7 +33,7 @@ impl Parameters {
         Ok(Self { given, known: Vec::new(), problems: Vec::new() })
     }
 
-    fn say(&mut self, path: &str, problem: impl Into<String>) {
+    pub(crate) fn say(&mut self, path: &str, problem: impl Into<String>) {
         self.problems.push(FieldProblem { path: path.to_owned(), problem: problem.into() });
     }
 
@@ -63,7 +63,7 @@ impl Parameters {
         parsed
     }
 
-    fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {

@@ -41,7 +41,7 @@ const ATTACHMENT: Shape = Shape::Object(&[
     may("thumbnail", Shape::Text),
 ]);
 
-const ACTION: Shape = Shape::Object(&[
+pub(super) const ACTION: Shape = Shape::Object(&[
     must("type", Shape::Text),
     must("text", Shape::Text),
     may("url", Shape::Text),
@@ -66,6 +66,7 @@ const MESSAGE: Shape = Shape::Object(&[
     may("actions", Shape::List(&ACTION)),
     may("template_id", Shape::Text),
     may("variables", Shape::Map),
+    may("locale", Shape::Text),
 ]);
 
 impl Payload for SendRequest {

@@ -20,9 +20,13 @@ pub(crate) enum Shape {
     Time,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// True or false.
+    Flag,
     Any,
     /// An object with any fields.
     Map,
+    /// An object with any names and these values.
+    Named(&'static Shape),
     List(&'static Shape),
     Object(&'static [Field]),
 }
@@ -77,6 +81,14 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 say(path, format!("must be one of {}", words.join(", ")));
             }
         }
+        (Shape::Flag, Value::Bool(_)) => {}
+        (Shape::Named(item), Value::Object(object)) => {
+            for (name, value) in object {
+                let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
+                let path = if path.is_empty() { shown } else { format!("{path}.{shown}") };
+                compare(value, item, &path, found);
+            }
+        }
         (Shape::List(item), Value::Array(items)) => {
             for (index, value) in items.iter().enumerate() {
                 compare(value, item, &format!("{path}[{index}]"), found);
@@ -109,7 +121,10 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
         (Shape::Time, _) => {
             say(path, "must be an RFC 3339 time such as 2025-01-15T10:30:00Z".to_owned());
         }
-        (Shape::Map | Shape::Object(_), _) => say(path, "must be an object".to_owned()),
+        (Shape::Flag, _) => say(path, "must be true or false".to_owned()),
+        (Shape::Map | Shape::Named(_) | Shape::Object(_), _) => {
+            say(path, "must be an object".to_owned())
+        }
         (Shape::List(_), _) => say(path, "must be a list".to_owned()),
     }
 }

@@ -28,7 +28,11 @@ pub const KEYS_PER_SERVICE_MAX: usize = 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema's version, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+
+/// What makes each version of the previous one, from nothing on.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
+    [include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// One key with what is needed to check it.
 pub(super) struct KeyRecord {
@@ -45,7 +49,7 @@ pub(super) struct Content {
 }
 
 pub(super) struct Database {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Database {
@@ -63,14 +67,18 @@ impl Database {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version: i64 =
             transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            0 => {
-                transaction.execute_batch(include_str!("schema.sql"))?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-                transaction.commit()?;
-            }
-            SCHEMA_VERSION => drop(transaction),
-            found => return Err(ControlError::UnknownVersion { found, known: SCHEMA_VERSION }),
+        let missing = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
+        let Some(missing) = missing else {
+            return Err(ControlError::UnknownVersion { found: version, known: SCHEMA_VERSION });
+        };
+        for migration in missing {
+            transaction.execute_batch(migration)?;
+        }
+        if missing.is_empty() {
+            drop(transaction);
+        } else {
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
         }
         Ok(Self { connection })
     }
@@ -269,7 +277,7 @@ fn read_key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
     })
 }
 
-fn word<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn word<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use protocol::FieldProblem;
 
-use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus};
+use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TemplateLimit};
 
 /// Why the control data cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,12 @@ pub enum ControlError {
     /// A key's end lies in the past.
     #[error("expires_at must be in the future")]
     ExpiryInPast,
+    /// There is no room for a template.
+    #[error(transparent)]
+    Template(TemplateLimit),
+    /// What stands in the file cannot be understood.
+    #[error("a document in control.db is damaged")]
+    Document(#[source] serde_json::Error),
     /// The file was made by a newer version of this program.
     #[error("control.db has version {found}, this program knows {known}")]
     UnknownVersion {

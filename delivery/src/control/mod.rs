@@ -1,7 +1,7 @@
-//! Services and their keys, in `control.db`.
+//! Services and their keys, and templates, in `control.db`.
 //!
-//! The file is shared with the command line, which runs as another process. All of it is kept in
-//! memory; whether another process has changed it is asked of the file (one row, a few microseconds)
+//! The file is shared with the command line, which runs as another process. Services and keys are kept
+//! in memory; whether another process has changed it is asked of the file (one row, a few microseconds)
 //! at most once a second, and at once when a key is not known. So a change made anywhere bites
 //! within a second, and a new key works at once. (`PRAGMA data_version` would tell the same, but also
 //! changes with every note of a key's last use.)
@@ -12,6 +12,8 @@ mod database;
 mod error;
 mod key;
 mod service;
+mod template;
+mod templates;
 
 use std::{
     collections::HashMap,
@@ -37,6 +39,12 @@ pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
     ServiceStatus, ServiceType, TEXT_BYTES_MAX, UnknownWord,
+};
+
+pub use template::{
+    Author, AuthorKind, DELETED_PER_TENANT_MAX, TEMPLATE_BYTES_ALL_MAX,
+    TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
+    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
 };
 
 use database::{Content, Database};

@@ -233,3 +233,22 @@ fn a_file_of_a_newer_version_is_left_alone() {
         Err(ControlError::UnknownVersion { found: 99, .. })
     ));
 }
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    file.execute_batch(include_str!("schema.sql")).unwrap();
+    file.pragma_update(None, "user_version", 1).unwrap();
+    file.execute_batch(
+        "INSERT INTO service VALUES ('old', 'old', 'internal', 'business', '[]', '{}', NULL, '', \
+         'active', 'default', 0)",
+    )
+    .unwrap();
+    drop(file);
+    for _ in 0..2 {
+        let control = Control::open(dir.path()).unwrap();
+        assert_eq!(control.list().unwrap()[0].id.as_str(), "old");
+        assert!(control.templates_since(0).unwrap().rows.is_empty());
+    }
+}

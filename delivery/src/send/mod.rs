@@ -19,14 +19,17 @@ use uuid::Uuid;
 
 use crate::{
     clock,
+    control::ControlError,
     identity::Caller,
     store::{Audience, Outgoing, Store, StoreError},
     template::{Rendered, Templates},
 };
 
+pub(crate) use permission::is_reserved_type;
 pub use permission::{RESERVED_TYPES, Refusal};
 pub use request::{Recipient, SendRequest};
 
+use request::given;
 use validate::Checked;
 
 /// The priority where nothing says otherwise.
@@ -56,6 +59,9 @@ pub enum SendError {
     /// The caller may not send this.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Templates cannot be looked up now.
+    #[error("templates cannot be looked up now")]
+    Templates(#[source] ControlError),
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,7 +130,12 @@ impl Sender {
         request: SendRequest,
         now: Time,
     ) -> Result<(Outgoing, Receipt), SendError> {
-        let checked = Checked::new(request, &self.templates, now).map_err(SendError::Invalid)?;
+        let tenant = caller.tenant();
+        let template = match given(request.template_id.as_ref()) {
+            Some(id) => self.templates.get(&tenant, id).map_err(SendError::Templates)?,
+            None => None,
+        };
+        let checked = Checked::new(request, template, now).map_err(SendError::Invalid)?;
         permission::check(caller, &checked)?;
         let rendered = match &checked.template {
             Some(template) => {
@@ -132,6 +143,7 @@ impl Sender {
                 template
                     .render(
                         checked.request.variables.as_ref().unwrap_or(&serde_json::Map::new()),
+                        given(checked.request.locale.as_ref()),
                         !own_actions,
                     )
                     .map_err(SendError::Invalid)?
@@ -170,7 +182,7 @@ impl Sender {
         };
         let body = Arc::new(Body::new(&fields));
         let receipt = Receipt { message_id: id, status: "accepted", recipients: count };
-        Ok((Outgoing { tenant: caller.tenant(), audience, body }, receipt))
+        Ok((Outgoing { tenant, audience, body }, receipt))
     }
 }
 

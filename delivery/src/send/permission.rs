@@ -4,7 +4,7 @@ use protocol::SenderInfo;
 
 use super::{limits::USER_RECIPIENTS_MAX, validate::Checked};
 use crate::{
-    control::{Level, ON_BEHALF_OF, Service},
+    control::{Author, AuthorKind, Level, ON_BEHALF_OF, Service},
     identity::{AdminCaller, Caller, UserCaller},
     template::Category,
 };
@@ -39,6 +39,12 @@ pub enum Refusal {
     /// Outside a service's scope.
     #[error("the service's scope does not include this {0}")]
     OutOfScope(&'static str),
+}
+
+/// Whether a message type is for system services and system admins. Without regard to case: clients
+/// that show "Alert" like "alert" must not be fooled.
+pub(crate) fn is_reserved_type(message_type: &str) -> bool {
+    RESERVED_TYPES.iter().any(|word| word.eq_ignore_ascii_case(message_type))
 }
 
 pub(super) fn check(caller: &Caller, message: &Checked) -> Result<(), Refusal> {
@@ -90,8 +96,7 @@ fn check_ordinary(message: &Checked) -> Result<(), Refusal> {
     if message.to_everyone() {
         return Err(Refusal::Everyone);
     }
-    // Without regard to case: clients that show "Alert" like "alert" must not be fooled.
-    if RESERVED_TYPES.iter().any(|word| word.eq_ignore_ascii_case(&message.message_type)) {
+    if is_reserved_type(&message.message_type) {
         return Err(Refusal::ReservedType);
     }
     match message.template.as_ref().map(|template| template.source.category) {
@@ -115,8 +120,14 @@ fn check_scope(service: &Service, message: &Checked) -> Result<(), Refusal> {
     {
         return Err(Refusal::OutOfScope("channel"));
     }
-    // A template that is allowed brings its type with it.
-    if message.template.is_none() && !allows(&service.scope.message_types, &message.message_type) {
+    // A template that is allowed brings its type with it; but nobody allows himself a type.
+    let by_others = message.template.as_ref().is_some_and(|template| {
+        let is_own = |author: &Author| {
+            author.kind == AuthorKind::Service && author.id == service.id.as_str()
+        };
+        !template.author.as_ref().is_some_and(is_own)
+    });
+    if !by_others && !allows(&service.scope.message_types, &message.message_type) {
         return Err(Refusal::OutOfScope("message type"));
     }
     Ok(())

@@ -73,6 +73,9 @@ pub struct SendRequest {
     pub template_id: Option<String>,
     /// What the template is filled with.
     pub variables: Option<Map<String, Value>>,
+    /// The language to take of the template: the variant of that name, else of the language without
+    /// its region, else the template's own text.
+    pub locale: Option<String>,
 }
 
 impl SendRequest {

@@ -9,8 +9,11 @@ use super::{limits::*, *};
 use crate::{
     InboxKey,
     api::tests::memory::MemoryStore,
-    control::{Level, ON_BEHALF_OF, Scope, Service, ServiceStatus, ServiceType},
+    control::{
+        Author, AuthorKind, Level, ON_BEHALF_OF, Scope, Service, ServiceStatus, ServiceType,
+    },
     identity::{AdminCaller, UserCaller},
+    template::tests::{built_in, built_in_one},
 };
 
 fn service(level: Level, permissions: &[&str], scope: Scope) -> Caller {
@@ -51,7 +54,7 @@ fn user(roles: &[&str], scope: &[&str]) -> Caller {
 
 fn sender() -> (Arc<MemoryStore>, Sender) {
     let store = Arc::new(MemoryStore::default());
-    (Arc::clone(&store), Sender::new(store, Arc::new(Templates::builtin())))
+    (Arc::clone(&store), Sender::new(store, built_in()))
 }
 
 fn request(value: Value) -> SendRequest {
@@ -266,18 +269,50 @@ fn business_services_send_business_messages() {
 
 #[test]
 fn a_template_of_category_system_is_reserved_whatever_its_type() {
-    let mut source = Templates::builtin().get("system_alert").unwrap().source.clone();
+    let mut source = built_in_one("system_alert").source.clone();
     source.message_type = "text".to_owned();
     let checked = validate::Checked::new(
         request(json!({"template_id": "file_share", "recipients": ["a"]})),
-        &Templates::builtin(),
+        Some(built_in_one("file_share")),
         clock::now(),
     );
     let mut checked = checked.ok().unwrap();
-    checked.template = Some(Arc::new(crate::template::Compiled::new(source)));
+    checked.template = Some(Arc::new(crate::template::Compiled::new(source, None)));
     checked.message_type = "text".to_owned();
     assert_eq!(permission::check(&business(), &checked), Err(Refusal::SystemTemplate));
     assert_eq!(permission::check(&system(), &checked), Ok(()));
+}
+
+#[test]
+fn a_services_own_template_gives_it_no_type_beyond_its_scope() {
+    let news = Scope { message_types: vec!["news".to_owned()], ..Scope::default() };
+    let caller = service(Level::Business, &[], news);
+    let of = |author: &str| Author { kind: AuthorKind::Service, id: author.to_owned() };
+    let file = request(json!({"template_id": "file_share", "recipients": ["a"]}));
+    let builtin = built_in_one("file_share");
+    let mut checked =
+        validate::Checked::new(file, Some(Arc::clone(&builtin)), clock::now()).ok().unwrap();
+    assert_eq!(permission::check(&caller, &checked), Ok(()));
+    for (author, allowed) in [("another", true), ("netdrive", false)] {
+        let template = crate::template::Compiled::new(builtin.source.clone(), Some(of(author)));
+        checked.template = Some(Arc::new(template));
+        assert_eq!(permission::check(&caller, &checked).is_ok(), allowed, "{author}");
+    }
+}
+
+#[test]
+fn a_locale_is_for_templates_and_names_a_language() {
+    let problems = |changes: Value| problem_paths(plain(changes));
+    assert_eq!(problems(json!({"locale": "en"})), ["locale"]);
+    let file = |locale: &str| {
+        json!({"template_id": "file_share", "recipients": ["a"],
+        "variables": {"sender_name": "a", "file_name": "b", "file_size": "c",
+            "share_time": "2025-01-15 14:30:00", "file_url": "/f"}, "locale": locale})
+    };
+    assert_eq!(problem_paths(request(file("english please"))), ["locale"]);
+    for good in ["en", "zh_CN", ""] {
+        assert!(prepared(&business(), request(file(good))).is_ok(), "{good}");
+    }
 }
 
 #[test]

@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
-use protocol::{
-    ActionInfo, AttachmentInfo, ChannelId, FieldProblem, IdError, SenderInfo, Time, UserId,
-};
+use protocol::{ActionInfo, AttachmentInfo, ChannelId, FieldProblem, SenderInfo, Time, UserId};
 use serde_json::{Map, Value};
 
 use super::{
     DEFAULT_PRIORITY, DEFAULT_TYPE,
     limits::{
-        ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX,
-        MESSAGE_TYPE_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, PROBLEMS_MAX,
-        RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX, URL_BYTES_MAX,
+        ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX,
+        METADATA_DEPTH_MAX, RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX,
     },
     request::{SendRequest, given},
 };
-use crate::template::{Compiled, Templates, link_problem};
+use crate::{
+    problems::Problems,
+    template::{
+        Compiled,
+        locale::{self, LOCALE_PROBLEM},
+    },
+};
 
 /// A request without problems, with what was looked up on the way.
 pub(super) struct Checked {
@@ -38,19 +41,20 @@ impl Checked {
         self.request.recipients.as_ref().map_or(0, Vec::len)
     }
 
+    /// `template` is what the request's `template_id` names, if there is one of that id.
     pub(super) fn new(
         request: SendRequest,
-        templates: &Templates,
+        template: Option<Arc<Compiled>>,
         now: Time,
     ) -> Result<Self, Vec<FieldProblem>> {
         let mut problems = Problems::default();
-        let template = check_text(&request, templates, &mut problems);
+        check_text(&request, template.is_some(), &mut problems);
         check_recipients(&request, &mut problems);
         let message_type = given(request.message_type.as_ref())
             .or(template.as_ref().map(|template| template.source.message_type.as_str()))
             .unwrap_or(DEFAULT_TYPE)
             .to_owned();
-        check_type(&message_type, &mut problems);
+        problems.message_type(&message_type);
         let channel_id = given(request.channel_id.as_ref())
             .and_then(|id| problems.id("channel_id", ChannelId::new(id)));
         let on_behalf_of = given(request.on_behalf_of.as_ref())
@@ -96,55 +100,13 @@ impl Checked {
     }
 }
 
-/// Collects what is wrong, up to a limit.
-#[derive(Default)]
-struct Problems(Vec<FieldProblem>);
-
-impl Problems {
-    fn say(&mut self, path: impl Into<String>, problem: impl Into<String>) {
-        if self.0.len() < PROBLEMS_MAX {
-            self.0.push(FieldProblem { path: path.into(), problem: problem.into() });
-        }
-    }
-
-    fn id<T>(&mut self, path: &str, id: Result<T, IdError>) -> Option<T> {
-        id.map_err(|error| self.say(path, error.to_string())).ok()
-    }
-
-    fn at_most(&mut self, path: &str, count: usize, max: usize) {
-        if count > max {
-            self.say(path, format!("must have at most {max} entries, has {count}"));
-        }
-    }
-
-    fn bytes(&mut self, path: impl Into<String>, text: &str, max: usize) {
-        if text.len() > max {
-            self.say(path, format!("must have at most {max} bytes, has {}", text.len()));
-        }
-    }
-
-    fn one_of(&mut self, path: impl Into<String>, word: &str, words: &[&str]) {
-        if !words.contains(&word) {
-            self.say(path, format!("must be one of {}", words.join(", ")));
-        }
-    }
-
-    fn link(&mut self, path: String, url: &str) {
-        if url.len() > URL_BYTES_MAX {
-            self.bytes(path, url, URL_BYTES_MAX);
-        } else if let Some(problem) = link_problem(url) {
-            self.say(path, problem);
-        }
-    }
-}
-
 /// Title and content, or a template that brings them.
-fn check_text(
-    request: &SendRequest,
-    templates: &Templates,
-    problems: &mut Problems,
-) -> Option<Arc<Compiled>> {
-    let Some(template_id) = given(request.template_id.as_ref()) else {
+fn check_text(request: &SendRequest, has_template: bool, problems: &mut Problems) {
+    let locale = given(request.locale.as_ref());
+    if given(request.template_id.as_ref()).is_none() {
+        if locale.is_some() {
+            problems.say("locale", "is for templates: template_id is missing");
+        }
         if request.variables.as_ref().is_some_and(|variables| !variables.is_empty()) {
             problems.say("variables", "are for templates: template_id is missing");
         }
@@ -154,8 +116,8 @@ fn check_text(
         problems.bytes("title", request.title.as_deref().unwrap_or_default(), TITLE_BYTES_MAX);
         let content = request.content.as_deref().unwrap_or_default();
         problems.bytes("content", content, CONTENT_BYTES_MAX);
-        return None;
-    };
+        return;
+    }
     for (path, text) in [
         ("title", &request.title),
         ("content", &request.content),
@@ -165,11 +127,12 @@ fn check_text(
             problems.say(path, "comes from the template; leave it out");
         }
     }
-    let template = templates.get(template_id);
-    if template.is_none() {
+    if locale.is_some_and(|locale| locale::normal(locale).is_none()) {
+        problems.say("locale", LOCALE_PROBLEM);
+    }
+    if !has_template {
         problems.say("template_id", "there is no template of that id");
     }
-    template
 }
 
 fn check_recipients(request: &SendRequest, problems: &mut Problems) {
@@ -195,15 +158,6 @@ fn check_recipients(request: &SendRequest, problems: &mut Problems) {
         if let Err(error) = &recipient.0 {
             problems.say(format!("recipients[{index}]"), error.to_string());
         }
-    }
-}
-
-fn check_type(message_type: &str, problems: &mut Problems) {
-    problems.bytes("message_type", message_type, MESSAGE_TYPE_BYTES_MAX);
-    // ASCII only: permissions are given by type, and two types must not look alike.
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-    if !message_type.chars().all(plain) {
-        problems.say("message_type", "must consist of letters, digits and _ - . :");
     }
 }
 

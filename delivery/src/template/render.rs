@@ -3,9 +3,14 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use protocol::{ActionInfo, FieldProblem, Time};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Compiled, TemplateVariable, VariableType};
+use super::{
+    Compiled, CutAction, TemplateVariable, VariableType,
+    link::{encoded, link_problem},
+    pieces::Piece,
+};
 
 /// Longest title of a message, in bytes; also of a rendered one. A lock screen shows 200.
 pub const TITLE_BYTES_MAX: usize = 1 << 10;
@@ -24,63 +29,11 @@ pub const VALUE_BYTES_MAX: usize = 16 << 10;
 const ACTION_TEXT_BYTES_MAX: usize = 256;
 const ACTION_URL_BYTES_MAX: usize = 2 << 10;
 
-/// Longest name between braces, in bytes; longer ones are plain text.
-const NAME_BYTES_MAX: usize = 64;
-
-/// A part of a cut template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    Text(String),
-    Variable(String),
-}
-
-/// Cuts `a {{b}} c` into text, variable, text. Braces without a name between them are text.
-pub(super) fn cut(template: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some(open) = rest.find("{{") {
-        let (before, inside) = (&rest[..open], &rest[open + 2..]);
-        text.push_str(before);
-        match split_name(inside) {
-            Some((name, after)) if is_name(name.trim()) => {
-                if !text.is_empty() {
-                    pieces.push(Piece::Text(std::mem::take(&mut text)));
-                }
-                pieces.push(Piece::Variable(name.trim().to_owned()));
-                rest = after;
-            }
-            // One brace is text; the next one may begin a real placeholder, as in `{{{name}}`.
-            _ => {
-                text.push('{');
-                rest = &rest[open + 1..];
-            }
-        }
-    }
-    text.push_str(rest);
-    if !text.is_empty() {
-        pieces.push(Piece::Text(text));
-    }
-    pieces
-}
-
-/// Looks for the closing braces as far as a name can reach, not to the end: a text of nothing but
-/// opening braces must not be read once per brace.
-fn split_name(inside: &str) -> Option<(&str, &str)> {
-    const SPACES: usize = 8;
-    let near = &inside.as_bytes()[..inside.len().min(NAME_BYTES_MAX + SPACES)];
-    let close = near.windows(2).position(|pair| pair == b"}}")?;
-    Some((&inside[..close], &inside[close + 2..]))
-}
-
-fn is_name(name: &str) -> bool {
-    name.len() <= NAME_BYTES_MAX
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
-}
+/// How much of a variable's name is repeated in a refusal, in characters.
+const NAME_CHARS_SHOWN_MAX: usize = 64;
 
 /// What a template makes of values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rendered {
     /// Title.
     pub title: String,
@@ -88,112 +41,161 @@ pub struct Rendered {
     pub content: String,
     /// Buttons.
     pub actions: Vec<ActionInfo>,
+    /// The variant that was used; none for the template's own text.
+    pub locale: Option<String>,
 }
 
 impl Compiled {
-    /// Puts values in. `with_actions` is false where the send brings its own buttons: then the
-    /// template's need nothing.
+    /// Puts values into the text for a locale: the variant of that name, else of its language, else
+    /// the template's own text. `with_actions` is false where the send brings its own buttons: then
+    /// the template's need nothing.
     ///
     /// # Errors
-    /// Every missing or wrong value (`variables.<name>`), and every part that comes out too long.
+    /// Every missing or wrong value (`variables.<name>`), and every part that comes out too long or
+    /// empty where it must not.
     pub fn render(
         &self,
         values: &Map<String, Value>,
+        locale: Option<&str>,
         with_actions: bool,
     ) -> Result<Rendered, Vec<FieldProblem>> {
+        let (locale, text, actions) = self.choose(locale);
+        let actions = if with_actions { actions } else { &[] };
+        self.check_values(values, actions)?;
+
+        let mut out = Output { template: self, values, problems: Vec::new() };
+        let title = out.part("title", &text.title, TITLE_BYTES_MAX, false);
+        let content = out.part("content", &text.content, CONTENT_BYTES_MAX, false);
+        if out.problems.is_empty() && title.is_empty() && content.is_empty() {
+            out.say("content", "is empty with these values, and so is the title");
+        }
+        let actions =
+            actions.iter().enumerate().map(|(index, cut)| out.action(index, cut)).collect();
+        if out.problems.is_empty() {
+            Ok(Rendered { title, content, actions, locale: locale.map(str::to_owned) })
+        } else {
+            Err(out.problems)
+        }
+    }
+
+    fn check_values(
+        &self,
+        values: &Map<String, Value>,
+        actions: &[CutAction],
+    ) -> Result<(), Vec<FieldProblem>> {
         let mut problems = Vec::new();
         let mut say = |path: String, problem: String| problems.push(FieldProblem { path, problem });
         if values.len() > VARIABLES_MAX {
-            say("variables".to_owned(), format!("must have at most {VARIABLES_MAX} entries"));
+            let problem =
+                format!("must have at most {VARIABLES_MAX} entries, has {}", values.len());
+            say("variables".to_owned(), problem);
             return Err(problems);
         }
         for (name, value) in values {
-            let declared = self.source.variables.iter().find(|v| v.name == *name);
-            let kind = declared.map_or(VariableType::Text, |v| v.kind);
+            let kind = self.declared(name).map_or(VariableType::Text, |v| v.kind);
             if let Some(problem) = value_problem(kind, value) {
-                say(format!("variables.{name}"), problem);
+                let shown: String = name.chars().take(NAME_CHARS_SHOWN_MAX).collect();
+                say(format!("variables.{shown}"), problem);
             }
         }
-        for name in self.required(with_actions) {
+        for name in self.required(actions) {
             if values.get(name).is_none_or(is_blank) && self.default_of(name).is_none() {
                 say(format!("variables.{name}"), "is required by the template".to_owned());
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-
-        let mut problems = Vec::new();
-        let mut part = |path: &str, pieces: &[Piece], max: usize| {
-            self.join(pieces, values, max).unwrap_or_else(|| {
-                let problem = format!("has more than {max} bytes with these values");
-                problems.push(FieldProblem { path: path.to_owned(), problem });
-                String::new()
-            })
-        };
-        let title = part("title", &self.title, TITLE_BYTES_MAX);
-        let content = part("content", &self.content, CONTENT_BYTES_MAX);
-        let mut actions = Vec::new();
-        if with_actions {
-            for (index, (source, (text, url))) in
-                self.source.actions.iter().zip(&self.actions).enumerate()
-            {
-                let text = part(&format!("actions[{index}].text"), text, ACTION_TEXT_BYTES_MAX);
-                let path = format!("actions[{index}].url");
-                let url = part(&path, url, ACTION_URL_BYTES_MAX);
-                actions.push(ActionInfo { text, url, ..source.clone() });
-            }
-        }
-        for (index, action) in actions.iter().enumerate() {
-            if let Some(problem) =
-                (!action.url.is_empty()).then(|| link_problem(&action.url)).flatten()
-            {
-                let path = match self.actions[index].1.as_slice() {
-                    [Piece::Variable(name)] => format!("variables.{name}"),
-                    _ => format!("actions[{index}].url"),
-                };
-                problems.push(FieldProblem { path, problem: problem.to_owned() });
-            }
-        }
-        if problems.is_empty() { Ok(Rendered { title, content, actions }) } else { Err(problems) }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// Declared as required, or part of a link, which would lead nowhere without it.
-    fn required(&self, with_actions: bool) -> BTreeSet<&str> {
+    fn declared(&self, name: &str) -> Option<&TemplateVariable> {
+        self.source.variables.iter().find(|v| v.name == name)
+    }
+
+    /// Declared as required; or not declared and part of a link, which would lead nowhere without it.
+    fn required<'a>(&'a self, actions: &'a [CutAction]) -> BTreeSet<&'a str> {
         let declared = self.source.variables.iter().filter(|v| v.required).map(|v| v.name.as_str());
-        let linked =
-            self.actions.iter().filter(|_| with_actions).flat_map(|(_, url)| url).filter_map(
-                |piece| match piece {
-                    Piece::Variable(name) => Some(name.as_str()),
-                    Piece::Text(_) => None,
-                },
-            );
-        declared.chain(linked).collect()
+        let linked = actions.iter().flat_map(|action| &action.url).filter_map(Piece::name);
+        declared.chain(linked.filter(|name| self.declared(name).is_none())).collect()
     }
 
     fn default_of(&self, name: &str) -> Option<&str> {
-        let declared = |v: &&TemplateVariable| v.name == name && !v.default.is_empty();
-        self.source.variables.iter().find(declared).map(|v| v.default.as_str())
+        self.declared(name).map(|v| v.default.as_str()).filter(|default| !default.is_empty())
+    }
+}
+
+/// A text that is being made, with what is wrong with it.
+struct Output<'a> {
+    template: &'a Compiled,
+    values: &'a Map<String, Value>,
+    problems: Vec<FieldProblem>,
+}
+
+impl<'a> Output<'a> {
+    fn say(&mut self, path: impl Into<String>, problem: impl Into<String>) {
+        self.problems.push(FieldProblem { path: path.into(), problem: problem.into() });
     }
 
-    /// The joined text, or none as soon as it is longer than `max`: a short template must not become
-    /// a long text, not even for a moment.
-    fn join(&self, pieces: &[Piece], values: &Map<String, Value>, max: usize) -> Option<String> {
+    fn value(&self, name: &str) -> Cow<'a, str> {
+        match self.values.get(name) {
+            Some(value) if !is_blank(value) => text_of(value),
+            _ => Cow::Borrowed(self.template.default_of(name).unwrap_or_default()),
+        }
+    }
+
+    /// The joined text; given up as soon as it is longer than `max`: a short template must not
+    /// become a long text, not even for a moment.
+    fn part(&mut self, path: &str, pieces: &[Piece], max: usize, link: bool) -> String {
         let mut out = String::new();
-        for piece in pieces {
+        for (index, piece) in pieces.iter().enumerate() {
             let text = match piece {
                 Piece::Text(text) => Cow::Borrowed(text.as_str()),
-                Piece::Variable(name) => match values.get(name) {
-                    Some(value) if !is_blank(value) => text_of(value),
-                    _ => Cow::Borrowed(self.default_of(name).unwrap_or_default()),
-                },
+                Piece::Variable(name) => self.value(name),
             };
+            let is_inside = link && index > 0 && piece.name().is_some();
             if out.len() + text.len() > max {
-                return None;
+                self.say(path, format!("has more than {max} bytes with these values"));
+                return String::new();
             }
-            out.push_str(&text);
+            if !is_inside {
+                out.push_str(&text);
+            } else if matches!(&*text, "." | "..") {
+                // Browsers take these for folders, encoded or not.
+                let path = format!("variables.{}", piece.name().unwrap_or_default());
+                self.say(path, "must not be . or .. where it is part of a link");
+                return String::new();
+            } else {
+                let text = encoded(&text);
+                if out.len() + text.len() > max {
+                    self.say(path, format!("has more than {max} bytes with these values"));
+                    return String::new();
+                }
+                out.push_str(&text);
+            }
         }
-        Some(out)
+        out
+    }
+
+    fn action(&mut self, index: usize, cut: &CutAction) -> ActionInfo {
+        let before = self.problems.len();
+        let text_path = format!("actions[{index}].text");
+        let url_path = match cut.url.as_slice() {
+            [Piece::Variable(name)] => format!("variables.{name}"),
+            _ => format!("actions[{index}].url"),
+        };
+        let text = self.part(&text_path, &cut.text, ACTION_TEXT_BYTES_MAX, false);
+        let url = self.part(&url_path, &cut.url, ACTION_URL_BYTES_MAX, true);
+        if self.problems.len() == before {
+            if text.is_empty() {
+                self.say(text_path, "is empty with these values");
+            }
+            if !url.is_empty() {
+                if let Some(problem) = link_problem(&url) {
+                    self.say(url_path, problem);
+                }
+            } else if cut.source.kind == "link" {
+                self.say(url_path, "is empty with these values; the link would lead nowhere");
+            }
+        }
+        ActionInfo { text, url, ..cut.source.clone() }
     }
 }
 
@@ -212,7 +214,7 @@ fn text_of(value: &Value) -> Cow<'_, str> {
     }
 }
 
-fn value_problem(kind: VariableType, value: &Value) -> Option<String> {
+pub(super) fn value_problem(kind: VariableType, value: &Value) -> Option<String> {
     if matches!(value, Value::Array(_) | Value::Object(_)) {
         return Some("must be a text, a number or a truth value".to_owned());
     }
@@ -257,37 +259,5 @@ fn is_date(text: &str) -> bool {
         "0000-00-00 00:00:00" => text.parse::<jiff::civil::DateTime>().is_ok(),
         "0000-00-00" => text.parse::<jiff::civil::Date>().is_ok(),
         _ => false,
-    }
-}
-
-/// What is wrong with a link, if anything: it is an absolute URL, or a path beginning with one `/`.
-/// Schemes that run code or read local files in a client are refused.
-#[must_use]
-pub fn link_problem(url: &str) -> Option<&'static str> {
-    if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Some("must be a URL without spaces and control characters");
-    }
-    if url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\") {
-        return None;
-    }
-    let Some((scheme, rest)) = url.split_once(':') else {
-        return Some("must be an absolute URL such as https://example.com/a, or a path such as /a");
-    };
-    let plain = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    if !plain || rest.is_empty() {
-        return Some("must be an absolute URL such as https://example.com/a, or a path such as /a");
-    }
-    let scheme = scheme.to_ascii_lowercase();
-    match scheme.as_str() {
-        "javascript" | "data" | "vbscript" | "file" | "blob" => {
-            Some("must not use the scheme javascript, data, vbscript, file or blob")
-        }
-        "http" | "https" => {
-            let host = rest.strip_prefix("//").unwrap_or_default();
-            let host = host.split(['/', '?', '#']).next().unwrap_or_default();
-            host.is_empty().then_some("must name a host, as in https://example.com/a")
-        }
-        _ => None,
     }
 }

@@ -237,6 +237,9 @@ impl<B: Backend> Life<B> {
                 if model.exists && seq > 0 {
                     let id = format!("device-{device}").parse().unwrap();
                     self.fix.store.ack(&self.keys[inbox], &id, Seq(seq));
+                    // An ack of an inbox that is not in memory waits for it, and is held to the
+                    // head it finds then: nothing may arrive in between.
+                    self.fix.store.cursor(&self.keys[inbox], &id).await.unwrap();
                     let cursor = model.cursors.entry(device).or_default();
                     *cursor = (*cursor).max(seq.min(model.log.len() as u64));
                 }

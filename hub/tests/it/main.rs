@@ -16,3 +16,4 @@ mod send;
 mod sockets;
 mod stream;
 mod support;
+mod templates;

@@ -6,9 +6,10 @@ use protocol::{Body, MessageFields, MessageId, MessageState, Time};
 
 use super::*;
 use crate::{
-    control::ServiceStatus,
+    control::{ServiceStatus, TemplateLimit},
     limit::{LimitConfig, Limiter, Rate},
     send::Refusal,
+    template::{NotYours, tests::built_in_one},
 };
 
 fn disk() -> Arc<dyn std::error::Error + Send + Sync> {
@@ -57,6 +58,14 @@ fn limited() -> Limited {
 
 fn broken_body() -> protocol::message::BodyError {
     stored("{}").body.fields().unwrap_err()
+}
+
+fn damaged() -> serde_json::Error {
+    serde_json::from_str::<Seq>("secret").unwrap_err()
+}
+
+fn template() -> Box<Template> {
+    Box::new(built_in_one("file_share").source.clone())
 }
 
 #[test]
@@ -120,6 +129,23 @@ fn every_error_has_its_status() {
         (ControlError::UnknownVersion { found: 9, known: 1 }.into(), 500, false, false),
         (sqlite().into(), 500, false, false),
         (ControlError::Io(io::Error::other("secret path")).into(), 500, false, false),
+        (ControlError::Template(TemplateLimit::Count).into(), 422, false, false),
+        (ControlError::Document(damaged()).into(), 500, false, false),
+        (SendError::Templates(sqlite()).into(), 503, true, false),
+        (TemplateError::NotFound.into(), 404, false, false),
+        (TemplateError::BuiltIn.into(), 403, false, false),
+        (TemplateError::Invalid(problem()).into(), 422, false, false),
+        (TemplateError::Refused(NotYours::NoWriter).into(), 403, false, false),
+        (TemplateError::IdTaken(template()).into(), 409, false, false),
+        (TemplateError::IdWasAnothers.into(), 422, false, false),
+        (TemplateError::VersionConflict(template()).into(), 409, false, false),
+        (
+            TemplateError::Control(ControlError::Template(TemplateLimit::Bytes)).into(),
+            422,
+            false,
+            false,
+        ),
+        (TemplateError::Control(sqlite()).into(), 500, false, false),
     ];
     for (error, status, retries, closes) in cases {
         let failure = error.failure();
@@ -136,6 +162,8 @@ fn every_error_has_its_status() {
 fn a_failure_carries_how_things_stand() {
     let conflict = ApiError::from(StoreError::VersionConflict(stored(&fields()))).failure();
     assert!(matches!(conflict.data, Some(FailureData::Message(_))));
+    let conflict = ApiError::from(TemplateError::VersionConflict(template())).failure();
+    assert!(matches!(conflict.data, Some(FailureData::Template(_))));
     let resync = ApiError::Resync { min_seq: Seq(5), head: Seq(9) }.failure();
     assert_eq!(
         serde_json::to_value(resync.data).unwrap(),

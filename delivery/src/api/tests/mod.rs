@@ -7,3 +7,4 @@ mod inbox;
 mod limits;
 pub(crate) mod memory;
 mod sends;
+mod templates;
