@@ -161,6 +161,9 @@ impl Worker {
             }
             for inbox in due.drain(..) {
                 self.flush_due(files, inbox, closing);
+                // A thread may finish its time slice, milliseconds, before one that makes a caller
+                // wait gets the core, whatever its niceness (Linux since 6.6).
+                std::thread::yield_now();
             }
         }
     }
