@@ -40,9 +40,7 @@ pub fn render(out: &mut String) {
         stat.virtual_bytes,
     );
     metric(out, "process_threads", "gauge", "Threads.", stat.threads);
-    if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // One of them is the folder that is being read.
-        let open = entries.count().saturating_sub(1);
+    if let Some(open) = open_descriptors() {
         metric(out, "process_open_fds", "gauge", "Open descriptors.", open);
     }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -59,6 +57,17 @@ pub fn render(out: &mut String) {
             started,
         );
     }
+}
+
+/// Since Linux 6.2 the folder's size says it; listing 15,000 sockets at each scrape takes
+/// milliseconds of a core.
+fn open_descriptors() -> Option<u64> {
+    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    // One of them is the folder that is being read.
+    Some((fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1))
 }
 
 fn metric(out: &mut String, name: &str, kind: &str, help: &str, value: impl Display) {
