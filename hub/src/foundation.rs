@@ -5,12 +5,12 @@ use std::sync::Arc;
 use delivery::{
     control::Control,
     identity::{Identity, IdentityConfig},
-    store::single::hub_dir,
+    store::single::{hub_dir, own_dir},
 };
 
 use crate::{
     config::{Config, StoreConfig},
-    storage_secrets::{Secrets, make_private_folder},
+    storage_secrets::Secrets,
 };
 
 /// The parts of a storage folder that say who is who.
@@ -49,7 +49,7 @@ impl Foundation {
 /// When neither is possible.
 pub fn open_control(store: &StoreConfig) -> anyhow::Result<Arc<Control>> {
     let folder = hub_dir(&store.path);
-    make_private_folder(&folder)
+    own_dir(&folder)
         .map_err(|error| anyhow::anyhow!("cannot use {}: {error}", folder.display()))?;
     Ok(Arc::new(Control::open(&folder)?))
 }

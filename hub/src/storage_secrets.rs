@@ -6,14 +6,14 @@
 //! never seen under the final name.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use delivery::store::single::hub_dir;
+use delivery::store::single::{hub_dir, own_dir};
 use rand::TryRng;
 use secrecy::SecretString;
 
@@ -82,16 +82,6 @@ fn folder(storage: &Path) -> PathBuf {
     hub_dir(storage).join("secrets")
 }
 
-/// Makes a folder that only its owner may look into.
-///
-/// # Errors
-/// What the file system says.
-pub fn make_private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // The folder may be older than this rule, or made under another umask.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
 fn read_or_make(folder: &Path, name: &str) -> Result<(SecretString, bool), SecretError> {
     let path = folder.join(name);
     if let Some(secret) = read(&path)? {
@@ -129,7 +119,7 @@ fn make(folder: &Path, candidate: &Path, path: &Path) -> Result<bool, SecretErro
         let path = path.to_path_buf();
         move |source| SecretError::Io { path, source }
     };
-    make_private_folder(folder).map_err(at(folder))?;
+    own_dir(folder).map_err(at(folder))?;
     let mut random = [0; SECRET_BYTES];
     rand::rngs::SysRng
         .try_fill_bytes(&mut random)
@@ -158,6 +148,8 @@ mod tests {
     use std::thread;
 
     use secrecy::ExposeSecret;
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -177,17 +177,6 @@ impl Live {
         self.close_where(reason, |info| info.id == *id) > 0
     }
 
-    /// Ends the connections of an inbox for which `which` says so (all of a session, all of a
-    /// device); how many they are.
-    pub fn close_of(
-        &self,
-        inbox: &InboxKey,
-        reason: CloseReason,
-        which: impl Fn(&ConnectionInfo) -> bool,
-    ) -> usize {
-        close_those(self.registry.of(inbox).iter(), reason, which)
-    }
-
     /// Ends every connection of the node for which `which` says so; how many they are.
     pub fn close_where(
         &self,

@@ -80,7 +80,10 @@ use self::{
 };
 use crate::{Fanout, InboxKey};
 
-pub use self::layout::{hub_dir, inbox_dir};
+pub use self::{
+    layout::{hub_dir, inbox_dir},
+    private::own_dir,
+};
 
 /// How long an ack may wait in memory with the default settings: the longest wait of an inbox for
 /// its worker.
@@ -184,7 +187,7 @@ impl SingleStore {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        create_private_dir(&hub).map_err(at(&hub))?;
+        own_dir(&hub).map_err(at(&hub))?;
         // The names of the folders must survive a power cut before the first answer.
         for dir in [Some(&*config.root), config.root.parent()].into_iter().flatten() {
             if !dir.as_os_str().is_empty() {
@@ -372,16 +375,6 @@ fn give_way() {
         // Linux has a niceness for each thread; where it is refused all is well, only slower.
         tracing::debug!(%error, "store workers keep the normal priority");
     }
-}
-
-fn create_private_dir(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }
 
 fn lock(hub: &Path) -> Result<File, OpenError> {

@@ -12,6 +12,17 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// Makes a folder that may be older than this rule, or made under another: its mode is set anew.
+///
+/// # Errors
+/// What the file system says.
+pub fn own_dir(path: &Path) -> io::Result<()> {
+    create_dir(path)?;
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}
+
 /// Puts a file into its folder, which is made if it is missing: whole or not at all, as far as the
 /// running system goes. What was there before is replaced.
 pub(super) fn place(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! The threads that own the users' files: each inbox has one worker, so each file one writer.
 //!
 //! A worker answers questions about inboxes and, between them, writes tails into files: an inbox
-//! that has waited [`super::SingleConfig::flush_interval`], or five times that in a crowd, is due. Waiting makes batches, and a
-//! batch of ten rows costs little more than one row.
+//! that has waited [`super::SingleConfig::flush_interval`], or five times that in a crowd, is due.
+//! Waiting makes batches, and a batch of ten rows costs little more than one row.
 
 use std::{
     collections::VecDeque,
