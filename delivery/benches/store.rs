@@ -14,7 +14,7 @@ use std::{
 use delivery::{
     Fanout, InboxKey, Store,
     store::{
-        Audience, Outgoing, Stored,
+        Audience, Outgoing, SenderKey, Stored,
         single::{SingleConfig, SingleStore},
     },
 };
@@ -43,7 +43,9 @@ fn body(number: u64) -> Arc<Body> {
         on_behalf_of: None,
         template_id: None,
         created_at: Time::from_millis(1_760_000_000_000),
+        edited_at: None,
         expire_at: None,
+        collapse_key: None,
         metadata: serde_json::Map::new(),
         attachments: vec![],
         actions: vec![],
@@ -53,8 +55,10 @@ fn body(number: u64) -> Arc<Body> {
 fn to(users: &[UserId], number: u64) -> Outgoing {
     Outgoing {
         tenant: TenantId::default(),
-        audience: Audience::Users(users.to_vec()),
+        sender: SenderKey::Admin,
+        audience: Audience::users(users.to_vec()),
         body: body(number),
+        scheduled_at: None,
     }
 }
 
@@ -124,7 +128,10 @@ async fn main() {
                                 .expect("31 bits")
                                 % users.len();
                         let began = Instant::now();
-                        store.append(vec![to(&users[user..=user], number)]).await.expect("stored");
+                        store
+                            .append(vec![to(&users[user..=user], number)].into())
+                            .await
+                            .expect("stored");
                         latencies.push(began.elapsed());
                     }
                     latencies
@@ -151,7 +158,7 @@ async fn main() {
             let start = usize::try_from(n * 100).expect("small") % users.len();
             let began = Instant::now();
             store
-                .append(vec![to(&users[start..start + 100], (1 << 60) | (round << 32) | n)])
+                .append(vec![to(&users[start..start + 100], (1 << 60) | (round << 32) | n)].into())
                 .await
                 .expect("stored");
             latencies.push(began.elapsed());

@@ -137,7 +137,9 @@ mod tests {
             on_behalf_of: None,
             template_id: None,
             created_at: Time::from_millis(0),
+            edited_at: None,
             expire_at: None,
+            collapse_key: None,
             metadata: serde_json::Map::new(),
             attachments: vec![],
             actions: vec![],
@@ -176,6 +178,7 @@ mod tests {
                     status: protocol::Status::Read,
                     device_id: None,
                     at: Time::from_millis(0),
+                    action: None,
                 },
             };
             let change = scanner.change(&codec.encode(&status));

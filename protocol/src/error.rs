@@ -44,6 +44,10 @@ error_types! {
     NotAcceptable = "not_acceptable", 406;
     /// The headers or the body came too slowly.
     RequestTimeout = "request_timeout", 408;
+    /// It cannot be done as things stand: it is there already, or it is too late.
+    Conflict = "conflict", 409;
+    /// A request with the same `Idempotency-Key` is still under way.
+    IdempotencyInProgress = "idempotency_in_progress", 409;
     /// `expected_version` is not the current one; the current state is in `data`.
     VersionConflict = "version_conflict", 409;
     /// Older than what is kept: start again from a list.

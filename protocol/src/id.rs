@@ -155,6 +155,10 @@ text_id!(
     /// A named group of users.
     ChannelId
 );
+text_id!(
+    /// A name that users carry; `department:<name>` for a department.
+    RoleId
+);
 
 impl Default for TenantId {
     fn default() -> Self {

@@ -29,10 +29,12 @@ pub use close::CloseReason;
 pub use codec::{Codec, DecodeError};
 pub use error::{Envelope, ErrorBody, ErrorType, FieldProblem};
 pub use id::{
-    ChannelId, ConnectionId, DeviceId, IdError, MessageId, NodeId, Seq, ServiceId, TenantId, UserId,
+    ChannelId, ConnectionId, DeviceId, IdError, MessageId, NodeId, RoleId, Seq, ServiceId,
+    TenantId, UserId,
 };
 pub use message::{
-    ActionInfo, AttachmentInfo, Body, Message, MessageFields, MessageState, SenderInfo, Status,
+    ActionInfo, AttachmentInfo, Body, BodyFacts, Message, MessageFields, MessageState, SenderInfo,
+    Status,
 };
-pub use server_frame::{ServerFrame, StatusUpdate, Welcome};
+pub use server_frame::{PressedAction, ServerFrame, StatusUpdate, Welcome};
 pub use time::Time;

@@ -28,6 +28,8 @@ pub enum Status {
     Recalled,
     /// Its `expire_at` has passed; it is not shown any more.
     Expired,
+    /// A newer message with the same `collapse_key` took its place while it was unread.
+    Collapsed,
 }
 
 impl Status {
@@ -40,6 +42,7 @@ impl Status {
             Self::Archived => "archived",
             Self::Recalled => "recalled",
             Self::Expired => "expired",
+            Self::Collapsed => "collapsed",
         }
     }
 
@@ -141,8 +144,15 @@ pub struct MessageFields {
     pub template_id: Option<String>,
     /// When it was accepted.
     pub created_at: Time,
+    /// When its sender last edited it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited_at: Option<Time>,
     /// After this moment it is not shown any more.
     pub expire_at: Option<Time>,
+    /// In an inbox a newer message of the same sender and key takes the place of an unread older
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse_key: Option<String>,
     /// Free data of the sender.
     pub metadata: Map<String, Value>,
     /// Files and links.
@@ -194,6 +204,29 @@ pub struct Body {
     /// behind the recipient's half in a `message` frame.
     json_tail: Bytes,
     msgpack: OnceLock<MsgPackEntries>,
+    facts: OnceLock<Box<BodyFacts>>,
+}
+
+/// What stores and statistics look at of a message, without its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BodyFacts {
+    /// The channel it was sent in.
+    pub channel_id: Option<ChannelId>,
+    /// Its type.
+    pub message_type: String,
+    /// 1 to 10.
+    pub priority: u8,
+    /// The sender's id.
+    pub sender: String,
+    /// The sender in detail.
+    pub sender_info: Option<SenderInfo>,
+    /// The template it was made from.
+    pub template_id: Option<String>,
+    /// When it was accepted.
+    pub created_at: Option<Time>,
+    /// What a newer one replaces.
+    pub collapse_key: Option<String>,
 }
 
 #[derive(Debug)]
@@ -215,7 +248,19 @@ impl Body {
     #[must_use]
     pub fn new(fields: &MessageFields) -> Self {
         let json = serde_json::to_vec(fields).expect("message fields have string keys");
-        Self::from_stored(fields.id.clone(), fields.expire_at, &json)
+        let body = Self::from_stored(fields.id.clone(), fields.expire_at, &json);
+        let facts = BodyFacts {
+            channel_id: fields.channel_id.clone(),
+            message_type: fields.message_type.clone(),
+            priority: fields.priority,
+            sender: fields.sender.clone(),
+            sender_info: fields.sender_info.clone(),
+            template_id: fields.template_id.clone(),
+            created_at: Some(fields.created_at),
+            collapse_key: fields.collapse_key.clone(),
+        };
+        body.facts.get_or_init(|| Box::new(facts));
+        body
     }
 
     /// Takes a body back from a store: `json` is what [`Body::json`] gave, and id and expiry are
@@ -226,7 +271,13 @@ impl Body {
         let mut tail = Vec::with_capacity(json.len());
         tail.extend_from_slice(json.get(1..).unwrap_or(b"}"));
         tail.push(b'}');
-        Self { id, expire_at, json_tail: tail.into(), msgpack: OnceLock::new() }
+        Self {
+            id,
+            expire_at,
+            json_tail: tail.into(),
+            msgpack: OnceLock::new(),
+            facts: OnceLock::new(),
+        }
     }
 
     /// Its id.
@@ -260,6 +311,13 @@ impl Body {
     #[must_use]
     pub fn weight(&self) -> usize {
         self.json_tail.len() + 128
+    }
+
+    /// What stores look at. Kept from [`Body::new`], else parsed when first asked; empty for a body
+    /// that cannot be parsed, which came from a damaged file.
+    #[must_use]
+    pub fn facts(&self) -> &BodyFacts {
+        self.facts.get_or_init(|| serde_json::from_slice(&self.json()).unwrap_or_default())
     }
 
     /// The fields, parsed.

@@ -40,6 +40,18 @@ pub struct StatusUpdate {
     pub device_id: Option<DeviceId>,
     /// When.
     pub at: Time,
+    /// The button that was pressed, where that is the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<PressedAction>,
+}
+
+/// A button of a message that its recipient pressed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressedAction {
+    /// Which of the message's `actions`, from 0.
+    pub index: u8,
+    /// Its callback word, as the sender named it; empty for a button without one.
+    pub action: String,
 }
 
 /// A frame from the server.

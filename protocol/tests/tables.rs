@@ -76,6 +76,8 @@ fn error_types_keep_their_slug_and_status() {
             ("method_not_allowed", 405),
             ("not_acceptable", 406),
             ("request_timeout", 408),
+            ("conflict", 409),
+            ("idempotency_in_progress", 409),
             ("version_conflict", 409),
             ("resync_required", 410),
             ("payload_too_large", 413),
@@ -105,9 +107,14 @@ fn words_are_what_serde_writes() {
             format!("\"{}\"", device_type.as_str())
         );
     }
-    for status in
-        [Status::Unread, Status::Read, Status::Archived, Status::Recalled, Status::Expired]
-    {
+    for status in [
+        Status::Unread,
+        Status::Read,
+        Status::Archived,
+        Status::Recalled,
+        Status::Expired,
+        Status::Collapsed,
+    ] {
         assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{}\"", status.as_str()));
         assert_eq!(status.is_read(), status != Status::Unread);
     }

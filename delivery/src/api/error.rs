@@ -180,6 +180,8 @@ fn internal() -> Failure {
 fn store(error: &StoreError) -> Failure {
     match error {
         StoreError::NotFound => Failure::new(ErrorType::NotFound, "there is no such message"),
+        StoreError::Conflict(_) => Failure::new(ErrorType::Conflict, error.to_string()),
+        StoreError::Limit(_) => Failure::new(ErrorType::Invalid, error.to_string()),
         StoreError::VersionConflict(current) => {
             let failure = Failure::new(ErrorType::VersionConflict, error.to_string());
             match message(current) {

@@ -177,6 +177,7 @@ impl ListRequest {
         }
         let query = ListQuery {
             status,
+            recalled: false,
             channel_id: parameters.id("channel_id"),
             message_type: parameters.id("message_type"),
             priority_min,

@@ -63,6 +63,7 @@ fn frame(stored: Stored) -> Result<ServerFrame, protocol::message::BodyError> {
                 status: change.status,
                 device_id: change.device,
                 at: change.at,
+                action: change.action,
             },
         },
     })

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     InboxKey,
     control::{Control, ControlError, KeyError, Service, ServiceStatus},
+    store::SenderKey,
 };
 
 pub use cache::ENTRIES_MAX as TOKEN_CACHE_ENTRIES_MAX;
@@ -113,6 +114,18 @@ impl Caller {
             Self::User(user) | Self::Admin(AdminCaller::User(user)) => user.tenant().clone(),
             Self::Service(service) => service.tenant_id.clone(),
             Self::Admin(AdminCaller::Token) => TenantId::default(),
+        }
+    }
+
+    /// Whose the messages are that they send.
+    #[must_use]
+    pub fn sender_key(&self) -> SenderKey {
+        match self {
+            Self::User(user) | Self::Admin(AdminCaller::User(user)) => {
+                SenderKey::User(user.user().clone())
+            }
+            Self::Service(service) => SenderKey::Service(service.id.clone()),
+            Self::Admin(AdminCaller::Token) => SenderKey::Admin,
         }
     }
 

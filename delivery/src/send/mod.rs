@@ -92,7 +92,7 @@ impl Sender {
     /// [`SendError`].
     pub async fn send(&self, caller: &Caller, request: SendRequest) -> Result<Receipt, SendError> {
         let (outgoing, receipt) = self.prepare(caller, request, clock::now())?;
-        self.store.append(vec![outgoing]).await?;
+        self.store.append(vec![outgoing].into()).await?;
         Ok(receipt)
     }
 
@@ -118,7 +118,7 @@ impl Sender {
             })
             .collect();
         if !good.is_empty() {
-            self.store.append(good).await?;
+            self.store.append(good.into()).await?;
         }
         Ok(results)
     }
@@ -155,12 +155,12 @@ impl Sender {
             checked;
         let id = message_id();
         let audience = match request.recipients {
-            Some(recipients) if !recipients.is_empty() => Audience::Users(distinct(recipients)),
+            Some(recipients) if !recipients.is_empty() => Audience::users(distinct(recipients)),
             // `Checked` lets nothing but `all` come without recipients.
             _ => Audience::Everyone,
         };
         let count = match &audience {
-            Audience::Users(users) => Some(users.len() as u64),
+            Audience::Some { users, .. } => Some(users.len() as u64),
             Audience::Everyone => None,
         };
         let fields = MessageFields {
@@ -175,14 +175,17 @@ impl Sender {
             on_behalf_of,
             template_id: template.map(|template| template.source.id.clone()),
             created_at: now,
+            edited_at: None,
             expire_at: request.expire_at,
+            collapse_key: None,
             metadata: request.metadata.unwrap_or_default(),
             attachments: request.attachments.unwrap_or_default(),
             actions: request.actions.unwrap_or(rendered.actions),
         };
         let body = Arc::new(Body::new(&fields));
         let receipt = Receipt { message_id: id, status: "accepted", recipients: count };
-        Ok((Outgoing { tenant, audience, body }, receipt))
+        let sender = caller.sender_key();
+        Ok((Outgoing { tenant, sender, audience, body, scheduled_at: None }, receipt))
     }
 }
 

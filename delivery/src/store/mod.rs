@@ -14,16 +14,39 @@
 //!   with it.
 //! * **Walls.** Every call names an [`InboxKey`], which carries the tenant; nothing of another
 //!   inbox is ever read or changed.
-//! * **Derived.** `unread` is what the listed messages say, always.
+//! * **Derived.** `unread` is what the listed messages say, always, also by channel.
 //!
 //! `tests/store_contract.rs` holds a backend to this; a new backend passes it unchanged.
 
+mod audience;
+mod change;
+mod directory;
+mod happening;
+mod ledger;
+pub mod limits;
+mod list;
+mod mark;
 pub mod single;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{future::Future, pin::Pin, sync::Arc};
 
-use protocol::{Body, DeviceId, MessageId, MessageState, Seq, Status, TenantId, Time, UserId};
-use serde::{Deserialize, Serialize};
+use protocol::{Body, DeviceId, MessageId, Seq, TenantId, UserId};
+
+pub use self::{
+    audience::{Audience, Batch, Group, Outgoing, SenderKey},
+    change::{Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored},
+    directory::{
+        Channel, ChannelInfo, Directory, Member, MembersChanged, NameKind, TokenFacts, UserChange,
+        UserRecord,
+    },
+    happening::{Happened, Happening, Witness},
+    ledger::{
+        DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentState, StatsBy, StatsQuery,
+        StatsRow, StoredAnswer,
+    },
+    list::{ListPage, ListPosition, ListQuery, Sort, StatusFilter, UnreadCounts},
+    mark::{Mark, MarkTarget, Marked, Pressing},
+};
 
 /// A boxed future, so that the trait can be used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,237 +68,18 @@ impl InboxKey {
     }
 }
 
-/// Who receives a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// These users, each once. An inbox that was never seen begins with this message.
-    Users(Vec<UserId>),
-    /// Everybody in the tenant whose inbox exists now. One record, however many they are.
-    Everyone,
-}
-
-/// A message that was accepted and waits to be stored.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// The wall.
-    pub tenant: TenantId,
-    /// Who receives it.
-    pub audience: Audience,
-    /// The message.
-    pub body: Arc<Body>,
-}
-
-/// One change of one inbox, durable.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Whose.
-    pub inbox: InboxKey,
-    /// Where.
-    pub seq: Seq,
-    /// What.
-    pub change: Change,
-    /// When the store was asked, for latency metrics; only on live changes.
-    pub accepted: Option<Instant>,
-}
-
-/// What a change is.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// A message, with its state as of the read: at the seq of its creation it may be read by now.
-    Message {
-        /// The inbox's half.
-        state: MessageState,
-        /// The shared half.
-        body: Arc<Body>,
-    },
-    /// A message's state changed; also what stands in place of a message that must not be shown any
-    /// more (recalled, expired).
-    Status(StatusChange),
-}
-
-/// A changed state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusChange {
-    /// The message.
-    pub message_id: MessageId,
-    /// What it became.
-    pub status: Status,
-    /// Who did it.
-    pub device: Option<DeviceId>,
-    /// When.
-    pub at: Time,
-}
-
-/// A message in an inbox.
-#[derive(Clone, Debug)]
-pub struct InboxMessage {
-    /// The inbox's half.
-    pub state: MessageState,
-    /// The shared half.
-    pub body: Arc<Body>,
-}
-
-/// Where an inbox stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
-    /// Its latest change.
-    pub seq: Seq,
-    /// Unread messages that are not expired.
-    pub unread: u64,
-}
-
-/// Changes after a position.
-#[derive(Clone, Debug)]
-pub struct ChangePage {
-    /// Contiguous, beginning right after the asked position. Empty means: at the head.
-    pub changes: Vec<Stored>,
-    /// The head when it was read.
-    pub head: Seq,
-    /// The oldest position that can be resumed from; above the asked one, `changes` is empty.
-    pub min_seq: Seq,
-}
-
-/// How a list is sorted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// Latest first.
-    #[default]
-    Newest,
-    /// Oldest first.
-    Oldest,
-    /// Highest priority first, then latest.
-    Priority,
-}
-
-/// Which states a list shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StatusFilter {
-    /// Everything that is not archived, recalled or expired.
-    #[default]
-    Inbox,
-    /// Unread only.
-    Unread,
-    /// Read, not archived.
-    Read,
-    /// Archived only.
-    Archived,
-    /// Everything that is not recalled or expired.
-    All,
-}
-
-/// A list (contract §11).
-#[derive(Clone, Debug, Default)]
-pub struct ListQuery {
-    /// States.
-    pub status: StatusFilter,
-    /// Only of this channel.
-    pub channel_id: Option<String>,
-    /// Only of this type.
-    pub message_type: Option<String>,
-    /// Only of this priority or higher.
-    pub priority_min: Option<u8>,
-    /// Only of this sender.
-    pub sender: Option<String>,
-    /// Only created at or after.
-    pub since: Option<Time>,
-    /// Only created before.
-    pub until: Option<Time>,
-    /// Order.
-    pub sort: Sort,
-    /// Where in the list.
-    pub at: ListPosition,
-    /// Most messages on a page.
-    pub size: usize,
-}
-
-/// Where a page begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListPosition {
-    /// After this many messages. Moves when new ones arrive.
-    Offset(u64),
-    /// After the message at this seq, in the list's order. Does not move. Not for
-    /// [`Sort::Priority`].
-    After(Seq),
-}
-
-impl Default for ListPosition {
-    fn default() -> Self {
-        Self::Offset(0)
-    }
-}
-
-/// A page of a list.
-#[derive(Clone, Debug)]
-pub struct ListPage {
-    /// The messages.
-    pub messages: Vec<InboxMessage>,
-    /// How many match in all.
-    pub total: u64,
-    /// Unread messages of the inbox, whatever the filter.
-    pub unread: u64,
-    /// Whether there are more after this page.
-    pub more: bool,
-}
-
-/// A user's operation on messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mark {
-    /// Unread ones become read.
-    Read,
-    /// Read ones become unread. Archived ones stay.
-    Unread,
-    /// Become archived.
-    Archive,
-}
-
-impl Mark {
-    /// What a marked message is.
-    #[must_use]
-    pub const fn status(self) -> Status {
-        match self {
-            Self::Read => Status::Read,
-            Self::Unread => Status::Unread,
-            Self::Archive => Status::Archived,
-        }
-    }
-}
-
-/// Which messages are marked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MarkTarget {
-    /// One, only if its version is still this one where a version is given. Unknown:
-    /// [`StoreError::NotFound`].
-    One {
-        /// The message.
-        id: MessageId,
-        /// The version the caller has seen.
-        expected: Option<Seq>,
-    },
-    /// These; unknown ones are passed over.
-    Many(Vec<MessageId>),
-    /// Every one up to and with this position.
-    UpTo(Seq),
-    /// Every one of this channel.
-    Channel(String),
-}
-
-/// What a mark did.
-#[derive(Clone, Debug)]
-pub struct Marked {
-    /// Messages whose state changed; one seq each.
-    pub changed: u64,
-    /// The inbox afterwards.
-    pub head: Head,
-    /// The message afterwards, for [`MarkTarget::One`].
-    pub message: Option<InboxMessage>,
-}
-
 /// Why a store cannot.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No such message in this inbox.
+    /// No such message in this inbox, or no such thing in this tenant.
     #[error("no such message")]
     NotFound,
+    /// It cannot be done as things stand; one sentence says why.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// One more would be over a limit of [`limits`]; one sentence says which.
+    #[error("{0}")]
+    Limit(&'static str),
     /// The message has changed since; this is what it is now.
     #[error("the message has changed since version {}", .0.state.version)]
     VersionConflict(Box<InboxMessage>),
@@ -302,6 +106,24 @@ pub enum Health {
     NotWritable(String),
 }
 
+/// A page of messages outside an inbox.
+#[derive(Clone, Debug, Default)]
+pub struct MessagePage {
+    /// The messages.
+    pub messages: Vec<Arc<Body>>,
+    /// Where the next page begins; none on the last one.
+    pub next: Option<u64>,
+}
+
+/// Which messages an inbox keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Those younger than this; none for all (`RETENTION_MAX_AGE`).
+    pub max_age: Option<std::time::Duration>,
+    /// The latest so many; none for all (`RETENTION_MAX_MESSAGES`).
+    pub max_messages: Option<u64>,
+}
+
 /// Keeps an inbox watched: while it lives, the inbox's changes are published.
 pub trait WatchGuard: Send + Sync {}
 
@@ -313,15 +135,21 @@ pub struct Watch {
     pub guard: Box<dyn WatchGuard>,
 }
 
+/// All that a backend is.
+pub trait Storage: Store + Directory + Ledger {}
+
+impl<T: Store + Directory + Ledger> Storage for T {}
+
 /// Keeps inboxes. The module's doc is the contract.
 ///
 /// Every future may be dropped at any time: the operation then happens or not, as a whole.
 pub trait Store: Send + Sync + 'static {
-    /// Stores messages, all of them or none, and publishes them.
+    /// Stores messages, all of them or none, and publishes them. One that is scheduled waits for its
+    /// time, see [`Ledger`].
     ///
     /// # Errors
     /// `Busy`, `NotWritable`, `Closing`.
-    fn append(&self, items: Vec<Outgoing>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Marks messages and publishes the changes. Marking what is so already is no change.
     ///
@@ -334,6 +162,19 @@ pub trait Store: Send + Sync + 'static {
         mark: Mark,
         target: MarkTarget,
     ) -> BoxFuture<'_, Result<Marked, StoreError>>;
+
+    /// Presses a button of a message, which becomes read. A button can be pressed once: a second
+    /// press changes nothing and answers with the first.
+    ///
+    /// # Errors
+    /// `NotFound` for a message or a button that is not there, else as [`Store::append`].
+    fn press(
+        &self,
+        inbox: &InboxKey,
+        device: Option<DeviceId>,
+        id: &MessageId,
+        index: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>>;
 
     /// Begins to watch. The inbox exists from then on: a user who was here once receives what is
     /// sent to everyone later.
@@ -375,6 +216,12 @@ pub trait Store: Send + Sync + 'static {
         query: ListQuery,
     ) -> BoxFuture<'_, Result<ListPage, StoreError>>;
 
+    /// Unread messages by channel.
+    ///
+    /// # Errors
+    /// `Damaged`, `Closing`.
+    fn unread(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>>;
+
     /// One message; `NotFound` when it is unknown, recalled or expired.
     ///
     /// # Errors
@@ -389,6 +236,11 @@ pub trait Store: Send + Sync + 'static {
     /// end; after a crash the cursor may stand up to [`single::CURSOR_FLUSH_INTERVAL`] back.
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq);
 
+    /// The frames of these changes, after `from` up to and with `to`, went to a device. For receipts
+    /// and statistics: what is noted here may be lost by a crash. Cheap: called for every write to a
+    /// socket.
+    fn delivered(&self, inbox: &InboxKey, device: &DeviceId, from: Seq, to: Seq);
+
     /// A device's cursor; none for a device that never acked.
     ///
     /// # Errors
@@ -398,6 +250,17 @@ pub trait Store: Send + Sync + 'static {
         inbox: &InboxKey,
         device: &DeviceId,
     ) -> BoxFuture<'_, Result<Option<Seq>, StoreError>>;
+
+    /// Forgets what an inbox need not keep; answers how many messages that were. Positions before
+    /// what is kept cannot be resumed from any more, see [`ChangePage::min_seq`].
+    ///
+    /// # Errors
+    /// `Damaged`, `NotWritable`, `Closing`.
+    fn prune(
+        &self,
+        inbox: &InboxKey,
+        retention: Retention,
+    ) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is
     /// older than a second.

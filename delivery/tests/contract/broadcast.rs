@@ -22,7 +22,7 @@ pub(crate) async fn reaches_who_exists_in_order_with_direct_messages(backend: im
         to_everyone("default", &message("notice")),
         outgoing(&[&ann, &eve], &message("last")),
     ];
-    fix.store.append(items).await.unwrap();
+    fix.store.append(items.into()).await.unwrap();
     for _ in 0..2 {
         assert_eq!(words(&fix.log(&ann).await), seqs(&["hello ann", "first", "notice", "last"]));
         assert_eq!(words(&fix.log(&bob).await), seqs(&["notice"]), "was here once");
@@ -40,7 +40,7 @@ pub(crate) async fn is_merged_for_users_that_were_not_watched(backend: impl Back
         let fields = message(&n.to_string());
         let item =
             if n % 2 == 0 { to_everyone("default", &fields) } else { outgoing(&[&ann], &fields) };
-        fix.store.append(vec![item]).await.unwrap();
+        fix.store.append(vec![item].into()).await.unwrap();
         if n == 4 {
             fix.reopen().await;
         }
@@ -59,7 +59,7 @@ pub(crate) async fn stays_in_its_tenant(backend: impl Backend) {
     let (ours, theirs) = (inbox("ann"), inbox_of("t2", "ann"));
     fix.send(&[&ours], "ours").await;
     fix.send(&[&theirs], "theirs").await;
-    fix.store.append(vec![to_everyone("t2", &message("notice"))]).await.unwrap();
+    fix.store.append(vec![to_everyone("t2", &message("notice"))].into()).await.unwrap();
     assert_eq!(fix.titles(&ours).await, ["ours"]);
     assert_eq!(fix.titles(&theirs).await, ["theirs", "notice"]);
 }
@@ -71,9 +71,9 @@ pub(crate) async fn is_published_to_who_is_watched(backend: impl Backend) {
     for key in &watched {
         watches.push(fix.store.watch(key).await.unwrap());
     }
-    fix.store.append(vec![to_everyone("default", &message("one"))]).await.unwrap();
+    fix.store.append(vec![to_everyone("default", &message("one"))].into()).await.unwrap();
     fix.send(&[&watched[3]], "direct").await;
-    fix.store.append(vec![to_everyone("default", &message("two"))]).await.unwrap();
+    fix.store.append(vec![to_everyone("default", &message("two"))].into()).await.unwrap();
     for (at, key) in watched.iter().enumerate() {
         let count: u64 = if at == 3 { 3 } else { 2 };
         let told = fix.told(key, usize::try_from(count).unwrap()).await;

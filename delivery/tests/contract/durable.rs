@@ -22,7 +22,7 @@ pub(crate) async fn everything_is_there_after_reopening(backend: impl Backend) {
     rich.metadata.insert("k".into(), serde_json::json!([1.5, null, "\u{0}\u{1f600}"]));
     rich.channel_id = Some("channel".parse().unwrap());
     let id = fix.send_as(&[&ann, &bob], &rich).await;
-    fix.store.append(vec![to_everyone("default", &message("notice"))]).await.unwrap();
+    fix.store.append(vec![to_everyone("default", &message("notice"))].into()).await.unwrap();
     let device: DeviceId = "phone".parse().unwrap();
     let target = MarkTarget::One { id: id.clone(), expected: None };
     fix.store.mark(&ann, Some(device), Mark::Read, target).await.unwrap();
@@ -47,7 +47,7 @@ pub(crate) async fn everything_is_there_after_a_kill(backend: impl Backend) {
     let (ann, bob, eve) = (inbox("ann"), inbox("bob"), inbox("eve"));
     let id = fix.send(&[&ann, &bob], "1").await;
     drop(fix.store.watch(&eve).await.unwrap());
-    fix.store.append(vec![to_everyone("default", &message("notice"))]).await.unwrap();
+    fix.store.append(vec![to_everyone("default", &message("notice"))].into()).await.unwrap();
     fix.mark_one(&ann, Mark::Read, &id).await.unwrap();
     fix.send(&[&ann], "last").await;
     for _ in 0..3 {
@@ -74,7 +74,7 @@ pub(crate) async fn what_came_while_an_inbox_was_first_seen_is_there_after_a_kil
     for key in &keys {
         let (store, key) = (fix.store.clone(), key.clone());
         tasks.spawn(async move {
-            let send = store.append(vec![outgoing(&[&key], &message("first"))]);
+            let send = store.append(vec![outgoing(&[&key], &message("first"))].into());
             let (sent, watch) = tokio::join!(send, store.watch(&key));
             sent.unwrap();
             drop(watch.unwrap());
@@ -93,9 +93,9 @@ pub(crate) async fn an_append_is_all_or_nothing(backend: impl Backend) {
     let (ann, bob) = (inbox("ann"), inbox("bob"));
     let items: Vec<_> =
         (0..200).map(|n| outgoing(&[&ann, &bob], &message(&n.to_string()))).collect();
-    fix.store.append(items).await.unwrap();
+    fix.store.append(items.into()).await.unwrap();
     assert_eq!((fix.log(&ann).await.len(), fix.log(&bob).await.len()), (200, 200));
-    fix.store.append(vec![]).await.unwrap();
+    fix.store.append(vec![].into()).await.unwrap();
     assert_eq!(fix.log(&ann).await.len(), 200);
 }
 
@@ -105,7 +105,7 @@ pub(crate) async fn a_closed_store_answers_closing(backend: impl Backend) {
     let id = fix.send(&[&ann], "x").await;
     fix.store.close().await;
     fix.store.close().await;
-    let append = fix.store.append(vec![outgoing(&[&ann], &message("y"))]).await;
+    let append = fix.store.append(vec![outgoing(&[&ann], &message("y"))].into()).await;
     assert!(matches!(append, Err(StoreError::Closing)), "{append:?}");
     let marked = fix.mark_one(&ann, Mark::Read, &id).await;
     assert!(matches!(marked, Err(StoreError::Closing)), "{marked:?}");
@@ -168,9 +168,10 @@ pub(crate) async fn a_dropped_future_leaves_a_whole_operation(backend: impl Back
     let fix = Fixture::new(backend).await;
     let (ann, bob) = (inbox("ann"), inbox("bob"));
     for n in 0..50 {
-        let items = (0..3).map(|_| outgoing(&[&ann, &bob], &message(&n.to_string()))).collect();
+        let items: Vec<_> =
+            (0..3).map(|_| outgoing(&[&ann, &bob], &message(&n.to_string()))).collect();
         let patience = Duration::from_micros(n * 20);
-        let _ = tokio::time::timeout(patience, fix.store.append(items)).await;
+        let _ = tokio::time::timeout(patience, fix.store.append(items.into())).await;
     }
     fix.send(&[&ann, &bob], "last").await;
     let (ann, bob) = (words(&fix.log(&ann).await), words(&fix.log(&bob).await));

@@ -13,7 +13,7 @@ use delivery::{
     Fanout, InboxKey, Store, StoreError,
     store::{
         Audience, Change, ChangePage, ListPage, ListQuery, Mark, MarkTarget, Marked, Outgoing,
-        StatusFilter, Stored,
+        SenderKey, StatusFilter, Stored,
     },
 };
 use protocol::{Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
@@ -81,7 +81,7 @@ impl<B: Backend> Fixture<B> {
     }
 
     pub(crate) async fn send_as(&self, to: &[&InboxKey], fields: &MessageFields) -> MessageId {
-        self.store.append(vec![outgoing(to, fields)]).await.unwrap();
+        self.store.append(vec![outgoing(to, fields)].into()).await.unwrap();
         fields.id.clone()
     }
 
@@ -171,7 +171,9 @@ pub(crate) fn message(title: &str) -> MessageFields {
         on_behalf_of: None,
         template_id: None,
         created_at: delivery::clock::now(),
+        edited_at: None,
         expire_at: None,
+        collapse_key: None,
         metadata: serde_json::Map::new(),
         attachments: vec![],
         actions: vec![],
@@ -183,16 +185,20 @@ pub(crate) fn outgoing(to: &[&InboxKey], fields: &MessageFields) -> Outgoing {
     assert!(to.iter().all(|inbox| inbox.tenant == tenant));
     Outgoing {
         tenant,
-        audience: Audience::Users(to.iter().map(|inbox| inbox.user.clone()).collect()),
+        sender: SenderKey::User(UserId::new("sender").unwrap()),
+        audience: Audience::users(to.iter().map(|inbox| inbox.user.clone()).collect()),
         body: Arc::new(Body::new(fields)),
+        scheduled_at: None,
     }
 }
 
 pub(crate) fn to_everyone(tenant: &str, fields: &MessageFields) -> Outgoing {
     Outgoing {
         tenant: TenantId::new(tenant).unwrap(),
+        sender: SenderKey::Admin,
         audience: Audience::Everyone,
         body: Arc::new(Body::new(fields)),
+        scheduled_at: None,
     }
 }
 

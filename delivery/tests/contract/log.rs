@@ -22,7 +22,7 @@ pub(crate) async fn seqs_are_dense_and_in_order(backend: impl Backend) {
     fix.send(&[&ann], "1").await;
     fix.send(&[&bob], "a").await;
     let items = ["2", "3", "4"].map(|title| outgoing(&[&ann, &bob], &message(title)));
-    fix.store.append(items.to_vec()).await.unwrap();
+    fix.store.append(items.to_vec().into()).await.unwrap();
     fix.send(&[&ann], "5").await;
     let expected = |words: &[&str]| -> Vec<(u64, String)> {
         (1..).zip(words.iter().map(ToString::to_string)).collect()
@@ -43,7 +43,7 @@ pub(crate) async fn concurrent_appends_make_one_log_that_stays(backend: impl Bac
         tasks.spawn(async move {
             for n in 0..25 {
                 let fields = message(&format!("{task}/{n}"));
-                store.append(vec![outgoing(&[&ann], &fields)]).await.unwrap();
+                store.append(vec![outgoing(&[&ann], &fields)].into()).await.unwrap();
             }
         });
     }
@@ -148,7 +148,7 @@ pub(crate) async fn a_change_is_visible_before_it_is_published(backend: impl Bac
     let ann = inbox("ann");
     let _watch = store.watch(&ann).await.unwrap();
     for n in 0..50 {
-        store.append(vec![outgoing(&[&ann], &message(&n.to_string()))]).await.unwrap();
+        store.append(vec![outgoing(&[&ann], &message(&n.to_string()))].into()).await.unwrap();
     }
     store.mark(&ann, None, Mark::Read, MarkTarget::UpTo(Seq(50))).await.unwrap();
     super::fixture::eventually("it is published", || {

@@ -208,13 +208,13 @@ impl<B: Backend> Life<B> {
                         self.models[*user].arrive(&fields.id, channel, expired);
                     }
                 }
-                self.fix.store.append(items).await.unwrap();
+                self.fix.store.append(items.into()).await.unwrap();
             }
             Step::Everyone { tenant, expired } => {
                 let mut fields = message("everyone");
                 fields.expire_at = expired.then(|| in_millis(-1));
                 let item = to_everyone(TENANTS[tenant], &fields);
-                self.fix.store.append(vec![item]).await.unwrap();
+                self.fix.store.append(vec![item].into()).await.unwrap();
                 for model in &mut self.models[tenant * USERS.len()..][..USERS.len()] {
                     if model.exists {
                         model.arrive(&fields.id, None, expired);

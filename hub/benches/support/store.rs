@@ -12,8 +12,8 @@ use delivery::{
     InboxKey, Store, StoreError,
     identity::UserCaller,
     store::{
-        BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery, Mark,
-        MarkTarget, Marked, Outgoing, Stored, Watch, WatchGuard,
+        Batch, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
+        Mark, MarkTarget, Marked, Pressing, Retention, Stored, UnreadCounts, Watch, WatchGuard,
     },
 };
 use hub::live::{Refusal, TokenVerifier};
@@ -55,7 +55,9 @@ fn make(content: &str) -> Body {
         on_behalf_of: None,
         template_id: None,
         created_at: Time::default(),
+        edited_at: None,
         expire_at: None,
+        collapse_key: None,
         metadata: serde_json::Map::new(),
         attachments: vec![],
         actions: vec![],
@@ -91,8 +93,28 @@ fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
 }
 
 impl Store for ListStore {
-    fn append(&self, _: Vec<Outgoing>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(&self, _: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(Err(StoreError::Closing))
+    }
+
+    fn press(
+        &self,
+        _: &InboxKey,
+        _: Option<DeviceId>,
+        _: &MessageId,
+        _: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
+        ready(Err(StoreError::NotFound))
+    }
+
+    fn unread(&self, _: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        ready(Ok(UnreadCounts::default()))
+    }
+
+    fn delivered(&self, _: &InboxKey, _: &DeviceId, _: Seq, _: Seq) {}
+
+    fn prune(&self, _: &InboxKey, _: Retention) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(0))
     }
 
     fn mark(

@@ -22,6 +22,7 @@ fn change(seq: u64) -> ServerFrame {
         status: Status::Read,
         device_id: None,
         at: Time::from_millis(0),
+        action: None,
     };
     ServerFrame::StatusUpdate { seq: Seq(seq), data }
 }

@@ -260,6 +260,8 @@ pub(super) fn error_frame(
 pub(super) fn refused_mark(error: &StoreError) -> ServerFrame {
     let kind = match error {
         StoreError::NotFound => ErrorType::NotFound,
+        StoreError::Conflict(_) => ErrorType::Conflict,
+        StoreError::Limit(_) => ErrorType::Invalid,
         StoreError::VersionConflict(_) => ErrorType::VersionConflict,
         StoreError::Busy(_)
         | StoreError::NotWritable(_)

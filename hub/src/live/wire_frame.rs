@@ -137,12 +137,8 @@ impl WireFrame {
     pub(super) fn change(stored: &Stored, framing: Framing, now: Time) -> Self {
         let mut frame = match &stored.change {
             Change::Message { body, .. } if body.expired(now) => {
-                let change = StatusChange {
-                    message_id: body.id().clone(),
-                    status: Status::Expired,
-                    device: None,
-                    at: body.expire_at().unwrap_or(now),
-                };
+                let at = body.expire_at().unwrap_or(now);
+                let change = StatusChange::new(body.id().clone(), Status::Expired, at);
                 Self::status(stored.seq, &change, framing)
             }
             Change::Message { state, body } => {
@@ -163,6 +159,7 @@ impl WireFrame {
             status: change.status,
             device_id: change.device.clone(),
             at: change.at,
+            action: change.action.clone(),
         };
         Self::server(&ServerFrame::StatusUpdate { seq, data }, framing)
     }

@@ -4,8 +4,8 @@
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
     ActionInfo, AttachmentInfo, ChannelId, ClientFrame, ConnectionId, DeviceId, DeviceInfo,
-    DeviceType, ErrorType, Message, MessageFields, MessageId, MessageState, NodeId, ReadTarget,
-    SenderInfo, Seq, ServerFrame, Status, StatusUpdate, Time, UserId, Welcome,
+    DeviceType, ErrorType, Message, MessageFields, MessageId, MessageState, NodeId, PressedAction,
+    ReadTarget, SenderInfo, Seq, ServerFrame, Status, StatusUpdate, Time, UserId, Welcome,
     client_frame::{Nothing, Token},
     limits::ID_BYTES_MAX,
 };
@@ -33,7 +33,9 @@ pub fn plain_fields() -> MessageFields {
         on_behalf_of: None,
         template_id: None,
         created_at: time("2025-01-15T10:30:00Z"),
+        edited_at: None,
         expire_at: None,
+        collapse_key: None,
         metadata: Map::new(),
         attachments: vec![],
         actions: vec![],
@@ -52,7 +54,9 @@ pub fn full_fields() -> MessageFields {
         }),
         on_behalf_of: Some(id("user456")),
         template_id: Some("file_share".into()),
+        edited_at: Some(time("2025-01-15T10:45:00Z")),
         expire_at: Some(time("2025-02-15T10:30:00.25Z")),
+        collapse_key: Some("build-42".into()),
         metadata: Map::from_iter([
             ("a".to_owned(), json!([1, -2, 3.5, null, true, "\"\\\u{1}\u{1f600}"])),
             ("b".to_owned(), json!({"deep": {"er": {}}, "max": u64::MAX})),
@@ -125,6 +129,20 @@ pub fn server_samples() -> Vec<(&'static str, ServerFrame)> {
                     status: Status::Read,
                     device_id: Some(id("device-789")),
                     at: time("2025-01-15T10:31:00Z"),
+                    action: None,
+                },
+            },
+        ),
+        (
+            "status_update_action",
+            ServerFrame::StatusUpdate {
+                seq: Seq(10),
+                data: StatusUpdate {
+                    message_id: id("msg-123"),
+                    status: Status::Read,
+                    device_id: Some(id("device-789")),
+                    at: time("2025-01-15T10:31:00Z"),
+                    action: Some(PressedAction { index: 1, action: "decline".into() }),
                 },
             },
         ),
@@ -137,6 +155,7 @@ pub fn server_samples() -> Vec<(&'static str, ServerFrame)> {
                     status: Status::Expired,
                     device_id: None,
                     at: time("2025-01-15T10:31:00Z"),
+                    action: None,
                 },
             },
         ),
@@ -249,6 +268,8 @@ pub fn any_status() -> impl Strategy<Value = Status> {
         Status::Archived,
         Status::Recalled,
         Status::Expired,
+        Status::Collapsed,
+        Status::Collapsed,
     ])
 }
 
@@ -309,7 +330,7 @@ pub fn any_fields() -> impl Strategy<Value = MessageFields> {
         option::of(sender_info()),
         option::of(any::<String>()),
         any_time(),
-        option::of(any_time()),
+        (option::of(any_time()), option::of(any_time()), option::of(any::<String>())),
         vec((any::<String>(), any_json()), 0..20).prop_map(Map::from_iter),
         vec(attachment(), 0..3),
         vec(action(), 0..3),
@@ -318,7 +339,15 @@ pub fn any_fields() -> impl Strategy<Value = MessageFields> {
         |(
             (id, channel_id, on_behalf_of, sender),
             (title, content, message_type, priority),
-            (sender_info, template_id, created_at, expire_at, metadata, attachments, actions),
+            (
+                sender_info,
+                template_id,
+                created_at,
+                (edited_at, expire_at, collapse_key),
+                metadata,
+                attachments,
+                actions,
+            ),
         )| MessageFields {
             id,
             channel_id,
@@ -331,7 +360,9 @@ pub fn any_fields() -> impl Strategy<Value = MessageFields> {
             on_behalf_of,
             template_id,
             created_at,
+            edited_at,
             expire_at,
+            collapse_key,
             metadata,
             attachments,
             actions,
@@ -390,12 +421,21 @@ pub fn server_frame() -> impl Strategy<Value = ServerFrame> {
         (any_seq(), any_state(), any_fields()).prop_map(|(seq, state, fields)| {
             ServerFrame::Message { seq, data: Message { state, fields } }
         }),
-        (any_seq(), message_id(), any_status(), option::of(device_id()), any_time()).prop_map(
-            |(seq, message_id, status, device_id, at)| ServerFrame::StatusUpdate {
-                seq,
-                data: StatusUpdate { message_id, status, device_id, at },
-            }
-        ),
+        (
+            any_seq(),
+            message_id(),
+            any_status(),
+            option::of(device_id()),
+            any_time(),
+            option::of((any::<u8>(), any::<String>())),
+        )
+            .prop_map(|(seq, message_id, status, device_id, at, action)| {
+                let action = action.map(|(index, action)| PressedAction { index, action });
+                ServerFrame::StatusUpdate {
+                    seq,
+                    data: StatusUpdate { message_id, status, device_id, at, action },
+                }
+            }),
         any_seq().prop_map(|seq| ServerFrame::SyncComplete { seq }),
         any_seq().prop_map(|min_seq| ServerFrame::ResyncRequired { min_seq }),
         (channel_id(), user_id(), any::<bool>()).prop_map(|(channel_id, user_id, online)| {

@@ -19,7 +19,7 @@ fn disk() -> Arc<dyn std::error::Error + Send + Sync> {
 fn stored(json: &str) -> Box<InboxMessage> {
     let id = MessageId::new("msg-1").unwrap();
     let body = Arc::new(Body::from_stored(id, None, json.as_bytes()));
-    Box::new(InboxMessage { state: MessageState::new(Seq(1)), body })
+    Box::new(InboxMessage { state: MessageState::new(Seq(1)), body, pressed: Vec::new() })
 }
 
 fn fields() -> String {
@@ -35,7 +35,9 @@ fn fields() -> String {
         on_behalf_of: None,
         template_id: None,
         created_at: Time::default(),
+        edited_at: None,
         expire_at: None,
+        collapse_key: None,
         metadata: serde_json::Map::new(),
         attachments: Vec::new(),
         actions: Vec::new(),

@@ -8,9 +8,9 @@ use protocol::{DeviceId, MessageId, MessageState, Seq, Status};
 use crate::{
     clock,
     store::{
-        Audience, BoxFuture, Change, ChangePage, Head, Health, InboxKey, InboxMessage, ListPage,
-        ListPosition, ListQuery, Mark, MarkTarget, Marked, Outgoing, Sort, StatusChange,
-        StatusFilter, Store, StoreError, Stored, Watch,
+        Audience, Batch, BoxFuture, Change, ChangePage, Head, Health, InboxKey, InboxMessage,
+        ListPage, ListPosition, ListQuery, Mark, MarkTarget, Marked, Pressing, Retention, Sort,
+        StatusChange, StatusFilter, Store, StoreError, Stored, UnreadCounts, Watch,
     },
 };
 
@@ -47,7 +47,10 @@ impl Inbox {
         state.version = Seq(self.log.len() as u64 + 1);
         let message_id = self.messages[index].body.id().clone();
         let device = device.cloned();
-        self.log.push(Change::Status(StatusChange { message_id, status, device, at }));
+        self.log.push(Change::Status(StatusChange {
+            device,
+            ..StatusChange::new(message_id, status, at)
+        }));
         1
     }
 }
@@ -90,14 +93,14 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn append(&self, items: Vec<Outgoing>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.appends.lock().push(items.len());
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.appends.lock().push(batch.items.len());
         self.with(|inboxes| {
-            for item in items {
+            for item in batch.items {
                 let keys: Vec<InboxKey> = match item.audience {
-                    Audience::Users(users) => users
-                        .into_iter()
-                        .map(|user| InboxKey::new(item.tenant.clone(), user))
+                    Audience::Some { users, .. } => users
+                        .iter()
+                        .map(|user| InboxKey::new(item.tenant.clone(), user.clone()))
                         .collect(),
                     Audience::Everyone => {
                         inboxes.keys().filter(|key| key.tenant == item.tenant).cloned().collect()
@@ -108,11 +111,31 @@ impl Store for MemoryStore {
                     let state = MessageState::new(inbox.head().seq.next());
                     let body = item.body.clone();
                     inbox.log.push(Change::Message { state, body: body.clone() });
-                    inbox.messages.push(InboxMessage { state, body });
+                    inbox.messages.push(InboxMessage { state, body, pressed: Vec::new() });
                 }
             }
             Ok(())
         })
+    }
+
+    fn press(
+        &self,
+        _: &InboxKey,
+        _: Option<DeviceId>,
+        _: &MessageId,
+        _: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::NotFound)))
+    }
+
+    fn unread(&self, _: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        Box::pin(std::future::ready(Ok(UnreadCounts::default())))
+    }
+
+    fn delivered(&self, _: &InboxKey, _: &DeviceId, _: Seq, _: Seq) {}
+
+    fn prune(&self, _: &InboxKey, _: Retention) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn mark(
@@ -126,7 +149,7 @@ impl Store for MemoryStore {
             let inbox = inboxes.entry(inbox.clone()).or_default();
             let chosen: Vec<usize> = (0..inbox.messages.len())
                 .filter(|&index| {
-                    let InboxMessage { state, body } = &inbox.messages[index];
+                    let InboxMessage { state, body, .. } = &inbox.messages[index];
                     match &target {
                         MarkTarget::One { id, .. } => body.id() == id,
                         MarkTarget::Many(ids) => ids.contains(body.id()),

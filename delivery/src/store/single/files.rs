@@ -13,17 +13,25 @@ use std::{
 
 use parking_lot::Mutex;
 
+use protocol::Seq;
+
 use super::{
     cursors,
-    inbox::{Inbox, LAZY_MAX, Loaded, Phase, TailEntry, What},
+    inbox::{Cursors, Inbox, LAZY_MAX, Loaded, Phase, SharedEntry, TailEntry, What},
+    inboxes::Inboxes,
     lag::Lag,
     layout,
+    membership::Memberships,
     metrics::StoreMetrics,
+    record::Lsn,
     schema::Templates,
     shared::Shared,
     user_files::{FileError, UserFiles},
 };
-use crate::{InboxKey, store::StoreError};
+use crate::{
+    InboxKey, clock,
+    store::{ChangePage, StoreError},
+};
 
 /// Changes written in one transaction, at most: bounds how long a question waits behind one.
 const APPLY_MAX: usize = 512;
@@ -37,6 +45,7 @@ pub(super) struct FilesContext {
     pub(super) root: PathBuf,
     pub(super) templates: Templates,
     pub(super) shared: Arc<Shared>,
+    pub(super) inboxes: Arc<Inboxes>,
     /// The latest record that was handed to the inboxes.
     pub(super) sequenced: Arc<AtomicU64>,
     pub(super) lag: Arc<Lag>,
@@ -54,6 +63,15 @@ pub(super) struct Files {
     tick: u64,
 }
 
+/// What a load finds.
+struct Found {
+    base: Loaded,
+    applied: Lsn,
+    memberships: Memberships,
+    shared: Vec<SharedEntry>,
+    cursors: Cursors,
+}
+
 struct OpenFiles {
     files: UserFiles,
     used: u64,
@@ -65,7 +83,7 @@ impl Files {
     }
 
     /// Makes the inbox loaded.
-    pub(super) fn load(&mut self, inbox: &Inbox) -> Result<Loaded, StoreError> {
+    pub(super) fn load(&mut self, inbox: &Arc<Inbox>) -> Result<Loaded, StoreError> {
         {
             let mut state = inbox.state.lock();
             if let Some(loaded) = state.loaded() {
@@ -76,8 +94,9 @@ impl Files {
         let result = self.read(inbox);
         let mut state = inbox.state.lock();
         match result {
-            Ok((base, applied, everyone, cursors)) => {
-                let dropped = state.finish_load(base, applied, everyone);
+            Ok(found) => {
+                let Found { base, applied, memberships, shared, cursors } = found;
+                let dropped = state.finish_load(base, applied, memberships, shared);
                 self.context.lag.remove(&dropped);
                 self.context.lag.show();
                 state.cursors = (!cursors.devices.is_empty()).then(|| Box::new(cursors));
@@ -91,18 +110,18 @@ impl Files {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the four things a load finds, used once")]
-    fn read(
-        &mut self,
-        inbox: &Inbox,
-    ) -> Result<(Loaded, u64, Vec<(u64, Arc<protocol::Body>)>, super::inbox::Cursors), FileError>
-    {
+    fn read(&mut self, inbox: &Arc<Inbox>) -> Result<Found, FileError> {
         let context = Arc::clone(&self.context);
         let dir = layout::inbox_dir(&context.root, &inbox.key);
         let shared = |source| FileError::Sqlite {
             path: layout::hub_dir(&context.root).join("shared.db"),
             source,
         };
+        let memberships = context.shared.memberships(&inbox.key).map_err(shared)?;
+        // Before what was sent to the groups is read: what is sent from now on comes by the index.
+        for stay in memberships.iter() {
+            context.inboxes.groups.add(&stay.group, inbox);
+        }
         let opened = self.open(inbox, false);
         let found = match opened.and_then(|files| files.map(|f| f.load(&inbox.key)).transpose()) {
             // What the file has can be read all the same.
@@ -120,9 +139,10 @@ impl Files {
                 // of either.
                 Some(since) => {
                     let state = inbox.state.lock();
-                    let first = state.tail.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn);
+                    let first =
+                        state.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn);
                     let begin = first.map_or(since, |first| since.min(first - 1));
-                    (Loaded { known: true, ..Loaded::default() }, begin)
+                    (Loaded { known: true, since: begin, ..Loaded::default() }, begin)
                 }
                 // Never seen: nothing of the past is for it, unless its first messages wait.
                 None => {
@@ -132,11 +152,35 @@ impl Files {
                 }
             },
         };
-        let everyone =
-            context.shared.broadcasts_after(&inbox.key.tenant, applied).map_err(shared)?;
+        let shared = context
+            .shared
+            .entries_after(&inbox.key.tenant, &memberships, applied)
+            .map_err(shared)?;
         let cursors = cursors::read(&dir)
             .map_err(|source| FileError::Io { path: dir.join(".sync/devices.json"), source })?;
-        Ok((base, applied, everyone, cursors))
+        Ok(Found { base, applied, memberships, shared, cursors })
+    }
+
+    /// The changes after a position, from memory where it has all that is asked for.
+    pub(super) fn changes(
+        &mut self,
+        inbox: &Arc<Inbox>,
+        since: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<ChangePage, StoreError> {
+        self.load(inbox)?;
+        if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
+            return Ok(page);
+        }
+        let now = clock::now();
+        let changes = self.query(inbox, |open, templates| {
+            open.changes(templates, &inbox.key, since, limit, bytes_max, now)
+        })?;
+        let state = inbox.state.lock();
+        let loaded = state.loaded().copied().unwrap_or_default();
+        let changes = changes.unwrap_or_default();
+        Ok(ChangePage { changes, head: loaded.head, min_seq: loaded.min_seq })
     }
 
     /// Writes the inbox's tail and cursors to its files; what is only for everyone stays lazy
@@ -161,9 +205,9 @@ impl Files {
             let applied = last.lsn;
             let context = Arc::clone(&self.context);
             let files = self.open(inbox, true)?.expect("open creates what is missing");
-            files.apply(&inbox.key, &entries)?;
-            let marks = entries.iter().any(|entry| matches!(entry.what, What::Mark(_)));
-            let gone = inbox.state.lock().written(applied);
+            let unread = files.apply(&inbox.key, &entries)?;
+            let marks = entries.iter().any(|entry| !matches!(entry.what, What::Message(_)));
+            let gone = inbox.state.lock().written(applied, unread);
             context.lag.remove(&gone);
             context.lag.show();
             if marks {

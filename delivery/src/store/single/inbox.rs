@@ -6,18 +6,21 @@
 //! the journal, and the file says up to which record it has been applied.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use parking_lot::Mutex;
-use protocol::{Body, DeviceId, MessageState, Seq, Time};
+use protocol::{Body, DeviceId, MessageState, PressedAction, Seq, Status, Time};
 
-use super::record::{Lsn, MarkRecord};
+use super::{
+    membership::Memberships,
+    record::{Lsn, MarkRecord, PressRecord, RewriteRecord},
+};
 use crate::{
-    InboxKey,
-    store::{Change, StatusChange, Stored},
+    InboxKey, clock,
+    store::{Audience, Change, ChangePage, StatusChange, Stored},
 };
 
 /// Devices whose cursors an inbox keeps; the one that acked longest ago makes room.
@@ -54,6 +57,10 @@ pub(super) struct State {
     pub(super) cursors: Option<Box<Cursors>>,
     /// The record that made it known, for a load that is under way.
     pub(super) seen: Option<Lsn>,
+    /// The groups it is and was in; complete while loaded, before that only what has come since.
+    pub(super) memberships: Memberships,
+    /// How many entries of the tail change how earlier ones are shown.
+    pub(super) rewrites: usize,
     /// When it was last asked for.
     pub(super) used: Option<Instant>,
 }
@@ -72,12 +79,19 @@ pub(super) struct Loaded {
     pub(super) head: Seq,
     /// The head in the file.
     pub(super) file_head: Seq,
+    /// The position up to which changes were pruned.
+    pub(super) min_seq: Seq,
     /// Messages with status unread, expired ones included, with the tail.
     pub(super) unread: u64,
     /// Some message expires, so that `unread` alone is not the answer.
     pub(super) expiring: bool,
+    /// Something in the tail makes unread messages vanish, and only the file knows how many: then
+    /// `unread` is not the answer either.
+    pub(super) uncounted: bool,
     /// The inbox exists: it has a file, or a record that it was seen.
     pub(super) known: bool,
+    /// The record since which it exists.
+    pub(super) since: Lsn,
     /// The latest record that is in the file or the tail.
     pub(super) last_lsn: Lsn,
 }
@@ -89,8 +103,8 @@ pub(super) struct TailEntry {
     pub(super) seq: Seq,
     pub(super) accepted: Option<Instant>,
     pub(super) what: What,
-    /// Also in `shared.db`.
-    pub(super) lazy: bool,
+    /// Who it is for, where it is also in `shared.db`: such an entry is lazy.
+    pub(super) to: Option<Arc<Audience>>,
     /// What it costs in memory, in bytes; its share of a body that others hold too.
     pub(super) weight: u32,
 }
@@ -99,15 +113,73 @@ pub(super) struct TailEntry {
 pub(super) enum What {
     Message(Arc<Body>),
     Mark(Arc<MarkRecord>),
+    Press(Arc<PressRecord>),
+    Rewrite(Arc<RewriteRecord>),
+}
+
+impl What {
+    /// Whether it changes how earlier messages are shown, beyond their being read.
+    fn rewrites(&self) -> bool {
+        match self {
+            Self::Message(body) => body.facts().collapse_key.is_some(),
+            Self::Rewrite(_) => true,
+            Self::Mark(_) | Self::Press(_) => false,
+        }
+    }
+
+    /// Whether only the file knows how many unread messages it makes vanish.
+    fn uncounted(&self) -> bool {
+        match self {
+            Self::Message(body) => body.facts().collapse_key.is_some(),
+            Self::Rewrite(rewrite) => rewrite.body.is_none(),
+            Self::Mark(_) | Self::Press(_) => false,
+        }
+    }
+
+    /// What it adds to the unread count, as far as can be told here.
+    fn unread(&self) -> i64 {
+        match self {
+            Self::Message(_) => 1,
+            Self::Mark(mark) => mark.unread_delta,
+            Self::Press(press) => press.unread_delta,
+            Self::Rewrite(_) => 0,
+        }
+    }
 }
 
 impl TailEntry {
     /// How many seqs it takes.
     pub(super) fn seqs(&self) -> u64 {
         match &self.what {
-            What::Message(_) => 1,
+            What::Message(_) | What::Press(_) | What::Rewrite(_) => 1,
             What::Mark(mark) => mark.targets.len() as u64,
         }
+    }
+
+    /// Whether it gives a message another content.
+    pub(super) fn is_edit(&self) -> bool {
+        matches!(&self.what, What::Rewrite(rewrite) if rewrite.body.is_some())
+    }
+
+    /// Whether `shared.db` has it too.
+    pub(super) const fn lazy(&self) -> bool {
+        self.to.is_some()
+    }
+}
+
+/// Something in `shared.db` for an inbox.
+#[derive(Clone)]
+pub(super) struct SharedEntry {
+    pub(super) lsn: Lsn,
+    pub(super) to: Arc<Audience>,
+    pub(super) what: What,
+}
+
+impl SharedEntry {
+    /// As an entry of a tail.
+    pub(super) fn entry(self, accepted: Option<Instant>) -> TailEntry {
+        let Self { lsn, to, what } = self;
+        TailEntry { lsn, seq: Seq::ZERO, accepted, what, to: Some(to), weight: LAZY_WEIGHT }
     }
 }
 
@@ -155,12 +227,49 @@ impl Inbox {
         Self { key, worker, state: Mutex::default(), marking: OnceLock::new() }
     }
 
+    /// Changes from memory, where it has all that is asked for.
+    pub(super) fn page_in_memory(
+        &self,
+        since: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Option<ChangePage> {
+        let now = clock::now();
+        let state = self.state.lock();
+        let loaded = state.loaded()?;
+        let head = loaded.head;
+        let mut changes: Vec<Stored> = Vec::new();
+        if since < head {
+            if since < loaded.file_head || state.rewrites > 0 {
+                return None;
+            }
+            let mut bytes = 0;
+            for entry in &state.tail {
+                if entry.seq.0 + entry.seqs() <= since.0 + 1 {
+                    continue;
+                }
+                self.changes_of(entry, now, &mut changes);
+                bytes += entry.weight as usize;
+                if changes.len() >= limit || bytes >= bytes_max {
+                    break;
+                }
+            }
+            changes.retain(|change| change.seq > since);
+            changes.truncate(limit);
+            for change in &mut changes {
+                change.accepted = None;
+            }
+        }
+        Some(ChangePage { changes, head, min_seq: loaded.min_seq })
+    }
+
     /// The lock of marks.
     pub(super) fn marking(&self) -> &Arc<tokio::sync::Mutex<()>> {
         self.marking.get_or_init(Arc::default)
     }
 
-    /// The changes of a tail entry, from its `skip`-th on.
+    /// The changes of a tail entry, none for an edit: what the message is besides, only the file
+    /// knows.
     pub(super) fn changes_of(&self, entry: &TailEntry, now: Time, out: &mut Vec<Stored>) {
         let stored =
             |seq, change| Stored { inbox: self.key.clone(), seq, change, accepted: entry.accepted };
@@ -173,14 +282,28 @@ impl Inbox {
                     out.push(stored(
                         Seq(entry.seq.0 + index as u64),
                         Change::Status(StatusChange {
-                            message_id: id.clone(),
-                            status: mark.mark.status(),
                             device: mark.device.clone(),
-                            at: mark.at,
+                            ..StatusChange::new(id.clone(), mark.mark.status(), mark.at)
                         }),
                     ));
                 }
             }
+            What::Press(press) => {
+                let status = if press.archived { Status::Archived } else { Status::Read };
+                let id = press.target.1.clone();
+                let action = PressedAction { index: press.index, action: press.action.clone() };
+                let change = StatusChange {
+                    device: press.device.clone(),
+                    action: Some(action),
+                    ..StatusChange::new(id, status, press.at)
+                };
+                out.push(stored(entry.seq, Change::Status(change)));
+            }
+            What::Rewrite(rewrite) if rewrite.body.is_none() => {
+                let change = StatusChange::new(rewrite.id.clone(), Status::Recalled, rewrite.at);
+                out.push(stored(entry.seq, Change::Status(change)));
+            }
+            What::Rewrite(_) => {}
         }
     }
 }
@@ -188,12 +311,9 @@ impl Inbox {
 /// A new message, or what stands for it once it has expired.
 pub(super) fn message_change(seq: Seq, body: &Arc<Body>, now: Time) -> Change {
     match body.expire_at() {
-        Some(at) if at <= now => Change::Status(StatusChange {
-            message_id: body.id().clone(),
-            status: protocol::Status::Expired,
-            device: None,
-            at,
-        }),
+        Some(at) if at <= now => {
+            Change::Status(StatusChange::new(body.id().clone(), Status::Expired, at))
+        }
         _ => Change::Message { state: MessageState::new(seq), body: Arc::clone(body) },
     }
 }
@@ -209,6 +329,10 @@ impl State {
     /// Appends a change that is durable in the journal, unless it is here already. Gives it its
     /// seq if the inbox is loaded.
     pub(super) fn push(&mut self, mut entry: TailEntry) -> Push {
+        // One record may reach an inbox twice: by its name and by a group.
+        if self.tail.back().is_some_and(|latest| latest.lsn >= entry.lsn) {
+            return Push::Known;
+        }
         if let Phase::Loaded(loaded) = &mut self.phase {
             // A load that ran while this record was being handed out may have found it in
             // `shared.db` before it came here.
@@ -218,68 +342,92 @@ impl State {
             take_seqs(loaded, &mut entry);
         }
         let seq = entry.seq;
-        self.lazy += usize::from(entry.lazy);
+        self.lazy += usize::from(entry.lazy());
+        self.rewrites += usize::from(entry.what.rewrites());
         self.tail.push_back(entry);
         if seq == Seq::ZERO { Push::Waiting } else { Push::At(seq) }
     }
 
-    /// Becomes loaded: what the file has already is dropped from the tail, what everyone received
-    /// meanwhile is merged in, and every change gets its seq. Answers what was dropped.
+    /// Whether something in `shared.db` is for this inbox: a message if it is in one of its groups
+    /// at that record; an edit or a recall if it received the message. `since` is the record since
+    /// which it exists.
+    pub(super) fn receives(&self, since: Lsn, lsn: Lsn, to: &Audience, what: &What) -> bool {
+        let at = match what {
+            What::Rewrite(rewrite) => rewrite.target,
+            What::Message(_) | What::Mark(_) | What::Press(_) => lsn,
+        };
+        match to {
+            Audience::Everyone => since <= at,
+            Audience::Some { groups, .. } => self.memberships.any_at(groups, at),
+        }
+    }
+
+    /// Becomes loaded: what the file has already is dropped from the tail, what is in `shared.db`
+    /// for it is merged in, and every change gets its seq. `memberships` is what `shared.db` says;
+    /// what came since is here. Answers what was dropped.
     pub(super) fn finish_load(
         &mut self,
         mut base: Loaded,
         applied: Lsn,
-        everyone: Vec<(Lsn, Arc<Body>)>,
+        memberships: Memberships,
+        shared: Vec<SharedEntry>,
     ) -> Vec<TailEntry> {
+        let later = std::mem::replace(&mut self.memberships, memberships);
+        self.memberships.merge(later);
         let (mut merged, mut dropped): (Vec<TailEntry>, Vec<TailEntry>) =
             std::mem::take(&mut self.tail).into_iter().partition(|entry| entry.lsn > applied);
-        for (lsn, body) in everyone {
-            if lsn > applied && !merged.iter().any(|entry| entry.lsn == lsn) {
-                merged.push(TailEntry {
-                    lsn,
-                    seq: Seq::ZERO,
-                    accepted: None,
-                    what: What::Message(body),
-                    lazy: true,
-                    weight: LAZY_WEIGHT,
-                });
-            }
-        }
+        let present: HashSet<Lsn> = merged.iter().map(|entry| entry.lsn).collect();
+        merged.extend(
+            shared
+                .into_iter()
+                .filter(|entry| entry.lsn > applied && !present.contains(&entry.lsn))
+                .map(|entry| entry.entry(None)),
+        );
         merged.sort_by_key(|entry| entry.lsn);
         if !base.known {
             // It begins to exist with the first message of its own, or when it was seen; what
             // everyone received before was not for it.
-            let first = merged.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn);
+            let first = merged.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn);
             let begin = [first, self.seen].into_iter().flatten().min();
-            merged.retain(|entry| {
-                let keep = begin.is_some_and(|begin| entry.lsn >= begin);
-                if !keep {
-                    dropped.push(entry.clone());
-                }
-                keep
-            });
             base.known = begin.is_some();
+            base.since = begin.unwrap_or(Lsn::MAX);
         }
+        let (kept, foreign) = merged.into_iter().partition(|entry: &TailEntry| match &entry.to {
+            Some(to) => self.receives(base.since, entry.lsn, to, &entry.what),
+            None => true,
+        });
+        merged = kept;
+        dropped.extend(foreign);
         base.last_lsn = applied;
         for entry in &mut merged {
             take_seqs(&mut base, entry);
         }
-        self.lazy = merged.iter().filter(|entry| entry.lazy).count();
+        self.lazy = merged.iter().filter(|entry| entry.lazy()).count();
+        self.rewrites = merged.iter().filter(|entry| entry.what.rewrites()).count();
         self.tail = merged.into();
         self.phase = Phase::Loaded(base);
         dropped
     }
 
-    /// The file has everything up to a record: drops it from the tail and answers it.
-    pub(super) fn written(&mut self, applied: Lsn) -> Vec<TailEntry> {
+    /// The file has everything up to a record, and so many unread messages: drops it from the tail
+    /// and answers it.
+    pub(super) fn written(&mut self, applied: Lsn, unread: u64) -> Vec<TailEntry> {
         let mut gone = Vec::new();
         while self.tail.front().is_some_and(|entry| entry.lsn <= applied) {
             let entry = self.tail.pop_front().expect("there is a front");
-            self.lazy -= usize::from(entry.lazy);
+            self.lazy -= usize::from(entry.lazy());
+            self.rewrites -= usize::from(entry.what.rewrites());
             if let Phase::Loaded(loaded) = &mut self.phase {
                 loaded.file_head = Seq(entry.seq.0 + entry.seqs() - 1);
             }
             gone.push(entry);
+        }
+        if let Phase::Loaded(loaded) = &mut self.phase
+            && loaded.uncounted
+        {
+            let waiting: i64 = self.tail.iter().map(|entry| entry.what.unread()).sum();
+            loaded.unread = unread.saturating_add_signed(waiting);
+            loaded.uncounted = self.tail.iter().any(|entry| entry.what.uncounted());
         }
         if self.tail.is_empty() {
             // A burst must not leave its capacity behind in every inbox.
@@ -325,14 +473,11 @@ fn take_seqs(loaded: &mut Loaded, entry: &mut TailEntry) {
     entry.seq = loaded.head.next();
     loaded.head.0 += entry.seqs();
     loaded.known = true;
+    loaded.since = loaded.since.min(entry.lsn);
     loaded.last_lsn = entry.lsn;
-    match &entry.what {
-        What::Message(body) => {
-            loaded.unread += 1;
-            loaded.expiring |= body.expire_at().is_some();
-        }
-        What::Mark(mark) => {
-            loaded.unread = loaded.unread.saturating_add_signed(mark.unread_delta);
-        }
+    loaded.unread = loaded.unread.saturating_add_signed(entry.what.unread());
+    loaded.uncounted |= entry.what.uncounted();
+    if let What::Message(body) = &entry.what {
+        loaded.expiring |= body.expire_at().is_some();
     }
 }

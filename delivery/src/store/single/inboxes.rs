@@ -9,7 +9,7 @@ use std::{
 use dashmap::DashMap;
 use protocol::TenantId;
 
-use super::inbox::Inbox;
+use super::{inbox::Inbox, membership::GroupIndex};
 use crate::InboxKey;
 
 /// How long an inbox that nobody watches stays in memory after it was last asked for.
@@ -19,13 +19,20 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// in [`IDLE_MAX`] is forgotten by [`Inboxes::sweep`].
 pub(super) struct Inboxes {
     map: DashMap<InboxKey, Arc<Inbox>>,
+    /// Which of them are in a group.
+    pub(super) groups: GroupIndex,
     hasher: std::hash::RandomState,
     workers: usize,
 }
 
 impl Inboxes {
     pub(super) fn new(workers: usize) -> Self {
-        Self { map: DashMap::new(), hasher: std::hash::RandomState::new(), workers }
+        Self {
+            map: DashMap::new(),
+            groups: GroupIndex::default(),
+            hasher: std::hash::RandomState::new(),
+            workers,
+        }
     }
 
     /// The inbox, in memory from now on.
@@ -68,7 +75,11 @@ impl Inboxes {
         self.map.retain(|_, inbox| {
             let state = inbox.state.lock();
             let idle = state.used.is_none_or(|used| now.duration_since(used) > IDLE_MAX);
-            !(idle && state.forgettable() && Arc::strong_count(inbox) == 1)
+            let forget = idle && state.forgettable() && Arc::strong_count(inbox) == 1;
+            if forget {
+                self.groups.remove(inbox, &state.memberships);
+            }
+            !forget
         });
     }
 }

@@ -44,7 +44,7 @@ impl Lag {
 
     fn change(&self, entry: &TailEntry, sign: i64) {
         // What is lazy waits for nobody and has its own limit, `LAZY_MAX` for each inbox.
-        if entry.lazy {
+        if entry.lazy() {
             return;
         }
         self.records.fetch_add(sign, Ordering::Relaxed);
@@ -71,7 +71,7 @@ mod tests {
     use crate::{
         Fanout, InboxKey, Store,
         store::{
-            Audience, ListQuery, Outgoing, Stored,
+            Audience, ListQuery, Outgoing, SenderKey, Stored,
             single::{SingleConfig, SingleStore},
         },
     };
@@ -136,15 +136,23 @@ mod tests {
                 on_behalf_of: None,
                 template_id: None,
                 created_at: crate::clock::now(),
+                edited_at: None,
                 expire_at: None,
+                collapse_key: None,
                 metadata: serde_json::Map::new(),
                 attachments: vec![],
                 actions: vec![],
             };
             let body = Arc::new(Body::new(&fields));
-            let audience = Audience::Users(users.clone());
-            let item = Outgoing { tenant: protocol::TenantId::default(), audience, body };
-            store.append(vec![item]).await.unwrap();
+            let audience = Audience::users(users.clone());
+            let item = Outgoing {
+                tenant: protocol::TenantId::default(),
+                sender: SenderKey::Admin,
+                audience,
+                body,
+                scheduled_at: None,
+            };
+            store.append(vec![item].into()).await.unwrap();
             assert_eq!(gauges.lag().0, 3.0);
             for (left, user) in (0..3).rev().zip(&users) {
                 let key = InboxKey::new(protocol::TenantId::default(), user.clone());

@@ -30,7 +30,9 @@ mod inboxes;
 mod journal;
 mod lag;
 mod layout;
+mod ledger;
 mod marking;
+mod membership;
 pub mod metrics;
 mod operations;
 mod private;
@@ -68,6 +70,7 @@ use self::{
     inbox::Inbox,
     inboxes::Inboxes,
     lag::Lag,
+    ledger::Ledger,
     metrics::StoreMetrics,
     publisher::Publisher,
     schema::Templates,
@@ -217,9 +220,11 @@ impl SingleStore {
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
         let publishers: Arc<[Publisher]> =
             (0..count).map(|_| Publisher::new(Arc::clone(&metrics))).collect();
+        let ledger = Arc::new(Ledger::default());
         let mut sequencer = Sequencer {
             inboxes: Arc::clone(&inboxes),
             shared: Arc::clone(&shared),
+            ledger: Arc::clone(&ledger),
             lag: Arc::clone(&lag),
             sequenced: Arc::clone(&sequenced),
             workers: Arc::clone(&workers),
@@ -238,6 +243,7 @@ impl SingleStore {
             root: config.root.clone(),
             templates,
             shared: Arc::clone(&shared),
+            inboxes: Arc::clone(&inboxes),
             sequenced,
             lag: Arc::clone(&lag),
             metrics: Arc::clone(&metrics),

@@ -6,18 +6,18 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, MessageId, Seq};
+use protocol::{DeviceId, MessageId, Seq, Time};
 
 use super::{
     LAG_BYTES_MAX, SingleStore,
     inbox::{Inbox, Loaded},
-    record::Record,
+    record::{MessageRecord, Record},
 };
 use crate::{
     InboxKey, Store, StoreError, clock,
     store::{
-        Audience, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery, Mark,
-        MarkTarget, Marked, Outgoing, Stored, Watch, WatchGuard,
+        Audience, Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
+        Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
     },
 };
 
@@ -61,42 +61,6 @@ impl SingleStore {
             .await
     }
 
-    /// Changes from memory, where it has all that is asked for.
-    fn page_in_memory(
-        inbox: &Inbox,
-        since: Seq,
-        limit: usize,
-        bytes_max: usize,
-    ) -> Option<ChangePage> {
-        let now = clock::now();
-        let state = inbox.state.lock();
-        let loaded = state.loaded()?;
-        let head = loaded.head;
-        let mut changes: Vec<Stored> = Vec::new();
-        if since < head {
-            if since < loaded.file_head {
-                return None;
-            }
-            let mut bytes = 0;
-            for entry in &state.tail {
-                if entry.seq.0 + entry.seqs() <= since.0 + 1 {
-                    continue;
-                }
-                inbox.changes_of(entry, now, &mut changes);
-                bytes += entry.weight as usize;
-                if changes.len() >= limit || bytes >= bytes_max {
-                    break;
-                }
-            }
-            changes.retain(|change| change.seq > since);
-            changes.truncate(limit);
-            for change in &mut changes {
-                change.accepted = None;
-            }
-        }
-        Some(ChangePage { changes, head, min_seq: Seq::ZERO })
-    }
-
     pub(super) async fn get_from(
         &self,
         inbox: &Arc<Inbox>,
@@ -120,23 +84,17 @@ fn head_without(inbox: &Inbox, expired: u64) -> Head {
 }
 
 impl Store for SingleStore {
-    fn append(&self, items: Vec<Outgoing>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         if self.lag.bytes() > LAG_BYTES_MAX {
             self.metrics.busy_lag.increment(1);
             return Box::pin(std::future::ready(Err(StoreError::Busy(
                 "too much waits for the users' files",
             ))));
         }
-        let records = items
-            .into_iter()
-            .filter_map(|Outgoing { tenant, audience, body }| match audience {
-                Audience::Everyone => Some(Record::Everyone { tenant, body }),
-                Audience::Users(users) => {
-                    let users = once_each(users);
-                    (!users.is_empty()).then_some(Record::Message { tenant, users, body })
-                }
-            })
-            .collect();
+        let now = clock::now();
+        let mut records: Vec<Record> =
+            batch.items.into_iter().filter_map(|outgoing| record_of(outgoing, now)).collect();
+        records.extend(batch.answer.map(|answer| Record::Answer(Arc::new(answer))));
         Box::pin(self.committer.submit(records))
     }
 
@@ -149,6 +107,31 @@ impl Store for SingleStore {
     ) -> BoxFuture<'_, Result<Marked, StoreError>> {
         let key = inbox.clone();
         Box::pin(async move { self.run_mark(&key, device, mark, target).await })
+    }
+
+    fn press(
+        &self,
+        inbox: &InboxKey,
+        device: Option<DeviceId>,
+        id: &MessageId,
+        index: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
+        let _ = (inbox, device, id, index);
+        Box::pin(std::future::ready(Err(StoreError::NotFound)))
+    }
+
+    fn unread(&self, _inbox: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::NotFound)))
+    }
+
+    fn delivered(&self, _inbox: &InboxKey, _device: &DeviceId, _from: Seq, _to: Seq) {}
+
+    fn prune(
+        &self,
+        _inbox: &InboxKey,
+        _retention: Retention,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::NotFound)))
     }
 
     fn watch(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Watch, StoreError>> {
@@ -192,25 +175,13 @@ impl Store for SingleStore {
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<ChangePage, StoreError>> {
         let inbox = self.inbox(inbox);
-        if let Some(page) = Self::page_in_memory(&inbox, since, limit, bytes_max) {
+        if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
             return Box::pin(std::future::ready(Ok(page)));
         }
         Box::pin(async move {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker]
-                .ask(move |files| {
-                    files.load(&asked)?;
-                    if let Some(page) = Self::page_in_memory(&asked, since, limit, bytes_max) {
-                        return Ok(page);
-                    }
-                    let now = clock::now();
-                    let changes = files.query(&asked, |open, templates| {
-                        open.changes(templates, &asked.key, since, limit, bytes_max, now)
-                    })?;
-                    let head = head_without(&asked, 0).seq;
-                    let changes = changes.unwrap_or_default();
-                    Ok(ChangePage { changes, head, min_seq: Seq::ZERO })
-                })
+                .ask(move |files| files.changes(&asked, since, limit, bytes_max))
                 .await
         })
     }
@@ -333,11 +304,30 @@ fn advance(inbox: &Inbox, device: &DeviceId, seq: Seq) -> Advanced {
     if cursors.advance(device, seq.min(head), clock::now()) { Advanced::Yes } else { Advanced::No }
 }
 
-/// Each user once: twice in one record would be two messages with one id in one inbox.
-fn once_each(mut users: Vec<protocol::UserId>) -> Vec<protocol::UserId> {
-    if users.len() > 1 {
-        let mut seen = HashSet::with_capacity(users.len());
-        users.retain(|user| seen.insert(user.clone()));
+/// A message as its record; none for one that is for nobody.
+fn record_of(outgoing: Outgoing, now: Time) -> Option<Record> {
+    let Outgoing { tenant, sender, audience, body, scheduled_at } = outgoing;
+    let audience = match audience {
+        Audience::Everyone => Audience::Everyone,
+        Audience::Some { users, groups } if users.is_empty() && groups.is_empty() => return None,
+        Audience::Some { users, groups } => {
+            Audience::Some { users: once_each(users), groups: once_each(groups) }
+        }
+    };
+    let audience = Arc::new(audience);
+    let record = Arc::new(MessageRecord { tenant, sender, audience, body, at: now, scheduled_at });
+    Some(match scheduled_at {
+        Some(at) if at > now => Record::Scheduled(record),
+        Some(_) | None => Record::Message(record),
+    })
+}
+
+/// Each once: a user twice in one record would be two messages with one id in one inbox.
+fn once_each<T: Clone + Eq + std::hash::Hash>(list: Arc<[T]>) -> Arc<[T]> {
+    let mut seen = HashSet::with_capacity(list.len());
+    if list.len() < 2 || list.iter().all(|one| seen.insert(one)) {
+        return list;
     }
-    users
+    seen.clear();
+    list.iter().filter(|one| seen.insert(*one)).cloned().collect()
 }

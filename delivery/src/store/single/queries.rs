@@ -48,7 +48,7 @@ fn state(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageState> {
 }
 
 fn message(row: &rusqlite::Row<'_>) -> rusqlite::Result<InboxMessage> {
-    Ok(InboxMessage { state: state(row)?, body: body_of(row, 3)? })
+    Ok(InboxMessage { state: state(row)?, body: body_of(row, 3)?, pressed: Vec::new() })
 }
 
 impl UserFiles {
@@ -122,6 +122,7 @@ impl UserFiles {
                             None => None,
                         },
                         at: Time::from_millis(row.get(4)?),
+                        action: None,
                     },
                 ));
             }
@@ -351,14 +352,8 @@ fn read_at(status: &Connection, seq: Seq) -> rusqlite::Result<Option<Time>> {
 
 /// A message, or what stands in its place once it must not be shown.
 fn shown(message: InboxMessage, now: Time) -> Change {
-    let status = |status, at| {
-        Change::Status(StatusChange {
-            message_id: message.body.id().clone(),
-            status,
-            device: None,
-            at,
-        })
-    };
+    let status =
+        |status, at| Change::Status(StatusChange::new(message.body.id().clone(), status, at));
     match message.body.expire_at() {
         _ if message.state.status == Status::Recalled => status(Status::Recalled, now),
         Some(at) if at <= now => status(Status::Expired, at),

@@ -83,6 +83,7 @@ pub(super) const fn status_code(status: Status) -> i64 {
         Status::Recalled => 3,
         // Never stored: it follows from expire_at.
         Status::Expired => 4,
+        Status::Collapsed => 5,
     }
 }
 

@@ -9,19 +9,24 @@ use std::{
     time::Instant,
 };
 
-use protocol::{TenantId, UserId};
+use protocol::{Seq, TenantId, UserId};
 
 use super::{
-    inbox::{Inbox, LAZY_WEIGHT, Phase, Push, State, TailEntry, What},
+    files::Files,
+    inbox::{Inbox, Phase, Push, SharedEntry, State, TailEntry, What},
     inboxes::Inboxes,
     lag::Lag,
+    ledger::Ledger,
     metrics::StoreMetrics,
     publisher::Publisher,
-    record::{Lsn, Record},
+    record::{DirectoryRecord, Lsn, MessageRecord, Record, RewriteRecord},
     shared::Shared,
     worker::Worker,
 };
-use crate::{Fanout, InboxKey, clock, store::Stored};
+use crate::{
+    Fanout, InboxKey, clock,
+    store::{Audience, Stored},
+};
 
 /// What a tail entry costs besides its share of the body, in bytes.
 const ENTRY_WEIGHT: usize = 96;
@@ -29,6 +34,7 @@ const ENTRY_WEIGHT: usize = 96;
 pub(super) struct Sequencer {
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) lag: Arc<Lag>,
     pub(super) sequenced: Arc<AtomicU64>,
     pub(super) workers: Arc<[Worker]>,
@@ -43,47 +49,41 @@ impl Sequencer {
     /// Hands one record over; see [`Sequencer::finish_batch`].
     pub(super) fn apply(&mut self, lsn: Lsn, record: Record, accepted: Option<Instant>) {
         match record {
-            Record::Message { tenant, users, body } => {
-                let weight = body.weight() / users.len().max(1) + ENTRY_WEIGHT;
-                let entry = TailEntry {
-                    lsn,
-                    seq: protocol::Seq::ZERO,
-                    accepted,
-                    what: What::Message(body),
-                    lazy: false,
-                    weight: u32::try_from(weight).unwrap_or(u32::MAX),
-                };
-                for user in users {
-                    self.push(&tenant, user, entry.clone());
-                }
+            Record::Message(record) => {
+                self.message(lsn, &record, accepted);
+                self.ledger.sent(lsn, record);
             }
-            Record::Everyone { tenant, body } => {
-                // First there for whoever loads an inbox from now on, then in those that are loaded.
-                self.shared.add_broadcast(lsn, tenant.clone(), Arc::clone(&body));
-                let entry = TailEntry {
-                    lsn,
-                    seq: protocol::Seq::ZERO,
-                    accepted,
-                    what: What::Message(body),
-                    lazy: true,
-                    weight: LAZY_WEIGHT,
-                };
-                for inbox in self.inboxes.of_tenant(&tenant) {
-                    self.push_for_everyone(&inbox, entry.clone());
-                }
+            Record::Rewrite(record) => {
+                self.rewrite(lsn, &record, accepted);
+                self.ledger.rewritten(lsn, record);
             }
             Record::Mark(mark) => {
                 let entry = TailEntry {
                     lsn,
-                    seq: protocol::Seq::ZERO,
+                    seq: Seq::ZERO,
                     accepted,
                     weight: u32::try_from(mark.targets.len() * 64 + ENTRY_WEIGHT)
                         .unwrap_or(u32::MAX),
                     what: What::Mark(Arc::clone(&mark)),
-                    lazy: false,
+                    to: None,
                 };
                 self.push(&mark.tenant, mark.user.clone(), entry);
             }
+            Record::Press(press) => {
+                let entry = TailEntry {
+                    lsn,
+                    seq: Seq::ZERO,
+                    accepted,
+                    weight: u32::try_from(press.action.len() + ENTRY_WEIGHT).unwrap_or(u32::MAX),
+                    what: What::Press(Arc::clone(&press)),
+                    to: None,
+                };
+                self.push(&press.tenant, press.user.clone(), entry);
+            }
+            Record::Scheduled(record) => self.ledger.scheduled(lsn, record),
+            Record::Cancelled { tenant, id } => self.ledger.cancelled(lsn, tenant, id),
+            Record::Answer(answer) => self.ledger.answered(lsn, answer),
+            Record::Directory(record) => self.directory(lsn, &record),
             Record::Seen { tenant, user } => {
                 let key = InboxKey::new(tenant, user);
                 self.shared.add_user(lsn, key.clone());
@@ -92,6 +92,7 @@ impl Sequencer {
                     state.seen = Some(lsn);
                     if let Phase::Loaded(loaded) = &mut state.phase {
                         loaded.known = true;
+                        loaded.since = loaded.since.min(lsn);
                         loaded.last_lsn = loaded.last_lsn.max(lsn);
                     }
                 }
@@ -122,6 +123,8 @@ impl Sequencer {
         }
     }
 
+    fn directory(&mut self, _lsn: Lsn, _record: &DirectoryRecord) {}
+
     fn push(&mut self, tenant: &TenantId, user: UserId, entry: TailEntry) {
         let inbox = self.inboxes.get(InboxKey::new(tenant.clone(), user));
         let mut state = inbox.state.lock();
@@ -130,14 +133,68 @@ impl Sequencer {
         self.pushed(&inbox, state, push, entry);
     }
 
-    fn push_for_everyone(&mut self, inbox: &Arc<Inbox>, entry: TailEntry) {
+    fn message(&mut self, lsn: Lsn, record: &MessageRecord, accepted: Option<Instant>) {
+        let what = What::Message(Arc::clone(&record.body));
+        self.spread(lsn, &record.tenant, &record.audience, what, record.body.weight(), accepted);
+    }
+
+    fn rewrite(&mut self, lsn: Lsn, record: &Arc<RewriteRecord>, accepted: Option<Instant>) {
+        let weight = record.body.as_ref().map_or(0, |body| body.weight());
+        let what = What::Rewrite(Arc::clone(record));
+        self.spread(lsn, &record.tenant, &record.audience, what, weight, accepted);
+    }
+
+    /// Brings something to everyone it is for. What is for groups or everyone goes first where
+    /// whoever loads an inbox from now on finds it, then to the inboxes that are loaded.
+    fn spread(
+        &mut self,
+        lsn: Lsn,
+        tenant: &TenantId,
+        to: &Arc<Audience>,
+        what: What,
+        weight: usize,
+        accepted: Option<Instant>,
+    ) {
+        let shared = |what: &What| SharedEntry { lsn, to: Arc::clone(to), what: what.clone() };
+        let inboxes = match &**to {
+            Audience::Everyone => {
+                self.shared.add_entry(tenant, shared(&what));
+                self.inboxes.of_tenant(tenant)
+            }
+            Audience::Some { users, groups } => {
+                if !groups.is_empty() {
+                    self.shared.add_entry(tenant, shared(&what));
+                }
+                let weight = weight / users.len().max(1) + ENTRY_WEIGHT;
+                let entry = TailEntry {
+                    lsn,
+                    seq: Seq::ZERO,
+                    accepted,
+                    what: what.clone(),
+                    to: None,
+                    weight: u32::try_from(weight).unwrap_or(u32::MAX),
+                };
+                for user in &**users {
+                    self.push(tenant, user.clone(), entry.clone());
+                }
+                if groups.is_empty() { Vec::new() } else { self.inboxes.groups.of(tenant, groups) }
+            }
+        };
+        for inbox in inboxes {
+            self.push_shared(&inbox, shared(&what).entry(accepted));
+        }
+    }
+
+    fn push_shared(&mut self, inbox: &Arc<Inbox>, entry: TailEntry) {
         let mut state = inbox.state.lock();
         // An inbox that is not loaded finds it in `shared.db`; one that is being loaded may have
-        // looked there already.
-        let wanted = match &state.phase {
-            Phase::Loaded(loaded) => loaded.known,
-            Phase::Loading => true,
-            Phase::Unloaded => false,
+        // looked there already, and knows when it is whether it is meant.
+        let wanted = match (&state.phase, &entry.to) {
+            (Phase::Loaded(loaded), Some(to)) => {
+                loaded.known && state.receives(loaded.since, entry.lsn, to, &entry.what)
+            }
+            (Phase::Loading, _) => true,
+            (Phase::Loaded(_) | Phase::Unloaded, _) => false,
         };
         if !wanted {
             return;
@@ -162,7 +219,26 @@ impl Sequencer {
         if let (Push::At(seq), true) = (push, watched) {
             entry.seq = seq;
             let publisher = inbox.worker % self.changes.len();
-            inbox.changes_of(&entry, clock::now(), &mut self.changes[publisher]);
+            if entry.is_edit() {
+                self.publish_from_file(inbox, seq);
+            } else {
+                inbox.changes_of(&entry, clock::now(), &mut self.changes[publisher]);
+            }
         }
+    }
+
+    /// Publishes an edit when its inbox's worker has looked up what the message is besides: read or
+    /// not, and when. What comes later may be published before it; a connection that sees the hole
+    /// reads the store, and finds the edit there.
+    fn publish_from_file(&self, inbox: &Arc<Inbox>, seq: Seq) {
+        let publisher = inbox.worker % self.publishers.len();
+        let (publishers, fanout) = (Arc::clone(&self.publishers), Arc::clone(&self.fanout));
+        let inbox = Arc::clone(inbox);
+        self.workers[inbox.worker].tell(move |files: &mut Files| {
+            // An error is the worker's to log; the position check of the connections finds the rest.
+            if let Ok(mut changes) = files.changes(&inbox, Seq(seq.0 - 1), 1, usize::MAX) {
+                publishers[publisher].offer(&mut changes.changes, false, &*fanout);
+            }
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! `shared.db`: what is kept once for all inboxes of a node.
 //!
-//! Messages to everyone stand here once; an inbox takes them over when it is next touched. Users
+//! Messages to groups and to everyone stand here once; an inbox takes them over when it is next
+//! touched. Users
 //! who were seen but have no file yet stand here with the record since which they exist, so that
 //! they do not receive what was sent to everyone before.
 //!
@@ -14,21 +15,46 @@ use protocol::{Body, MessageId, TenantId, Time};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    inbox::{SharedEntry, What},
     journal,
-    record::Lsn,
+    membership::{Membership, Memberships},
+    record::{Lsn, RewriteRecord},
     sql::{self, Sync},
 };
-use crate::InboxKey;
+use crate::{
+    InboxKey,
+    store::{Audience, Group},
+};
 
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS broadcasts ( -- messages to everyone in a tenant
+CREATE TABLE IF NOT EXISTS broadcasts ( -- messages to groups and to everyone, their edits and recalls
     lsn INTEGER PRIMARY KEY,            -- where it stands in the journal
     tenant TEXT NOT NULL,
-    id TEXT NOT NULL,
+    audience TEXT NOT NULL,             -- JSON: everyone, or users and groups
+    everyone INTEGER NOT NULL,          -- 1 if it is for everyone in the tenant
+    target INTEGER,                     -- of an edit or recall: the message's lsn
+    id TEXT NOT NULL,                   -- the message's id
+    at INTEGER NOT NULL,                -- unix ms
     expire_at INTEGER,                  -- unix ms
-    body TEXT NOT NULL                  -- JSON
+    body TEXT                           -- JSON; none in a recall
 );
-CREATE INDEX IF NOT EXISTS broadcasts_tenant ON broadcasts (tenant, lsn);
+CREATE INDEX IF NOT EXISTS broadcasts_everyone ON broadcasts (tenant, lsn) WHERE everyone;
+CREATE TABLE IF NOT EXISTS broadcast_groups ( -- the groups of a broadcast
+    tenant TEXT NOT NULL,
+    grp TEXT NOT NULL,                  -- JSON: a channel or a role
+    lsn INTEGER NOT NULL,
+    PRIMARY KEY (tenant, grp, lsn)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS members (    -- who is and was in which group
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    grp TEXT NOT NULL,                  -- JSON: a channel or a role
+    since_lsn INTEGER NOT NULL,         -- the record by which it began
+    until_lsn INTEGER,                  -- the record by which it ended
+    joined_at INTEGER NOT NULL,         -- unix ms
+    PRIMARY KEY (tenant, user, grp, since_lsn)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS members_now ON members (tenant, grp, user) WHERE until_lsn IS NULL;
 CREATE TABLE IF NOT EXISTS users (      -- seen, perhaps without a file yet
     tenant TEXT NOT NULL,
     user TEXT NOT NULL,
@@ -39,53 +65,77 @@ CREATE TABLE IF NOT EXISTS floor (      -- journal positions are never used twic
     one INTEGER PRIMARY KEY CHECK (one = 1),
     next_lsn INTEGER NOT NULL
 );
-PRAGMA user_version = 1;";
+PRAGMA user_version = 2;";
 
 /// Something that belongs here; waits in memory while the disk refuses, for the journal has it.
 enum Item {
-    Broadcast { lsn: Lsn, tenant: TenantId, body: Arc<Body> },
+    Entry { tenant: TenantId, entry: Arc<SharedEntry> },
     User { lsn: Lsn, key: InboxKey },
 }
 
-/// Messages to everyone that are kept in memory: ten thousand inboxes that take over the same
-/// hundred messages need not read and copy a million rows.
+/// What was sent to groups and to everyone, as far as it is kept in memory: ten thousand inboxes
+/// that take over the same hundred messages need not read and copy a million rows.
 const RECENT_MAX: usize = 1_024;
 
 /// Memory of their bodies, at most, in bytes.
 const RECENT_BYTES_MAX: usize = 16 << 20;
 
-/// The latest messages to everyone, in order.
+/// The latest of them, in order.
 struct Recent {
-    messages: VecDeque<(Lsn, TenantId, Arc<Body>)>,
+    entries: VecDeque<(TenantId, Arc<SharedEntry>)>,
     bytes: usize,
     /// Every one from this record on is here.
     complete_from: Lsn,
 }
 
 impl Recent {
-    fn push(&mut self, lsn: Lsn, tenant: TenantId, body: Arc<Body>) {
-        self.bytes += body.weight();
-        self.messages.push_back((lsn, tenant, body));
-        while self.messages.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
-            let Some((gone, _, body)) = self.messages.pop_front() else { break };
-            self.bytes -= body.weight();
-            self.complete_from = gone + 1;
+    fn push(&mut self, tenant: TenantId, entry: Arc<SharedEntry>) {
+        self.bytes += weight(&entry);
+        self.entries.push_back((tenant, entry));
+        while self.entries.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
+            let Some((_, gone)) = self.entries.pop_front() else { break };
+            self.bytes -= weight(&gone);
+            self.complete_from = gone.lsn + 1;
         }
     }
 
-    /// Those of a tenant after a record, if all of them are here.
-    fn after(&self, tenant: &TenantId, after: Lsn) -> Option<Vec<(Lsn, Arc<Body>)>> {
+    /// Those of a tenant after a record that may concern an inbox, if all of them are here.
+    fn after(
+        &self,
+        tenant: &TenantId,
+        memberships: &Memberships,
+        after: Lsn,
+    ) -> Option<Vec<SharedEntry>> {
         if after + 1 < self.complete_from {
             return None;
         }
-        let start = self.messages.partition_point(|(lsn, _, _)| *lsn <= after);
+        let start = self.entries.partition_point(|(_, entry)| entry.lsn <= after);
         Some(
-            self.messages
+            self.entries
                 .range(start..)
-                .filter(|(_, of, _)| of == tenant)
-                .map(|(lsn, _, body)| (*lsn, Arc::clone(body)))
+                .filter(|(of, entry)| of == tenant && concerns(entry, memberships))
+                .map(|(_, entry)| SharedEntry::clone(entry))
                 .collect(),
         )
+    }
+}
+
+fn weight(entry: &SharedEntry) -> usize {
+    match &entry.what {
+        What::Message(body) => body.weight(),
+        What::Rewrite(rewrite) => rewrite.body.as_ref().map_or(0, |body| body.weight()) + 128,
+        What::Mark(_) | What::Press(_) => 0,
+    }
+}
+
+/// Whether it is for everyone, or for a group that the inbox is or was in. When is not looked at
+/// here, see [`super::inbox::State::receives`].
+fn concerns(entry: &SharedEntry, memberships: &Memberships) -> bool {
+    match &*entry.to {
+        Audience::Everyone => true,
+        Audience::Some { groups, .. } => {
+            memberships.iter().any(|stay| groups.contains(&stay.group))
+        }
     }
 }
 
@@ -106,7 +156,7 @@ impl Shared {
         let latest: Option<i64> =
             reader.query_row("SELECT max(lsn) FROM broadcasts", [], |row| row.get(0))?;
         let recent = Recent {
-            messages: VecDeque::new(),
+            entries: VecDeque::new(),
             bytes: 0,
             complete_from: latest.map_or(0, |lsn| lsn.cast_unsigned() + 1),
         };
@@ -126,15 +176,17 @@ impl Shared {
         journal::set_floor(&self.writer.lock(), next)
     }
 
-    /// Keeps a message to everyone. Visible at once; see [`Shared::flush`] for the disk.
-    pub(super) fn add_broadcast(&self, lsn: Lsn, tenant: TenantId, body: Arc<Body>) {
+    /// Keeps what was sent to groups or everyone. Visible at once; see [`Shared::flush`] for the
+    /// disk.
+    pub(super) fn add_entry(&self, tenant: &TenantId, entry: SharedEntry) {
+        let entry = Arc::new(entry);
         let mut recent = self.recent.lock();
         // A replayed journal brings again what is in the file already.
-        if lsn >= recent.complete_from {
-            recent.push(lsn, tenant.clone(), Arc::clone(&body));
+        if entry.lsn >= recent.complete_from {
+            recent.push(tenant.clone(), Arc::clone(&entry));
         }
         drop(recent);
-        self.waiting.lock().push(Item::Broadcast { lsn, tenant, body });
+        self.waiting.lock().push(Item::Entry { tenant: tenant.clone(), entry });
     }
 
     /// Keeps a user. Visible at once; see [`Shared::flush`] for the disk.
@@ -152,20 +204,7 @@ impl Shared {
         let transaction = writer.transaction()?;
         for item in &*waiting {
             match item {
-                Item::Broadcast { lsn, tenant, body } => {
-                    transaction
-                        .prepare_cached(
-                            "INSERT OR IGNORE INTO broadcasts (lsn, tenant, id, expire_at, body)
-                             VALUES (?1, ?2, ?3, ?4, ?5)",
-                        )?
-                        .execute(params![
-                            lsn.cast_signed(),
-                            tenant.as_str(),
-                            body.id().as_str(),
-                            body.expire_at().map(Time::millis),
-                            std::str::from_utf8(&body.json()).expect("a body is JSON"),
-                        ])?;
-                }
+                Item::Entry { tenant, entry } => write_entry(&transaction, tenant, entry)?,
                 Item::User { lsn, key } => {
                     transaction
                         .prepare_cached(
@@ -191,7 +230,7 @@ impl Shared {
         for item in &*waiting {
             match item {
                 Item::User { lsn, key: seen } if seen == key => return Ok(Some(*lsn)),
-                Item::User { .. } | Item::Broadcast { .. } => {}
+                Item::User { .. } | Item::Entry { .. } => {}
             }
         }
         self.reader
@@ -202,41 +241,152 @@ impl Shared {
             .map(|lsn| lsn.map(i64::cast_unsigned))
     }
 
-    /// What everyone in a tenant received after a record.
-    pub(super) fn broadcasts_after(
+    /// The groups a user is and was in.
+    pub(super) fn memberships(&self, key: &InboxKey) -> rusqlite::Result<Memberships> {
+        let reader = self.reader.lock();
+        let mut select = reader.prepare_cached(
+            "SELECT grp, since_lsn, until_lsn FROM members WHERE tenant = ?1 AND user = ?2",
+        )?;
+        let rows = select.query_map(params![key.tenant.as_str(), key.user.as_str()], |row| {
+            Ok(Membership {
+                group: Arc::new(from_json::<Group>(row, 0)?),
+                since: row.get::<_, i64>(1)?.cast_unsigned(),
+                until: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into())
+    }
+
+    /// What was sent after a record to everyone in a tenant, and to the groups of an inbox.
+    pub(super) fn entries_after(
         &self,
         tenant: &TenantId,
+        memberships: &Memberships,
         after: Lsn,
-    ) -> rusqlite::Result<Vec<(Lsn, Arc<Body>)>> {
-        if let Some(recent) = self.recent.lock().after(tenant, after) {
+    ) -> rusqlite::Result<Vec<SharedEntry>> {
+        if let Some(recent) = self.recent.lock().after(tenant, memberships, after) {
             return Ok(recent);
         }
         let waiting = self.waiting.lock();
         let reader = self.reader.lock();
+        let read = |row: &rusqlite::Row<'_>| read_entry(tenant, row);
+        let mut found = Vec::new();
         let mut select = reader.prepare_cached(
-            "SELECT lsn, id, expire_at, body FROM broadcasts
-             WHERE tenant = ?1 AND lsn > ?2 ORDER BY lsn",
+            "SELECT lsn, id, expire_at, body, audience, target, at FROM broadcasts
+             WHERE tenant = ?1 AND everyone AND lsn > ?2",
         )?;
-        let rows = select.query_map(params![tenant.as_str(), after.cast_signed()], |row| {
-            let lsn = row.get::<_, i64>(0)?.cast_unsigned();
-            Ok((lsn, body_of(row, 1)?))
-        })?;
-        let mut found: Vec<(Lsn, Arc<Body>)> = rows.collect::<Result<_, _>>()?;
-        found.extend(waiting.iter().filter_map(|item| match item {
-            Item::Broadcast { lsn, tenant: of, body } if of == tenant && *lsn > after => {
-                Some((*lsn, Arc::clone(body)))
+        for row in select.query_map(params![tenant.as_str(), after.cast_signed()], read)? {
+            found.push(row?);
+        }
+        let mut select = reader.prepare_cached(
+            "SELECT b.lsn, b.id, b.expire_at, b.body, b.audience, b.target, b.at
+             FROM broadcast_groups g JOIN broadcasts b ON b.lsn = g.lsn
+             WHERE g.tenant = ?1 AND g.grp = ?2 AND g.lsn > ?3",
+        )?;
+        let groups: std::collections::HashSet<&Group> =
+            memberships.iter().map(|stay| &*stay.group).collect();
+        for group in groups {
+            let values = params![tenant.as_str(), to_json(group), after.cast_signed()];
+            for row in select.query_map(values, read)? {
+                found.push(row?);
             }
-            Item::Broadcast { .. } | Item::User { .. } => None,
+        }
+        found.extend(waiting.iter().filter_map(|item| {
+            match item {
+                Item::Entry { tenant: of, entry } => {
+                    (of == tenant && entry.lsn > after && concerns(entry, memberships))
+                        .then(|| SharedEntry::clone(entry))
+                }
+                Item::User { .. } => None,
+            }
         }));
+        found.sort_by_key(|entry| entry.lsn);
+        // In several of the inbox's groups.
+        found.dedup_by_key(|entry| entry.lsn);
         Ok(found)
     }
 }
 
+fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusqlite::Result<()> {
+    let (id, target, at, body) = match &entry.what {
+        What::Message(body) => (body.id(), None, body.facts().created_at, Some(body)),
+        What::Rewrite(rewrite) => {
+            (&rewrite.id, Some(rewrite.target), Some(rewrite.at), rewrite.body.as_ref())
+        }
+        What::Mark(_) | What::Press(_) => return Ok(()),
+    };
+    let json = body.map(|body| body.json());
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO broadcasts
+         (lsn, tenant, audience, everyone, target, id, at, expire_at, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        entry.lsn.cast_signed(),
+        tenant.as_str(),
+        to_json(&*entry.to),
+        *entry.to == Audience::Everyone,
+        target.map(u64::cast_signed),
+        id.as_str(),
+        at.unwrap_or_default().millis(),
+        body.and_then(|body| body.expire_at()).map(Time::millis),
+        json.as_deref().map(|json| std::str::from_utf8(json).expect("a body is JSON")),
+    ])?;
+    if let Audience::Some { groups, .. } = &*entry.to {
+        let mut insert = db.prepare_cached(
+            "INSERT OR IGNORE INTO broadcast_groups (tenant, grp, lsn) VALUES (?1, ?2, ?3)",
+        )?;
+        for group in &**groups {
+            insert.execute(params![tenant.as_str(), to_json(group), entry.lsn.cast_signed()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads `lsn, id, expire_at, body, audience, target, at`.
+fn read_entry(tenant: &TenantId, row: &rusqlite::Row<'_>) -> rusqlite::Result<SharedEntry> {
+    let to: Arc<Audience> = Arc::new(from_json(row, 4)?);
+    let body = match row.get_ref(3)?.as_str_or_null()? {
+        Some(_) => Some(body_of(row, 1)?),
+        None => None,
+    };
+    let what = match (row.get::<_, Option<i64>>(5)?, body) {
+        (None, Some(body)) => What::Message(body),
+        (target, body) => What::Rewrite(Arc::new(RewriteRecord {
+            tenant: tenant.clone(),
+            id: message_id_of(row, 1)?,
+            target: target.unwrap_or_default().cast_unsigned(),
+            audience: Arc::clone(&to),
+            at: Time::from_millis(row.get(6)?),
+            body,
+        })),
+    };
+    Ok(SharedEntry { lsn: row.get::<_, i64>(0)?.cast_unsigned(), to, what })
+}
+
+/// As it stands in a column.
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("ids and lists of them have no failing Serialize")
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(at)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn message_id_of(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<MessageId> {
+    MessageId::new(row.get_ref(at)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
 /// Reads `id, expire_at, body` from three columns.
 pub(super) fn body_of(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Arc<Body>> {
-    let id = MessageId::new(row.get_ref(at)?.as_str()?).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let id = message_id_of(row, at)?;
     let expire_at = row.get::<_, Option<i64>>(at + 1)?.map(Time::from_millis);
     Ok(Arc::new(Body::from_stored(id, expire_at, row.get_ref(at + 2)?.as_bytes()?)))
 }

@@ -62,7 +62,7 @@ impl Trimmer {
             .iter()
             .filter_map(|inbox| {
                 let state = inbox.state.lock();
-                state.tail.iter().find(|entry| !entry.lazy).map(|entry| entry.lsn)
+                state.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn)
             })
             .min()
             .unwrap_or(u64::MAX);

@@ -142,6 +142,9 @@ impl UserFiles {
                         let loaded = Loaded {
                             head,
                             file_head: head,
+                            min_seq: Seq::ZERO,
+                            uncounted: false,
+                            since: 0,
                             unread: row.get::<_, i64>(1)?.cast_unsigned(),
                             expiring: row.get(2)?,
                             known: head > Seq::ZERO,
@@ -172,23 +175,28 @@ impl UserFiles {
 
     /// Writes changes in order: all of them and the position reached, or nothing. What the file has
     /// already is passed over: after an error it is unknown whether the transaction was written,
-    /// and the file, opened anew, says.
-    pub(super) fn apply(&mut self, key: &InboxKey, entries: &[TailEntry]) -> Result<(), FileError> {
+    /// and the file, opened anew, says. Answers how many messages are unread now.
+    pub(super) fn apply(
+        &mut self,
+        key: &InboxKey,
+        entries: &[TailEntry],
+    ) -> Result<u64, FileError> {
         let applied = match self.applied {
             Some(applied) => applied,
             None => self.load(key)?.1,
         };
         let entries = &entries[entries.partition_point(|entry| entry.lsn <= applied)..];
-        let Some(last) = entries.last() else { return Ok(()) };
-        let write = || -> rusqlite::Result<()> {
+        let Some(last) = entries.last() else { return Ok(self.load(key)?.0.unread) };
+        let write = || -> rusqlite::Result<u64> {
             let transaction = begin(&self.messages, TransactionBehavior::Immediate, self.draft)?;
-            write(&self.messages, entries, last)?;
-            transaction.map_or(Ok(()), Transaction::commit)
+            let unread = write(&self.messages, entries, last)?;
+            transaction.map_or(Ok(()), Transaction::commit)?;
+            Ok(unread)
         };
         self.applied = None;
-        write().map_err(self.sqlite_messages())?;
+        let unread = write().map_err(self.sqlite_messages())?;
         self.applied = Some(last.lsn);
-        Ok(())
+        Ok(unread)
     }
 
     /// `read_status.db`, caught up with the log in `messages.db`; none where nothing ever changed.
@@ -252,7 +260,7 @@ fn begin(
 }
 
 /// Writes changes, the latest of which is `last`, and how far the inbox is with them.
-fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::Result<()> {
+fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::Result<u64> {
     let (mut unread, mut expiring) = (0_i64, false);
     for entry in entries {
         match &entry.what {
@@ -270,6 +278,7 @@ fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::
                     std::str::from_utf8(&body.json()).expect("a body is JSON"),
                 ])?;
             }
+            What::Press(_) | What::Rewrite(_) => {}
             What::Mark(mark) => {
                 unread += mark.unread_delta;
                 write_mark(db, entry.seq, mark)?;
@@ -279,10 +288,12 @@ fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::
     let head = last.seq.0 + last.seqs() - 1;
     db.prepare_cached(
         "UPDATE inbox SET head = ?1, unread = max(0, unread + ?2),
-         expiring = expiring OR ?3, applied_lsn = ?4",
+         expiring = expiring OR ?3, applied_lsn = ?4 RETURNING unread",
     )?
-    .execute(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()])?;
-    Ok(())
+    .query_row(params![head.cast_signed(), unread, expiring, last.lsn.cast_signed()], |row| {
+        row.get::<_, i64>(0)
+    })
+    .map(i64::cast_unsigned)
 }
 
 fn write_mark(db: &Connection, first: Seq, mark: &MarkRecord) -> rusqlite::Result<()> {

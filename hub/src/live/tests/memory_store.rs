@@ -11,8 +11,9 @@ use std::{
 use delivery::{
     Fanout, InboxKey, Store, StoreError,
     store::{
-        Audience, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
-        Mark, MarkTarget, Marked, Outgoing, StatusChange, Stored, Watch, WatchGuard,
+        Audience, Batch, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage,
+        ListQuery, Mark, MarkTarget, Marked, Pressing, Retention, StatusChange, Stored,
+        UnreadCounts, Watch, WatchGuard,
     },
 };
 use parking_lot::Mutex;
@@ -88,15 +89,35 @@ fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
 }
 
 impl Store for MemoryStore {
-    fn append(&self, items: Vec<Outgoing>) -> BoxFuture<'_, Result<(), StoreError>> {
-        for item in items {
-            if let Audience::Users(users) = item.audience {
-                for user in users {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        for item in batch.items {
+            if let Audience::Some { users, .. } = item.audience {
+                for user in &*users {
                     self.send(user.as_str(), "appended");
                 }
             }
         }
         ready(Ok(()))
+    }
+
+    fn press(
+        &self,
+        _: &InboxKey,
+        _: Option<DeviceId>,
+        _: &MessageId,
+        _: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
+        ready(Err(StoreError::NotFound))
+    }
+
+    fn unread(&self, _: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        ready(Ok(UnreadCounts::default()))
+    }
+
+    fn delivered(&self, _: &InboxKey, _: &DeviceId, _: Seq, _: Seq) {}
+
+    fn prune(&self, _: &InboxKey, _: Retention) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(0))
     }
 
     fn mark(
@@ -114,11 +135,10 @@ impl Store for MemoryStore {
         };
         let changed = ids.len() as u64;
         for message_id in ids {
+            let at = Time::from_millis(1_700_000_000_000);
             let status = StatusChange {
-                message_id,
-                status: mark.status(),
                 device: device.clone(),
-                at: Time::from_millis(1_700_000_000_000),
+                ..StatusChange::new(message_id, mark.status(), at)
             };
             let seq = Seq(log.changes.len() as u64 + 1);
             let change = Change::Status(status);

@@ -101,6 +101,7 @@ fn ids_are_positions_and_only_those() {
         status: Status::Read,
         device_id: None,
         at: Time::default(),
+        action: None,
     };
     let status = event(&ServerFrame::StatusUpdate { seq: Seq(7), data: status });
     assert_eq!((status.name.as_str(), status.id.as_deref()), ("status_update", Some("7")));

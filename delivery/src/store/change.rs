@@ -1,0 +1,103 @@
+//! What happens in an inbox.
+
+use std::{sync::Arc, time::Instant};
+
+use protocol::{Body, DeviceId, MessageId, MessageState, PressedAction, Seq, Status, Time};
+
+use super::InboxKey;
+
+/// One change of one inbox, durable.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Whose.
+    pub inbox: InboxKey,
+    /// Where.
+    pub seq: Seq,
+    /// What.
+    pub change: Change,
+    /// When the store was asked, for latency metrics; only on live changes.
+    pub accepted: Option<Instant>,
+}
+
+/// What a change is.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new message at the seq of its creation, or an edited one at the seq of the edit: with its
+    /// state and content as of the read, so at the seq of its creation it may be read and edited by
+    /// now.
+    Message {
+        /// The inbox's half.
+        state: MessageState,
+        /// The shared half.
+        body: Arc<Body>,
+    },
+    /// A message's state changed; also what stands in place of a message that must not be shown any
+    /// more (recalled, expired, collapsed).
+    Status(StatusChange),
+}
+
+/// A changed state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusChange {
+    /// The message.
+    pub message_id: MessageId,
+    /// What it became.
+    pub status: Status,
+    /// Who did it.
+    pub device: Option<DeviceId>,
+    /// When.
+    pub at: Time,
+    /// The button that was pressed, where that is the change.
+    pub action: Option<PressedAction>,
+}
+
+impl StatusChange {
+    /// A state that a message has now.
+    #[must_use]
+    pub fn new(message_id: MessageId, status: Status, at: Time) -> Self {
+        Self { message_id, status, device: None, at, action: None }
+    }
+}
+
+/// A message in an inbox.
+#[derive(Clone, Debug)]
+pub struct InboxMessage {
+    /// The inbox's half.
+    pub state: MessageState,
+    /// The shared half.
+    pub body: Arc<Body>,
+    /// Buttons that were pressed, in the order of their index.
+    pub pressed: Vec<Pressed>,
+}
+
+/// A button that was pressed. Each can be pressed once.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Pressed {
+    /// Which, and its callback word.
+    #[serde(flatten)]
+    pub action: PressedAction,
+    /// When.
+    pub at: Time,
+    /// On which device.
+    pub device_id: Option<DeviceId>,
+}
+
+/// Where an inbox stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Its latest change.
+    pub seq: Seq,
+    /// Unread messages that are not expired.
+    pub unread: u64,
+}
+
+/// Changes after a position.
+#[derive(Clone, Debug)]
+pub struct ChangePage {
+    /// Contiguous, beginning right after the asked position. Empty means: at the head.
+    pub changes: Vec<Stored>,
+    /// The head when it was read.
+    pub head: Seq,
+    /// The oldest position that can be resumed from; above the asked one, `changes` is empty.
+    pub min_seq: Seq,
+}

@@ -1,0 +1,22 @@
+//! Limits that every backend keeps, each with its unit and its reason.
+
+/// Most channels of a tenant: a list of them is walked by admins, and each costs a row and a
+/// counter.
+pub const CHANNELS_MAX: u64 = 100_000;
+
+/// Most members of a channel. A member costs a row; a message to the channel costs one record
+/// whatever this number is.
+pub const CHANNEL_MEMBERS_MAX: u64 = 1_000_000;
+
+/// Most members that one change may name: they travel in one record.
+pub const MEMBERS_CHANGE_MAX: usize = 10_000;
+
+/// Most groups (channels, roles and the department) of one user: all are looked at when the inbox
+/// is loaded.
+pub const USER_GROUPS_MAX: usize = 1_000;
+
+/// How long an answer to an `Idempotency-Key` is kept (contract §5).
+pub const ANSWER_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// Most rows of an answer to a statistics question.
+pub const STATS_ROWS_MAX: usize = 10_000;
