@@ -56,7 +56,14 @@ async fn measure(connections: usize, rounds: u64, idle: Duration) {
     let registry = Registry::new(&config, &metrics::NoopRecorder);
     let store = Arc::new(ListStore::default());
     let limiter = Arc::new(Limiter::new(LimitConfig::default(), &metrics::NoopRecorder));
-    let live = Live::new(config, registry.clone(), store.clone(), Arc::new(Everyone), limiter);
+    let live = Live::new(
+        config,
+        registry.clone(),
+        store.clone(),
+        Arc::new(Everyone),
+        Arc::new(NoChannels),
+        limiter,
+    );
     let address = serve(&live).await;
     let mut clients = Clients::start(address);
 

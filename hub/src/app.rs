@@ -27,7 +27,7 @@ use crate::{
     foundation::Foundation,
     health::{self, HealthState},
     http::{self, HttpLimits, HttpMetrics, Listener},
-    live::{Live, LiveConfig, Refusal, Registry, TokenVerifier},
+    live::{DirectoryGate, Live, LiveConfig, Refusal, Registry, TokenVerifier},
     telemetry::Metrics,
 };
 
@@ -82,8 +82,15 @@ impl App {
         let shared: Arc<dyn Store> = store.clone();
         let verifier = Arc::new(Tokens(Arc::clone(&foundation.identity)));
         let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
-        let live =
-            Live::new(live_config, registry, Arc::clone(&shared), verifier, Arc::clone(&limiter));
+        let channels = Arc::new(DirectoryGate(store.clone()));
+        let live = Live::new(
+            live_config,
+            registry,
+            Arc::clone(&shared),
+            verifier,
+            channels,
+            Arc::clone(&limiter),
+        );
 
         let draining = Arc::new(AtomicBool::new(false));
         let api = ApiState::new(

@@ -16,9 +16,9 @@ use delivery::{
         Mark, MarkTarget, Marked, Pressing, Retention, Stored, UnreadCounts, Watch, WatchGuard,
     },
 };
-use hub::live::{Refusal, TokenVerifier};
+use hub::live::{Admission, ChannelGate, Refusal, TokenVerifier};
 use protocol::{
-    Body, DeviceId, MessageFields, MessageId, MessageState, Seq, TenantId, Time, UserId,
+    Body, ChannelId, DeviceId, MessageFields, MessageId, MessageState, Seq, TenantId, Time, UserId,
 };
 
 pub(crate) fn inbox(prefix: &str, user: usize) -> InboxKey {
@@ -189,5 +189,26 @@ impl TokenVerifier for Everyone {
             scope: vec![],
             expires_at: Time::MAX,
         })
+    }
+}
+
+/// No channels at all.
+pub(crate) struct NoChannels;
+
+impl ChannelGate for NoChannels {
+    fn admit(
+        &self,
+        _: &InboxKey,
+        _: &ChannelId,
+    ) -> BoxFuture<'static, Result<Option<Admission>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn is_member(
+        &self,
+        _: &InboxKey,
+        _: &ChannelId,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
 }

@@ -13,7 +13,7 @@ use super::{
     framing::{Framing, Transport},
     metrics::LiveMetrics,
     outbox::{Mode, Outbox},
-    queue::{Io, Limits, Socket},
+    queue::{Io, Limits, Socket, Span},
     wire_frame::WireFrame,
 };
 
@@ -149,19 +149,20 @@ impl Connection {
     }
 
     /// Offers contiguous changes: written here and now where the socket takes them. Never waits for
-    /// the socket.
+    /// the socket. Answers which of them went out.
     pub(super) fn offer(
         &self,
         frames: &[WireFrame],
         limits: Limits,
         metrics: &LiveMetrics,
         now: Instant,
-    ) {
+    ) -> Option<Span> {
         let io = Io { socket: &self.socket, limits, metrics, transport: self.transport(), now };
-        let wake = self.outbox.lock().offer(frames, io);
+        let (wake, delivered) = self.outbox.lock().offer(frames, io);
         if wake {
             self.waker.wake();
         }
+        delivered
     }
 
     /// Asks the connection to end; the first reason counts.

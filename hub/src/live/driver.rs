@@ -20,7 +20,8 @@ use delivery::{
     store::{BoxFuture, Mark, MarkTarget, Marked, WatchGuard},
 };
 use protocol::{
-    CloseReason, DeviceInfo, ErrorType, ReadTarget, Seq, ServerFrame, client_frame::Token,
+    ChannelId, CloseReason, DeviceInfo, ErrorType, ReadTarget, Seq, ServerFrame,
+    client_frame::Token,
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -30,13 +31,15 @@ use tokio::{
 
 use super::{
     Live,
+    channels::Admission,
     connection::Connection,
     frame_reader::{FrameReader, Messages},
     framing::{Framing, Transport},
     last_ack::since_last_ack,
     outbox::{Flushed, Next},
+    presence::{JOINED_MAX, TooManyJoined},
     replay::{PageResult, read_page},
-    session::{Action, Due, Received, Session, error_frame, refused_mark},
+    session::{Action, Due, Received, Session, error_frame, refused_by_store},
     verifier::token_life,
     wire_frame::WireFrame,
 };
@@ -50,9 +53,23 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Marks of one read that are not stored yet. No more is read from the client while there are any,
-/// so one read buffer bounds them.
-type Marks = VecDeque<ReadTarget>;
+/// What the client asked for in one read and that has to wait for the store. No more is read from it
+/// while there is any, so one read buffer bounds them.
+type Tasks = VecDeque<Task>;
+
+/// See [`Tasks`].
+enum Task {
+    Read(ReadTarget),
+    Join(ChannelId),
+    Leave(ChannelId),
+}
+
+/// What has become of a task.
+enum Done {
+    /// The changes themselves come back through the fan-out, to every device.
+    Read(Result<Marked, StoreError>),
+    Joined(ChannelId, Result<Option<Admission>, StoreError>),
+}
 
 /// A connection's task.
 pub(super) struct Driver {
@@ -62,8 +79,8 @@ pub(super) struct Driver {
     reader: OwnedReadHalf,
     frames: FrameReader,
     page: Option<BoxFuture<'static, PageResult>>,
-    mark: Option<BoxFuture<'static, Result<Marked, StoreError>>>,
-    marks: Option<Box<Marks>>,
+    task: Option<BoxFuture<'static, Done>>,
+    tasks: Option<Box<Tasks>>,
     timer_at: Instant,
     /// While it lives, the store publishes this inbox.
     _watch: Box<dyn WatchGuard>,
@@ -85,8 +102,8 @@ impl Driver {
             reader,
             frames: FrameReader::default(),
             page: None,
-            mark: None,
-            marks: None,
+            task: None,
+            tasks: None,
             timer_at,
             _watch: watch,
         }
@@ -127,7 +144,7 @@ impl Driver {
         let now = Instant::now();
         Ok(self.write(cx, now)?
             | self.catch_up(cx, now)?
-            | self.store_marks(cx, now)?
+            | self.run_tasks(cx, now)?
             | self.read(cx, now)?
             | self.tick(cx, timer, now)?)
     }
@@ -142,7 +159,9 @@ impl Driver {
                 }
                 outbox.flush(self.live.io(&self.connection, now))
             };
-            match flushed.map_err(|_| CloseReason::ConnectionLost)? {
+            let (flushed, delivered) = flushed.map_err(|_| CloseReason::ConnectionLost)?;
+            self.live.registry().note_delivered(&self.connection, delivered);
+            match flushed {
                 Flushed::Empty { unblocked } => {
                     if unblocked {
                         self.session.heard(now);
@@ -207,34 +226,86 @@ impl Driver {
         }
     }
 
-    fn store_marks(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
-        if self.mark.is_none() {
-            let Some(target) = self.marks.as_mut().and_then(|marks| marks.pop_front()) else {
-                self.marks = None;
+    fn run_tasks(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        if self.task.is_none() {
+            let Some(task) = self.tasks.as_mut().and_then(|tasks| tasks.pop_front()) else {
+                self.tasks = None;
                 return Ok(false);
             };
-            let target = match target {
-                ReadTarget::Ids { message_ids } => MarkTarget::Many(message_ids),
-                ReadTarget::UpTo { up_to_seq } => MarkTarget::UpTo(up_to_seq),
-            };
-            let (store, connection) = (self.live.store().clone(), self.connection.clone());
-            self.mark = Some(Box::pin(async move {
-                let device = Some(connection.device().clone());
-                store.mark(connection.inbox(), device, Mark::Read, target).await
-            }));
+            match self.begin(task) {
+                Some(begun) => self.task = Some(begun),
+                None => return Ok(true),
+            }
         }
-        let Some(mark) = self.mark.as_mut() else { return Ok(false) };
-        let Poll::Ready(result) = mark.as_mut().poll(cx) else { return Ok(false) };
-        self.mark = None;
-        if let Err(error) = result {
-            // The changes themselves come back through the fan-out, to every device.
-            self.reply(&refused_mark(&error), now)?;
+        let Some(task) = self.task.as_mut() else { return Ok(false) };
+        let Poll::Ready(done) = task.as_mut().poll(cx) else { return Ok(false) };
+        self.task = None;
+        match done {
+            Done::Read(Ok(_)) => {}
+            Done::Read(Err(error)) => self.reply(&refused_by_store(&error, "read"), now)?,
+            Done::Joined(channel, Ok(admission)) => self.joined(channel, admission, now)?,
+            Done::Joined(_, Err(error)) => self.reply(&refused_by_store(&error, "join"), now)?,
         }
         Ok(true)
     }
 
+    /// Begins what has to wait; does at once what has not.
+    fn begin(&self, task: Task) -> Option<BoxFuture<'static, Done>> {
+        let (live, connection) = (self.live.clone(), self.connection.clone());
+        match task {
+            Task::Read(target) => {
+                let target = match target {
+                    ReadTarget::Ids { message_ids } => MarkTarget::Many(message_ids),
+                    ReadTarget::UpTo { up_to_seq } => MarkTarget::UpTo(up_to_seq),
+                };
+                Some(Box::pin(async move {
+                    let device = Some(connection.device().clone());
+                    let inbox = connection.inbox();
+                    Done::Read(live.store().mark(inbox, device, Mark::Read, target).await)
+                }))
+            }
+            Task::Join(channel) => Some(Box::pin(async move {
+                let admitted = live.channels().admit(connection.inbox(), &channel).await;
+                Done::Joined(channel, admitted)
+            })),
+            Task::Leave(channel) => {
+                live.presence().leave(&live, &connection, &channel);
+                None
+            }
+        }
+    }
+
+    fn joined(
+        &self,
+        channel: ChannelId,
+        admission: Option<Admission>,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let refused = |kind, text: String| error_frame(kind, text, Some("join".to_owned()));
+        let answer = match admission {
+            // Not there, and not for this user, answer alike (contract §2.5).
+            None => refused(ErrorType::NotFound, "there is no such channel".to_owned()),
+            Some(Admission { presence: true }) => {
+                match self.live.presence().join(&self.live, &self.connection, &channel) {
+                    // The list that comes is the answer.
+                    Ok(()) => return Ok(()),
+                    Err(TooManyJoined) => refused(
+                        ErrorType::Invalid,
+                        format!("a connection may join at most {JOINED_MAX} channels"),
+                    ),
+                }
+            }
+            Some(Admission { presence: false }) => ServerFrame::Presence {
+                channel_id: channel,
+                user_id: self.connection.inbox().user.clone(),
+                online: true,
+            },
+        };
+        self.reply(&answer, now)
+    }
+
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
-        if self.marks.is_some() || self.mark.is_some() {
+        if self.tasks.is_some() || self.task.is_some() {
             return Ok(false);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -298,10 +369,9 @@ impl Driver {
                 self.ack(seq);
                 Ok(())
             }
-            Action::Read(target) => {
-                self.marks.get_or_insert_default().push_back(target);
-                Ok(())
-            }
+            Action::Read(target) => self.wait_for(Task::Read(target)),
+            Action::Join(channel) => self.wait_for(Task::Join(channel)),
+            Action::Leave(channel) => self.wait_for(Task::Leave(channel)),
             Action::Sync(since) => {
                 self.connection.outbox().lock().sync(since, self.live.metrics());
                 Ok(())
@@ -313,6 +383,13 @@ impl Driver {
             }
             Action::Close(reason) => Err(reason),
         }
+    }
+
+    /// In the order in which the client asked.
+    #[expect(clippy::unnecessary_wraps, reason = "the other actions can end the connection")]
+    fn wait_for(&mut self, task: Task) -> Result<(), CloseReason> {
+        self.tasks.get_or_insert_default().push_back(task);
+        Ok(())
     }
 
     fn device(&mut self, device: DeviceInfo) {

@@ -106,12 +106,13 @@ type Open = (Driver, Arc<Connection>, Slot);
 
 /// Ends a registered connection: out of the registry at once, then the goodbye.
 async fn end(
-    live: &Live,
+    live: &Arc<Live>,
     connection: &Connection,
     reason: CloseReason,
     (reader, frames): (OwnedReadHalf, FrameReader),
 ) {
     live.registry().remove(connection);
+    live.presence().leave_all(live, connection);
     say_goodbye(live, connection, reason, reader, frames).await;
     let (metrics, lifespan) = (live.metrics(), connection.connected_at().elapsed());
     metrics.connections(connection.device_type(), connection.framing()).decrement(1.0);

@@ -127,15 +127,16 @@ async fn flush(live: &Live, connection: &Connection) -> bool {
             let io = live.io(connection, std::time::Instant::now());
             connection.outbox().lock().flush(io)
         };
+        let Ok((flushed, delivered)) = flushed else { return false };
+        live.registry().note_delivered(connection, delivered);
         match flushed {
-            Ok(Flushed::Empty { .. }) => return true,
-            Ok(Flushed::More { .. }) => {}
-            Ok(Flushed::Blocked) => {
+            Flushed::Empty { .. } => return true,
+            Flushed::More { .. } => {}
+            Flushed::Blocked => {
                 if connection.socket().writable().await.is_err() {
                     return false;
                 }
             }
-            Err(_) => return false,
         }
     }
 }

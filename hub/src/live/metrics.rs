@@ -80,6 +80,11 @@ const REPAIRS: Metric = Metric::counter(
     "",
     "Connections that the periodic check found behind the store; more than a few mean a lossy bus.",
 );
+const PRESENCE_SKIPPED: Metric = Metric::counter(
+    "pushhub_presence_skipped_total",
+    "",
+    "Lists and changes of presence that a reader had no room for; it gets a new list later.",
+);
 const DRAINING: Metric =
     Metric::gauge("pushhub_draining", "", "1 while the node sends its connections away.");
 
@@ -101,6 +106,7 @@ pub const ALL: &[Metric] = &[
     CATCHUPS,
     OUTBOX_BYTES,
     REPAIRS,
+    PRESENCE_SKIPPED,
     DRAINING,
 ];
 
@@ -181,6 +187,7 @@ pub(super) struct LiveMetrics {
     catchups: [Counter; 2],
     pub(super) outbox_bytes: Gauge,
     pub(super) repairs: Counter,
+    pub(super) presence_skipped: Counter,
     pub(super) draining: Gauge,
 }
 
@@ -229,6 +236,7 @@ impl LiveMetrics {
                 .map(|reason| CATCHUPS.to_counter(recorder, &[("reason", reason)])),
             outbox_bytes: OUTBOX_BYTES.to_gauge(recorder, &[]),
             repairs: REPAIRS.to_counter(recorder, &[]),
+            presence_skipped: PRESENCE_SKIPPED.to_counter(recorder, &[]),
             draining: DRAINING.to_gauge(recorder, &[]),
         };
         metrics.touch();
@@ -247,7 +255,7 @@ impl LiveMetrics {
             .chain(&self.frames_received)
             .chain(&self.replays)
             .chain(&self.catchups)
-            .chain([&self.repairs])
+            .chain([&self.repairs, &self.presence_skipped])
             .chain([&self.received_invalid, &self.received_control]);
         counters.for_each(|counter| counter.increment(0));
         let gauges = [&self.users_online, &self.outbox_bytes, &self.draining];

@@ -11,6 +11,7 @@
 //! mark. See `outbox`. What the fan-out loses shows as a hole in the seqs, or, for a last change,
 //! in `position_check`; both read the store.
 
+mod channels;
 mod connection;
 mod drain;
 mod driver;
@@ -25,6 +26,7 @@ pub mod metrics;
 mod origin;
 mod outbox;
 mod position_check;
+mod presence;
 mod queue;
 mod refusal;
 mod registry;
@@ -50,16 +52,17 @@ use rand::RngExt;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use self::{
-    connection::Connection, metrics::LiveMetrics, queue::Io, replay::PAGE_READS_MAX,
-    session::Timing,
-};
 pub use self::{
+    channels::{Admission, ChannelGate, DirectoryGate},
     connection::ConnectionInfo,
     drain::Drained,
     framing::Transport,
     registry::Registry,
     verifier::{Refusal, TokenVerifier},
+};
+use self::{
+    connection::Connection, metrics::LiveMetrics, presence::Presence, queue::Io,
+    replay::PAGE_READS_MAX, session::Timing,
 };
 
 /// Settings of the live side.
@@ -96,6 +99,8 @@ pub struct Live {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
     verifier: Arc<dyn TokenVerifier>,
+    channels: Arc<dyn ChannelGate>,
+    presence: Presence,
     limiter: Arc<Limiter>,
     page_permits: Arc<Semaphore>,
     open: AtomicUsize,
@@ -118,14 +123,18 @@ impl Live {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
         verifier: Arc<dyn TokenVerifier>,
+        channels: Arc<dyn ChannelGate>,
         limiter: Arc<Limiter>,
     ) -> Arc<Self> {
+        registry.report_to(&store);
         registry.metrics().connections_limit.set(config.max_connections as f64);
         Arc::new(Self {
             config,
             registry,
             store,
             verifier,
+            channels,
+            presence: Presence::default(),
             limiter,
             page_permits: Arc::new(Semaphore::new(PAGE_READS_MAX)),
             open: AtomicUsize::new(0),
@@ -186,6 +195,12 @@ impl Live {
         close_those(self.registry.all().iter(), reason, which)
     }
 
+    /// How often a channel was joined, over all connections of this node.
+    #[must_use]
+    pub fn channel_joins(&self) -> usize {
+        self.presence.joins()
+    }
+
     /// Memory of frames that wait for their sockets, in bytes.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
@@ -206,6 +221,14 @@ impl Live {
 
     fn verifier(&self) -> &dyn TokenVerifier {
         &*self.verifier
+    }
+
+    fn channels(&self) -> &dyn ChannelGate {
+        &*self.channels
+    }
+
+    const fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     fn limiter(&self) -> &Limiter {

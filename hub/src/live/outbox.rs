@@ -18,13 +18,17 @@ use protocol::{CloseReason, Seq, ServerFrame};
 use super::{
     framing::Framing,
     metrics::{CatchUpReason, LiveMetrics, Replay},
-    queue::{Io, Queue, write, write_now},
+    queue::{Io, Queue, Span, write, write_now},
     wire_frame::WireFrame,
 };
 
 /// Memory of other frames than changes (errors, pongs) that may wait, in bytes. A client that asks
 /// and asks and does not read the answers is closed.
 const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// Memory of presence that may wait, in bytes. Beyond it changes are not taken: the reader gets a
+/// new list when it has read what waits. One list fits whatever its size, which its maker limits.
+const PRESENCE_BYTES_MAX: usize = 64 << 10;
 
 /// How changes come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,34 +150,39 @@ impl Outbox {
     }
 
     /// Takes contiguous changes of the inbox as they are published. Answers whether the task must
-    /// be woken.
-    pub(super) fn offer(&mut self, frames: &[WireFrame], io: Io<'_>) -> bool {
-        let (Some(first), Some(newest)) = (frames.first(), frames.last()) else { return false };
+    /// be woken, and what went out at once.
+    pub(super) fn offer(&mut self, frames: &[WireFrame], io: Io<'_>) -> (bool, Option<Span>) {
+        let (Some(first), Some(newest)) = (frames.first(), frames.last()) else {
+            return (false, None);
+        };
         match self.mode {
-            Mode::Closed => return false,
+            Mode::Closed => return (false, None),
             Mode::CatchingUp => {
                 // No wake: the task is reading a page or waiting for the socket, and looks at
                 // this before it goes live.
                 self.head_seen = self.head_seen.max(newest.seq);
-                return false;
+                return (false, None);
             }
             Mode::Live => {}
         }
         if newest.seq <= self.last {
-            return false;
+            return (false, None);
         }
         if first.seq > self.last.next() {
             self.catch_up(newest.seq);
             io.metrics.catchups(CatchUpReason::Hole).increment(1);
-            return true;
+            return (true, None);
         }
-        let frames =
-            &frames[usize::try_from(self.last.0 + 1 - first.seq.0).unwrap_or(usize::MAX)..];
+        let before = self.last;
+        let frames = &frames[usize::try_from(before.0 + 1 - first.seq.0).unwrap_or(usize::MAX)..];
         self.last = newest.seq;
         if self.queue.is_none() {
+            let mut delivered = None;
             match write_now(frames, io) {
-                Ok(None) => return false,
+                Ok(None) => return (false, Some((before, newest.seq))),
                 Ok(Some(unwritten)) => {
+                    let last = unwritten.whole.checked_sub(1).map(|last| frames[last].seq);
+                    delivered = last.map(|last| (before, last));
                     let mut queue = Queue::new(io.now);
                     queue.front_written = unwritten.written;
                     queue.blocked = unwritten.blocked;
@@ -182,11 +191,29 @@ impl Outbox {
                 }
                 Err(_) => self.request_close(CloseReason::ConnectionLost),
             }
-            return true;
+            return (true, delivered);
         }
         self.push_changes(frames, io);
         // Something waited, so the task waits for the socket already.
-        self.mode == Mode::CatchingUp
+        (self.mode == Mode::CatchingUp, None)
+    }
+
+    /// Takes presence, if what waits of it leaves room: all frames or none. A whole list only where
+    /// nothing of it waits.
+    pub(super) fn offer_presence(&mut self, frames: &[WireFrame], whole: bool, io: Io<'_>) -> bool {
+        if self.mode == Mode::Closed {
+            return true;
+        }
+        let waiting = self.queue.as_ref().map_or(0, |queue| queue.presence_bytes);
+        let more: usize = frames.iter().map(WireFrame::weight).sum();
+        if if whole { waiting > 0 } else { waiting + more > PRESENCE_BYTES_MAX } {
+            return false;
+        }
+        let queue = self.queue.get_or_insert_with(|| Box::new(Queue::new(io.now)));
+        for frame in frames {
+            queue.push(frame.clone(), io.metrics);
+        }
+        true
     }
 
     fn push_changes(&mut self, frames: &[WireFrame], io: Io<'_>) {
@@ -315,24 +342,25 @@ impl Outbox {
         self.head_seen = self.head_seen.max(page.head).max(self.last);
     }
 
-    /// Writes once. After an error the connection is lost.
-    pub(super) fn flush(&mut self, io: Io<'_>) -> io::Result<Flushed> {
+    /// Writes once; answers what went out too. After an error the connection is lost.
+    pub(super) fn flush(&mut self, io: Io<'_>) -> io::Result<(Flushed, Option<Span>)> {
         let Some(queue) = self.queue.as_mut() else {
-            return Ok(Flushed::Empty { unblocked: false });
+            return Ok((Flushed::Empty { unblocked: false }, None));
         };
+        queue.expire(io.metrics);
         match write(queue.frames.iter(), queue.front_written, io) {
             Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);
-                queue.advance(wrote.written, io);
+                let delivered = queue.advance(wrote.written, io);
                 if !queue.frames.is_empty() {
-                    return Ok(Flushed::More { unblocked });
+                    return Ok((Flushed::More { unblocked }, delivered));
                 }
                 self.queue = None;
-                Ok(Flushed::Empty { unblocked })
+                Ok((Flushed::Empty { unblocked }, delivered))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 queue.blocked = true;
-                Ok(Flushed::Blocked)
+                Ok((Flushed::Blocked, None))
             }
             Err(error) => Err(error),
         }

@@ -54,13 +54,20 @@ pub(super) struct Queue {
     pub(super) front_written: usize,
     /// Memory of all frames.
     pub(super) bytes: usize,
-    /// Memory of those that are no changes.
+    /// Memory of those that answer the client.
     pub(super) reply_bytes: usize,
+    /// Memory of those that are presence.
+    pub(super) presence_bytes: usize,
+    /// How many may expire while they wait.
+    expiring: usize,
     /// When the socket last took something, or the queue began.
     pub(super) progress_at: Instant,
     /// The socket said that it is full.
     pub(super) blocked: bool,
 }
+/// Changes whose frames went out whole: after the first position, up to and with the second.
+pub(super) type Span = (Seq, Seq);
+
 /// What [`Queue::drop_changes`] took out.
 #[derive(Default)]
 pub(super) struct Dropped {
@@ -77,19 +84,48 @@ impl Queue {
             front_written: 0,
             bytes: 0,
             reply_bytes: 0,
+            presence_bytes: 0,
+            expiring: 0,
             progress_at: now,
             blocked: false,
         }
     }
 
     pub(super) fn push(&mut self, frame: WireFrame, metrics: &LiveMetrics) {
-        let weight = frame.weight();
-        self.bytes += weight;
-        if !frame.kind.is_change() {
-            self.reply_bytes += weight;
-        }
-        metrics.outbox_bytes.increment(weight as f64);
+        metrics.outbox_bytes.increment(frame.weight() as f64);
+        self.count(&frame, true);
         self.frames.push_back(frame);
+    }
+
+    /// Keeps the sums right when a frame comes or goes.
+    fn count(&mut self, frame: &WireFrame, comes: bool) {
+        let weight = frame.weight();
+        let change = |sum: &mut usize, by: usize| if comes { *sum += by } else { *sum -= by };
+        change(&mut self.bytes, weight);
+        match frame.kind {
+            kind if kind.is_change() => {}
+            FrameKind::Presence => change(&mut self.presence_bytes, weight),
+            _ => change(&mut self.reply_bytes, weight),
+        }
+        change(&mut self.expiring, usize::from(frame.expires.is_some()));
+    }
+
+    /// Puts what is to be shown instead in the place of messages that have expired while they waited.
+    /// One that is half written goes out whole.
+    pub(super) fn expire(&mut self, metrics: &LiveMetrics) {
+        if self.expiring == 0 {
+            return;
+        }
+        let now = delivery::clock::now();
+        let begun = usize::from(self.front_written > 0);
+        for at in begun..self.frames.len() {
+            let Some(expired) = self.frames[at].expired(now) else { continue };
+            let before = self.bytes;
+            let gone = std::mem::replace(&mut self.frames[at], expired.clone());
+            self.count(&gone, false);
+            self.count(&expired, true);
+            metrics.outbox_bytes.increment(self.bytes as f64 - before as f64);
+        }
     }
 
     /// Takes the changes out that need not be finished. The front stays while the socket is full,
@@ -98,48 +134,51 @@ impl Queue {
         let mut dropped = Dropped::default();
         let before = self.bytes;
         let mut keep = self.blocked || self.front_written > 0;
-        self.frames.retain(|frame| {
+        let frames = std::mem::take(&mut self.frames);
+        for frame in frames {
             let keep = std::mem::take(&mut keep);
             if keep || !(frame.kind.is_change() || frame.kind == FrameKind::SyncComplete) {
-                return true;
+                self.frames.push_back(frame);
+                continue;
             }
-            self.bytes -= frame.weight();
+            self.count(&frame, false);
             if frame.kind.is_change() {
                 dropped.first.get_or_insert(frame.seq);
             } else {
-                self.reply_bytes -= frame.weight();
                 dropped.sync_complete = true;
             }
-            false
-        });
+        }
         // What a full queue had room for is most of what it cost.
         self.frames.shrink_to_fit();
         metrics.outbox_bytes.decrement((before - self.bytes) as f64);
         dropped
     }
 
-    pub(super) fn advance(&mut self, mut written: usize, io: Io<'_>) {
+    /// So many bytes were written. Answers the changes whose frames are out now; of changes that do
+    /// not follow one another (there was a `sync`, or a resync), only the later ones.
+    pub(super) fn advance(&mut self, mut written: usize, io: Io<'_>) -> Option<Span> {
+        let mut gone: Option<Span> = None;
         self.progress_at = io.now;
         written += self.front_written;
         let before = self.bytes;
-        while let Some(front) = self.frames.front() {
-            if written < front.len() {
-                break;
-            }
+        while self.frames.front().is_some_and(|front| written >= front.len()) {
+            let front = self.frames.pop_front().expect("there is a front");
             written -= front.len();
-            let weight = front.weight();
-            self.bytes -= weight;
-            if !front.kind.is_change() {
-                self.reply_bytes -= weight;
+            self.count(&front, false);
+            if front.kind.is_change() {
+                gone = Some(match gone {
+                    Some((from, to)) if to.next() == front.seq => (from, front.seq),
+                    Some(_) | None => (Seq(front.seq.0.saturating_sub(1)), front.seq),
+                });
             }
             io.metrics.frames_sent(io.transport, front.kind).increment(1);
             if let Some(accepted) = front.accepted {
                 io.metrics.delivery_queued.record(io.now.saturating_duration_since(accepted));
             }
-            self.frames.pop_front();
         }
         self.front_written = written;
         io.metrics.outbox_bytes.decrement((before - self.bytes) as f64);
+        gone
     }
 }
 

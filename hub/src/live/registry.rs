@@ -3,11 +3,14 @@
 //! Removal compares connection ids: a device that reconnects must not be evicted by the end of the
 //! connection it replaced. No guard of the map is held while a socket is written or awaited.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Instant,
+};
 
 use dashmap::{DashMap, Entry};
 use delivery::{
-    Fanout, InboxKey,
+    Fanout, InboxKey, Store,
     store::{Change, Stored},
 };
 use metrics::Recorder;
@@ -15,7 +18,11 @@ use protocol::{CloseReason, DeviceId, Time};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    LiveConfig, connection::Connection, framing::Framing, metrics::LiveMetrics, queue::Limits,
+    LiveConfig,
+    connection::Connection,
+    framing::Framing,
+    metrics::LiveMetrics,
+    queue::{Limits, Span},
     wire_frame::WireFrame,
 };
 
@@ -27,6 +34,8 @@ pub struct Registry {
     limits: Limits,
     per_user_max: usize,
     metrics: Arc<LiveMetrics>,
+    /// Told what went to which device. Not owned: the store owns this.
+    store: OnceLock<Weak<dyn Store>>,
 }
 
 /// The user has as many connections as one may have.
@@ -45,7 +54,23 @@ impl Registry {
             },
             per_user_max: config.max_connections_per_user,
             metrics: Arc::new(LiveMetrics::new(recorder)),
+            store: OnceLock::new(),
         })
+    }
+
+    /// From now on the store is told what went out.
+    pub(super) fn report_to(&self, store: &Arc<dyn Store>) {
+        self.store.get_or_init(|| Arc::downgrade(store));
+    }
+
+    /// Changes went to a connection's device, if the token named one: a device that was made up does
+    /// not come back, and nobody could tell its receipts from another's.
+    pub(super) fn note_delivered(&self, connection: &Connection, span: Option<Span>) {
+        if let (Some((from, to)), Some(device)) = (span, connection.known_device())
+            && let Some(store) = self.store.get().and_then(Weak::upgrade)
+        {
+            store.delivered(connection.inbox(), device, from, to);
+        }
     }
 
     pub(super) const fn metrics(&self) -> &Arc<LiveMetrics> {
@@ -139,7 +164,8 @@ impl Fanout for Registry {
             let frames = encoded[framing.index()].get_or_insert_with(|| {
                 changes.iter().map(|change| WireFrame::change(change, framing, clock)).collect()
             });
-            connection.offer(frames, self.limits, &self.metrics, Instant::now());
+            let delivered = connection.offer(frames, self.limits, &self.metrics, Instant::now());
+            self.note_delivered(&connection, delivered);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use delivery::StoreError;
 use protocol::{
-    ClientFrame, CloseReason, Codec, DecodeError, DeviceInfo, ErrorType, ReadTarget, Seq,
-    ServerFrame, client_frame::Token,
+    ChannelId, ClientFrame, CloseReason, Codec, DecodeError, DeviceInfo, ErrorType, ReadTarget,
+    Seq, ServerFrame, client_frame::Token,
 };
 use serde::Deserialize;
 use tungstenite::Message;
@@ -71,6 +71,10 @@ pub(super) enum Action {
     Read(ReadTarget),
     /// Send again from here.
     Sync(Seq),
+    /// Be in a channel, and see who else is.
+    Join(ChannelId),
+    /// Not any more.
+    Leave(ChannelId),
     /// Check this token, then [`Session::refreshed`].
     Refresh(Token),
     /// Our ping was answered after this time.
@@ -223,13 +227,8 @@ impl Session {
             ClientFrame::Ack { seq } => Action::Ack(seq),
             ClientFrame::Read(target) => Action::Read(target),
             ClientFrame::Sync { since } => Action::Sync(since),
-            // Live channels are not known here; a channel that is not there and one that is not
-            // yours answer alike (contract §2.5).
-            ClientFrame::Join { .. } | ClientFrame::Leave { .. } => Action::Reply(error_frame(
-                ErrorType::NotFound,
-                "there is no such channel".to_owned(),
-                Some(name.to_owned()),
-            )),
+            ClientFrame::Join { channel_id } => Action::Join(channel_id),
+            ClientFrame::Leave { channel_id } => Action::Leave(channel_id),
             ClientFrame::Refresh { token } => Action::Refresh(token),
         };
         (action, Received::Frame(name))
@@ -256,8 +255,8 @@ pub(super) fn error_frame(
     ServerFrame::Error { kind, message, reference }
 }
 
-/// The answer to a `read` that could not be stored.
-pub(super) fn refused_mark(error: &StoreError) -> ServerFrame {
+/// The answer to a frame that the store could not act on.
+pub(super) fn refused_by_store(error: &StoreError, frame: &str) -> ServerFrame {
     let kind = match error {
         StoreError::NotFound => ErrorType::NotFound,
         StoreError::Conflict(_) => ErrorType::Conflict,
@@ -268,7 +267,7 @@ pub(super) fn refused_mark(error: &StoreError) -> ServerFrame {
         | StoreError::Closing
         | StoreError::Damaged(_) => ErrorType::Unavailable,
     };
-    error_frame(kind, error.to_string(), Some("read".to_owned()))
+    error_frame(kind, error.to_string(), Some(frame.to_owned()))
 }
 
 /// What is no frame at all ends the connection: the client speaks something else. A frame that is

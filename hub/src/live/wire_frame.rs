@@ -4,11 +4,11 @@
 //! which keeps the size of the largest burst for ever. A frame here is a small prefix (what the
 //! transport wants first, and the recipient's half) and a tail that all recipients share.
 
-use std::{io::IoSlice, time::Instant};
+use std::{io::IoSlice, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use delivery::store::{Change, StatusChange, Stored};
-use protocol::{CloseReason, Codec, Seq, ServerFrame, Status, StatusUpdate, Time};
+use protocol::{CloseReason, Codec, MessageId, Seq, ServerFrame, Status, StatusUpdate, Time};
 use smallvec::SmallVec;
 
 use super::framing::{EventFields, Framing, Prefix};
@@ -94,6 +94,15 @@ pub(super) struct WireFrame {
     pub(super) seq: Seq,
     /// When the store was asked, on live changes.
     pub(super) accepted: Option<Instant>,
+    /// When it must not be shown any more, and what it would be then.
+    pub(super) expires: Option<Arc<Expires>>,
+}
+
+/// See [`WireFrame::expires`].
+pub(super) struct Expires {
+    at: Time,
+    id: MessageId,
+    framing: Framing,
 }
 
 const TEXT: u8 = 0x1;
@@ -125,12 +134,12 @@ impl WireFrame {
             Framing::EventStream => (Prefix::event(kind.label(), fields), EVENT_END),
         };
         prefix.put(head);
-        Self { kind, prefix, tail, end, seq: Seq::ZERO, accepted: None }
+        Self { kind, prefix, tail, end, seq: Seq::ZERO, accepted: None, expires: None }
     }
 
     fn control(prefix: Prefix, tail: Bytes) -> Self {
         let kind = FrameKind::Control;
-        Self { kind, prefix, tail, end: &[], seq: Seq::ZERO, accepted: None }
+        Self { kind, prefix, tail, end: &[], seq: Seq::ZERO, accepted: None, expires: None }
     }
 
     /// A change of an inbox. A message that has expired by `now` is replaced at its place.
@@ -144,13 +153,28 @@ impl WireFrame {
             Change::Message { state, body } => {
                 let split = framing.codec().encode_message(stored.seq, state, body);
                 let fields = EventFields::at(stored.seq);
-                Self::new(FrameKind::Message, framing, fields, split.head.as_slice(), split.tail)
+                let head = split.head.as_slice();
+                let mut frame = Self::new(FrameKind::Message, framing, fields, head, split.tail);
+                frame.expires = body
+                    .expire_at()
+                    .map(|at| Arc::new(Expires { at, id: body.id().clone(), framing }));
+                frame
             }
             Change::Status(change) => Self::status(stored.seq, change, framing),
         };
         frame.seq = stored.seq;
         frame.accepted = stored.accepted;
         frame
+    }
+
+    /// What stands in its place if it has expired.
+    pub(super) fn expired(&self, now: Time) -> Option<Self> {
+        let Expires { at, id, framing } = &**self.expires.as_ref().filter(|it| it.at <= now)?;
+        let change = StatusChange::new(id.clone(), Status::Expired, *at);
+        let mut frame = Self::status(self.seq, &change, *framing);
+        frame.seq = self.seq;
+        frame.accepted = self.accepted;
+        Some(frame)
     }
 
     fn status(seq: Seq, change: &StatusChange, framing: Framing) -> Self {

@@ -6,6 +6,7 @@ pub(crate) mod events;
 mod handshake;
 mod memory_store;
 pub(crate) mod pipe;
+mod presence;
 mod slow;
 mod stream;
 pub(crate) mod support;

@@ -1,14 +1,18 @@
 use std::{io::IoSlice, time::Duration};
 
+use delivery::store::{Change, Stored};
 use metrics::NoopRecorder;
 use proptest::prelude::*;
-use protocol::{Codec, Time};
+use protocol::{Codec, MessageState, Time};
 
 use super::*;
 use crate::live::{
     framing::Transport,
     queue::{Limits, Socket},
-    tests::{pipe::Pipe, support::stored},
+    tests::{
+        pipe::Pipe,
+        support::{body_until, stored},
+    },
 };
 
 /// A store, an outbox and a socket, moved by hand.
@@ -20,6 +24,8 @@ struct Bench {
     start: Instant,
     framing: Framing,
     head: u64,
+    /// What was reported as delivered.
+    delivered: Vec<Span>,
 }
 
 const WEBSOCKET: Framing = Framing::WebSocket(Codec::Json);
@@ -45,6 +51,7 @@ impl Bench {
             start: Instant::now(),
             framing,
             head: 0,
+            delivered: Vec::new(),
         };
         bench.outbox.start(Seq(0), Seq(0));
         bench.outbox.sync_owed = None;
@@ -66,7 +73,9 @@ impl Bench {
     fn offer(&mut self, seqs: std::ops::RangeInclusive<u64>) -> bool {
         self.head = self.head.max(*seqs.end());
         let frames: Vec<_> = seqs.map(|seq| frame(seq, self.framing)).collect();
-        self.with(|outbox, io| outbox.offer(&frames, io))
+        let (wake, delivered) = self.with(|outbox, io| outbox.offer(&frames, io));
+        self.delivered.extend(delivered);
+        wake
     }
 
     fn next(&mut self) -> Next {
@@ -87,7 +96,9 @@ impl Bench {
     }
 
     fn flush(&mut self) -> Flushed {
-        self.with(|outbox, io| outbox.flush(io)).unwrap()
+        let (flushed, delivered) = self.with(|outbox, io| outbox.flush(io)).unwrap();
+        self.delivered.extend(delivered);
+        flushed
     }
 
     fn give_room(&self, bytes: usize) {
@@ -154,6 +165,54 @@ fn what_the_socket_does_not_take_waits_in_order() {
     assert_eq!(bench.pipe.seqs(), [1, 2, 3]);
     assert!(bench.outbox.queue.is_none());
     assert_eq!(bench.flush(), Flushed::Empty { unblocked: false });
+    let one_by_one = [(Seq(0), Seq(1)), (Seq(1), Seq(2)), (Seq(2), Seq(3))];
+    assert_eq!(bench.delivered, one_by_one, "each when its last byte is out");
+}
+
+#[test]
+fn what_expires_while_it_waits_is_not_shown() {
+    let mut bench = Bench::live(5);
+    let until = |seq: u64, at: i64| {
+        let body = body_until(&format!("m{seq}"), "secret", Some(Time::from_millis(at)));
+        let change = Change::Message { state: MessageState::new(Seq(seq)), body };
+        let stored = Stored { change, ..stored("ann", seq, "") };
+        // Made before any of them expires.
+        WireFrame::change(&stored, WEBSOCKET, Time::from_millis(0))
+    };
+    let frames = [until(1, 1_000), until(2, 1_000), until(3, Time::MAX.millis())];
+    bench.head = 3;
+    bench.with(|outbox, io| outbox.offer(&frames, io));
+    bench.settle();
+    let text = String::from_utf8_lossy(&bench.pipe.taken.lock()).into_owned();
+    assert_eq!(bench.pipe.seqs(), [1, 2, 3]);
+    // The first had begun to go out and goes out whole; the second has not.
+    assert_eq!(text.matches("secret").count(), 2, "{text}");
+    assert_eq!(text.matches(r#""message_id":"m2","status":"expired""#).count(), 1, "{text}");
+    assert_eq!(bench.outbox.queued_bytes(), 0);
+}
+
+#[test]
+fn presence_waits_within_its_limit_and_is_no_reply() {
+    let mut bench = Bench::live(0);
+    let frames: Vec<_> = (0..1_000)
+        .map(|n| {
+            let frame = ServerFrame::Presence {
+                channel_id: "team".parse().unwrap(),
+                user_id: format!("user{n}").parse().unwrap(),
+                online: true,
+            };
+            WireFrame::server(&frame, WEBSOCKET)
+        })
+        .collect();
+    assert!(bench.with(|outbox, io| outbox.offer_presence(&frames, true, io)), "a list fits");
+    let waiting = bench.queued();
+    assert!(!bench.with(|outbox, io| outbox.offer_presence(&frames, true, io)));
+    assert!(!bench.with(|outbox, io| outbox.offer_presence(&frames[..1], false, io)));
+    assert_eq!(bench.queued(), waiting, "nothing of what was not taken is there");
+    let pong = WireFrame::server(&ServerFrame::Pong, WEBSOCKET);
+    assert_eq!(bench.with(|outbox, io| outbox.reply(pong, io)), Ok(()));
+    bench.settle();
+    assert!(bench.with(|outbox, io| outbox.offer_presence(&frames[..1], false, io)));
 }
 
 #[test]
@@ -333,7 +392,7 @@ fn a_broken_socket_asks_for_the_end() {
         transport: Transport::WebSocket,
         now: bench.start + Duration::from_secs(1),
     };
-    assert!(bench.outbox.offer(&[FRAME(1)], io));
+    assert!(bench.outbox.offer(&[FRAME(1)], io).0);
     assert_eq!(bench.outbox.close_requested(), Some(CloseReason::ConnectionLost));
 }
 

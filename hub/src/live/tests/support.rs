@@ -1,18 +1,18 @@
 //! A server on a free port, and a client that fails loudly.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
 use delivery::{
-    InboxKey,
+    InboxKey, StoreError,
     identity::UserCaller,
     limit::{LimitConfig, Limiter},
-    store::{Change, Stored},
+    store::{BoxFuture, Change, Stored},
 };
 use futures_util::{SinkExt, StreamExt};
 use metrics::NoopRecorder;
 use protocol::{
-    Body, ClientFrame, Codec, DeviceId, MessageFields, MessageId, MessageState, NodeId, Seq,
-    ServerFrame, Status, TenantId, Time, UserId,
+    Body, ChannelId, ClientFrame, Codec, DeviceId, MessageFields, MessageId, MessageState, NodeId,
+    Seq, ServerFrame, Status, TenantId, Time, UserId,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +25,7 @@ use tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFram
 use super::memory_store::MemoryStore;
 use crate::{
     http::{self, HttpLimits, HttpMetrics, Listener},
-    live::{Live, LiveConfig, Refusal, Registry, TokenVerifier},
+    live::{Admission, ChannelGate, Live, LiveConfig, Refusal, Registry, TokenVerifier},
 };
 
 /// Long enough for a busy machine; nothing waits that long when all is well.
@@ -96,6 +96,49 @@ impl TokenVerifier for PlainNames {
     }
 }
 
+/// Channels and their members; `open…` may be joined, `quiet…` show no presence.
+#[derive(Default)]
+pub(crate) struct Members(pub(crate) parking_lot::Mutex<HashSet<(String, String)>>);
+
+impl Members {
+    pub(crate) fn add(&self, user: &str, channel: &str) {
+        self.0.lock().insert((user.to_owned(), channel.to_owned()));
+    }
+
+    pub(crate) fn remove(&self, user: &str, channel: &str) {
+        self.0.lock().remove(&(user.to_owned(), channel.to_owned()));
+    }
+
+    fn has(&self, inbox: &InboxKey, channel: &ChannelId) -> bool {
+        self.0.lock().contains(&(inbox.user.to_string(), channel.to_string()))
+    }
+}
+
+impl ChannelGate for Members {
+    fn admit(
+        &self,
+        inbox: &InboxKey,
+        channel: &ChannelId,
+    ) -> BoxFuture<'static, Result<Option<Admission>, StoreError>> {
+        if channel.as_str() == "broken" {
+            return Box::pin(ready(Err(StoreError::Busy("told to"))));
+        }
+        if channel.as_str().starts_with("open") {
+            self.add(inbox.user.as_str(), channel.as_str());
+        }
+        let presence = !channel.as_str().starts_with("quiet");
+        Box::pin(ready(Ok(self.has(inbox, channel).then_some(Admission { presence }))))
+    }
+
+    fn is_member(
+        &self,
+        inbox: &InboxKey,
+        channel: &ChannelId,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        Box::pin(ready(Ok(self.has(inbox, channel))))
+    }
+}
+
 pub(crate) fn config() -> LiveConfig {
     LiveConfig {
         ping_interval: Duration::from_secs(30),
@@ -114,6 +157,7 @@ pub(crate) fn config() -> LiveConfig {
 pub(crate) struct Server {
     pub(crate) live: Arc<Live>,
     pub(crate) store: Arc<MemoryStore>,
+    pub(crate) members: Arc<Members>,
     pub(crate) address: SocketAddr,
 }
 
@@ -127,7 +171,9 @@ impl Server {
         let store = Arc::new(MemoryStore::default());
         store.fanout.set(registry.clone()).ok().unwrap();
         let limiter = Arc::new(Limiter::new(LimitConfig::default(), &metrics::NoopRecorder));
-        let live = Live::new(config, registry, store.clone(), Arc::new(PlainNames), limiter);
+        let members = Arc::new(Members::default());
+        let names = Arc::new(PlainNames);
+        let live = Live::new(config, registry, store.clone(), names, members.clone(), limiter);
         tokio::spawn(live.clone().check_positions());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -146,7 +192,7 @@ impl Server {
             CancellationToken::new(),
             TaskTracker::new(),
         ));
-        Self { live, store, address }
+        Self { live, store, members, address }
     }
 
     /// Connects with `query` behind `/ws?`, and reads the welcome.
