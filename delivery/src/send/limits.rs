@@ -11,6 +11,10 @@ pub const USER_RECIPIENTS_MAX: usize = 20;
 /// Most messages of one batch (contract §5).
 pub const BATCH_MAX: usize = 1_000;
 
+/// How far ahead a message may be scheduled: who means to remind in a year can, and a slip of the pen
+/// in the year does not wait for ever.
+pub const SCHEDULE_AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
+
 /// Longest message type, in bytes: it is an index key.
 pub const MESSAGE_TYPE_BYTES_MAX: usize = 64;
 

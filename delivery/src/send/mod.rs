@@ -4,8 +4,12 @@
 //! validate -> permission -> render -> recipients -> Store::append -> receipt
 //! ```
 //! Everything before `append` is computation; the one wait is for the disk. A receipt means that
-//! the message is durable for every recipient.
+//! the message is durable for every recipient. The two halves are two calls, so that the answer to
+//! a request with an `Idempotency-Key` can be stored with its messages: what it says is known before.
+//!
+//! [`EditRequest`] is what may be changed afterwards.
 
+mod edit;
 pub mod limits;
 mod permission;
 mod request;
@@ -21,12 +25,13 @@ use crate::{
     clock,
     control::ControlError,
     identity::Caller,
-    store::{Audience, Outgoing, Store, StoreError},
+    store::{Audience, Batch, Outgoing, Store, StoreError, StoredAnswer},
     template::{Rendered, Templates},
 };
 
-pub(crate) use permission::is_reserved_type;
+pub use edit::EditRequest;
 pub use permission::{RESERVED_TYPES, Refusal};
+pub(crate) use permission::{check_write, is_reserved_type};
 pub use request::{Recipient, SendRequest};
 
 use request::given;
@@ -38,12 +43,12 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 /// The message type where nothing says otherwise (seed 003 §3.3).
 pub const DEFAULT_TYPE: &str = "text";
 
-/// A message was stored.
+/// What a sender is told of a message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     /// Its id.
     pub message_id: MessageId,
-    /// `accepted`.
+    /// `accepted`, or `scheduled` for one that waits for its time.
     pub status: &'static str,
     /// How many receive it, duplicates counted once; none for `recipient_type` `all`, because
     /// nobody counts the tenant's inboxes for it.
@@ -67,6 +72,21 @@ pub enum SendError {
     Store(#[from] StoreError),
 }
 
+/// Messages that can be sent and wait to be stored.
+#[derive(Debug)]
+pub struct Prepared<T> {
+    items: Vec<Outgoing>,
+    /// What their sender is told once they are stored.
+    pub outcome: T,
+}
+
+impl<T> Prepared<T> {
+    /// With another form of the outcome.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Prepared<U> {
+        Prepared { items: self.items, outcome: into(self.outcome) }
+    }
+}
+
 /// Sends. The only way from a request to the store.
 pub struct Sender {
     store: Arc<dyn Store>,
@@ -86,45 +106,58 @@ impl Sender {
         Self { store, templates }
     }
 
-    /// Sends one message.
+    /// Everything but the store, for one message.
     ///
     /// # Errors
-    /// [`SendError`].
-    pub async fn send(&self, caller: &Caller, request: SendRequest) -> Result<Receipt, SendError> {
-        let (outgoing, receipt) = self.prepare(caller, request, clock::now())?;
-        self.store.append(vec![outgoing].into()).await?;
-        Ok(receipt)
+    /// [`SendError`], but for that of the store.
+    pub async fn prepare(
+        &self,
+        caller: &Caller,
+        request: SendRequest,
+    ) -> Result<Prepared<Receipt>, SendError> {
+        let (outgoing, outcome) = self.prepare_one(caller, request, clock::now())?;
+        Ok(Prepared { items: vec![outgoing], outcome })
     }
 
-    /// Sends many, in one append. Each is accepted or refused by itself, in order; a request that
-    /// could not even be read comes with its problems.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the good ones could not be stored; then none of them was accepted.
-    pub async fn send_batch(
+    /// As [`Sender::prepare`], for many. Each is accepted or refused by itself, in order; a request
+    /// that could not even be read comes with its problems.
+    pub async fn prepare_batch(
         &self,
         caller: &Caller,
         requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
-    ) -> Result<Vec<Result<Receipt, SendError>>, StoreError> {
+    ) -> Prepared<Vec<Result<Receipt, SendError>>> {
         let now = clock::now();
-        let mut good = Vec::with_capacity(requests.len());
-        let results = requests
+        let mut items = Vec::with_capacity(requests.len());
+        let outcome = requests
             .into_iter()
             .map(|request| {
                 let request = request.map_err(SendError::Invalid)?;
-                let (outgoing, receipt) = self.prepare(caller, request, now)?;
-                good.push(outgoing);
+                let (outgoing, receipt) = self.prepare_one(caller, request, now)?;
+                items.push(outgoing);
                 Ok(receipt)
             })
             .collect();
-        if !good.is_empty() {
-            self.store.append(good.into()).await?;
-        }
-        Ok(results)
+        Prepared { items, outcome }
     }
 
-    /// Everything but the store.
-    fn prepare(
+    /// Stores what was prepared, and with it the answer to its request, where that is kept. Where
+    /// nothing was accepted nothing is stored: the same request may be good tomorrow.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of it was accepted.
+    pub async fn store<T>(
+        &self,
+        prepared: Prepared<T>,
+        answer: Option<StoredAnswer>,
+    ) -> Result<T, StoreError> {
+        let Prepared { items, outcome } = prepared;
+        if !items.is_empty() {
+            self.store.append(Batch { items, answer }).await?;
+        }
+        Ok(outcome)
+    }
+
+    fn prepare_one(
         &self,
         caller: &Caller,
         request: SendRequest,
@@ -151,8 +184,15 @@ impl Sender {
             None => Rendered::default(),
         };
         let sender_info = permission::sender(caller, &checked);
-        let Checked { request, template, channel_id, message_type, on_behalf_of, priority } =
-            checked;
+        let Checked {
+            request,
+            template,
+            channel_id,
+            message_type,
+            on_behalf_of,
+            priority,
+            scheduled_at,
+        } = checked;
         let id = message_id();
         let audience = match request.recipients {
             Some(recipients) if !recipients.is_empty() => Audience::users(distinct(recipients)),
@@ -174,18 +214,20 @@ impl Sender {
             sender_info: Some(sender_info),
             on_behalf_of,
             template_id: template.map(|template| template.source.id.clone()),
-            created_at: now,
+            // Recipients see it from then on. Its age, for lists and retention, counts from there.
+            created_at: scheduled_at.unwrap_or(now),
             edited_at: None,
             expire_at: request.expire_at,
-            collapse_key: None,
+            collapse_key: non_empty(request.collapse_key),
             metadata: request.metadata.unwrap_or_default(),
             attachments: request.attachments.unwrap_or_default(),
             actions: request.actions.unwrap_or(rendered.actions),
         };
         let body = Arc::new(Body::new(&fields));
-        let receipt = Receipt { message_id: id, status: "accepted", recipients: count };
+        let status = if scheduled_at.is_some() { "scheduled" } else { "accepted" };
+        let receipt = Receipt { message_id: id, status, recipients: count };
         let sender = caller.sender_key();
-        Ok((Outgoing { tenant, sender, audience, body, scheduled_at: None }, receipt))
+        Ok((Outgoing { tenant, sender, audience, body, scheduled_at }, receipt))
     }
 }
 

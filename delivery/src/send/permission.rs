@@ -48,6 +48,7 @@ pub(crate) fn is_reserved_type(message_type: &str) -> bool {
 }
 
 pub(super) fn check(caller: &Caller, message: &Checked) -> Result<(), Refusal> {
+    check_write(caller)?;
     match caller {
         Caller::Admin(_) => Ok(()),
         Caller::User(user) => check_user(user, message),
@@ -55,10 +56,15 @@ pub(super) fn check(caller: &Caller, message: &Checked) -> Result<(), Refusal> {
     }
 }
 
-fn check_user(user: &UserCaller, message: &Checked) -> Result<(), Refusal> {
-    if !user.may_write() {
-        return Err(Refusal::ReadOnlyToken);
+/// Whether a caller may change anything of what is sent.
+pub(crate) fn check_write(caller: &Caller) -> Result<(), Refusal> {
+    match caller {
+        Caller::User(user) if !user.may_write() => Err(Refusal::ReadOnlyToken),
+        Caller::User(_) | Caller::Service(_) | Caller::Admin(_) => Ok(()),
     }
+}
+
+fn check_user(user: &UserCaller, message: &Checked) -> Result<(), Refusal> {
     if user.is_system_admin() {
         return Ok(());
     }

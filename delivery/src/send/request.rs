@@ -61,6 +61,8 @@ pub struct SendRequest {
     pub scheduled_at: Option<Time>,
     /// After this moment it is not shown any more.
     pub expire_at: Option<Time>,
+    /// In an inbox it takes the place of an unread older one of the same sender and key.
+    pub collapse_key: Option<String>,
     /// Free data.
     pub metadata: Option<Map<String, Value>>,
     /// Files and links.
