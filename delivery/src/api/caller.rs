@@ -4,11 +4,13 @@ use std::sync::{Arc, atomic::Ordering};
 
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
+use protocol::TenantId;
 
-use super::{ApiState, error::ApiError, toll::Toll};
-use crate::identity::{AdminCaller, Caller, UserCaller};
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+use super::{ApiState, error::ApiError, query::Parameters, toll::Toll};
+use crate::{
+    control::Service,
+    identity::{AdminCaller, Caller, UserCaller},
+};
 
 fn authorization(parts: &Parts) -> Option<&[u8]> {
     parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes)
@@ -20,6 +22,19 @@ fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let caller = toll.recognised(state.0.identity.caller(authorization(parts)))?;
     toll.pay(&caller)?;
     Ok(caller)
+}
+
+/// A service. A user is known, but has no part in it: 403.
+pub(crate) struct ServiceOnly(pub(crate) Arc<Service>);
+
+impl FromRequestParts<ApiState> for ServiceOnly {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        match caller(parts, state)? {
+            Caller::Service(service) => Ok(Self(service)),
+            Caller::User(_) | Caller::Admin(_) => Err(ApiError::ServicesOnly),
+        }
+    }
 }
 
 /// A user or a service.
@@ -55,6 +70,56 @@ impl FromRequestParts<ApiState> for Admin {
     }
 }
 
+/// A caller of either port, for handlers that both have.
+pub(crate) trait Who: FromRequestParts<ApiState, Rejection = ApiError> {
+    /// Behind which wall they look: their own, but for the bearer of the admin token, who says it.
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId;
+    fn caller(self) -> Caller;
+}
+
+impl Who for Anyone {
+    fn tenant(&self, _: &mut Parameters) -> TenantId {
+        self.0.tenant()
+    }
+
+    fn caller(self) -> Caller {
+        self.0
+    }
+}
+
+impl Who for Admin {
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId {
+        self.asked_tenant(parameters).unwrap_or_default()
+    }
+
+    fn caller(self) -> Caller {
+        Caller::Admin(self.0)
+    }
+}
+
+impl Admin {
+    /// The parameter `tenant_id`: any, for the bearer of the admin token; for a user with the role
+    /// `system_admin` their own and no other.
+    pub(crate) fn asked_tenant(&self, parameters: &mut Parameters) -> Option<TenantId> {
+        const NAME: &str = "tenant_id";
+        let asked = parameters.text(NAME).map(TenantId::new);
+        let own = match &self.0 {
+            AdminCaller::Token => None,
+            AdminCaller::User(user) => Some(user.tenant()),
+        };
+        match (asked, own) {
+            (Some(Err(error)), _) => parameters.say(NAME, error.to_string()),
+            (Some(Ok(asked)), None) => return Some(asked),
+            (Some(Ok(asked)), Some(own)) if asked != *own => {
+                parameters.say(NAME, "must be your own tenant");
+            }
+            (Some(Ok(_)) | None, Some(own)) => return Some(own.clone()),
+            (None, None) => {}
+        }
+        None
+    }
+}
+
 /// Whoever may try to send, on a node that still takes messages. Asked before the body is read: a
 /// node that goes down answers at once, so that the sender can try another.
 pub(crate) struct Submitter(pub(crate) Caller);
@@ -66,11 +131,6 @@ impl FromRequestParts<ApiState> for Submitter {
             return Err(ApiError::Draining);
         }
         let Anyone(caller) = Anyone::from_request_parts(parts, state).await?;
-        // To pass over it would be a promise: the sender would repeat a send it believes protected.
-        if parts.headers.contains_key(IDEMPOTENCY_KEY) {
-            let problem = "idempotency keys cannot be honoured by this version; leave it out";
-            return Err(ApiError::field("Idempotency-Key", problem));
-        }
         Ok(Self(caller))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     identity::AuthError,
     limit::Limited,
     send::SendError,
-    store::{InboxMessage, StoreError},
+    store::{InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
 };
 
@@ -50,10 +50,18 @@ pub(crate) enum ApiError {
     Invalid(Vec<FieldProblem>),
     #[error("this is for users: Authorization: Bearer <token>")]
     UsersOnly,
+    #[error("this is for services: Authorization: Service <key>")]
+    ServicesOnly,
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
     Draining,
+    #[error("the key was used for another request")]
+    KeyReused,
+    #[error("a request with this Idempotency-Key is under way; its answer can be had in a moment")]
+    KeyRunning,
+    #[error("the answer that was stored cannot be read")]
+    StoredAnswer(#[source] serde_json::Error),
     #[error("something went wrong here")]
     Panicked,
     #[error(transparent)]
@@ -92,12 +100,14 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly => self.says(T::Forbidden),
+            Self::UsersOnly | Self::ServicesOnly => self.says(T::Forbidden),
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
             Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
-            Self::Panicked | Self::StoredBody(_) => internal(),
+            Self::KeyReused => self.says(T::Invalid).at("Idempotency-Key"),
+            Self::KeyRunning => self.says(T::IdempotencyInProgress).retry(RETRY_AFTER_BUSY),
+            Self::Panicked | Self::StoredBody(_) | Self::StoredAnswer(_) => internal(),
             Self::Limited(limited) => {
                 let after = Duration::from_secs(limited.retry_after_seconds());
                 self.says(T::RateLimited).retry(after)
@@ -206,9 +216,20 @@ fn store(error: &StoreError) -> Failure {
     }
 }
 
+/// A message as answers carry it: as in frames, and which of its buttons were pressed, where any
+/// were.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    message: Message,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pressed: Vec<Pressed>,
+}
+
 /// A stored message as answers carry it.
-pub(crate) fn message(stored: &InboxMessage) -> Result<Message, protocol::message::BodyError> {
-    Ok(Message { state: stored.state, fields: stored.body.fields()? })
+pub(crate) fn message(stored: &InboxMessage) -> Result<Shown, protocol::message::BodyError> {
+    let message = Message { state: stored.state, fields: stored.body.fields()? };
+    Ok(Shown { message, pressed: stored.pressed.clone() })
 }
 
 /// An answer that is no success.
@@ -227,7 +248,7 @@ pub(crate) struct Failure {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum FailureData {
-    Message(Box<Message>),
+    Message(Box<Shown>),
     Template(Box<Template>),
     Resync { min_seq: Seq, head: Seq },
 }

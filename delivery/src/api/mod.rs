@@ -4,18 +4,23 @@
 //! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
+mod actions;
 mod answer;
 mod body;
 mod caller;
+mod digest;
 mod error;
+mod idempotency;
 mod marks;
 mod messages;
 mod metrics;
 mod observe;
 mod query;
 mod sends;
+mod sent;
 mod services;
 mod shape;
+mod stats;
 mod sync;
 mod templates;
 mod toll;
@@ -32,13 +37,21 @@ use axum::{
 };
 use http::Method;
 
+use self::caller::{Admin, Anyone};
 use crate::{
-    Store, control::Control, identity::Identity, limit::Limiter, send::Sender, template::Templates,
+    control::Control,
+    identity::Identity,
+    limit::Limiter,
+    send::Sender,
+    store::{Storage, Store},
+    template::Templates,
 };
 
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
+pub use idempotency::{KEY_BYTES_MAX, KEYS_RUNNING_MAX};
 pub use metrics::ALL as METRICS;
 pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+pub use stats::STATS_SPAN_MAX;
 pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
 
 /// What can be set.
@@ -60,13 +73,15 @@ pub struct ApiState(pub(crate) Arc<Shared>);
 
 /// What the clones of an [`ApiState`] share.
 pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Storage>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
+    pub(crate) edits: sent::Edits,
+    pub(crate) running: Arc<idempotency::Running>,
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -82,7 +97,7 @@ impl ApiState {
     /// connections closed; reads go on.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Storage>,
         identity: Arc<Identity>,
         control: Arc<Control>,
         limiter: Arc<Limiter>,
@@ -92,7 +107,7 @@ impl ApiState {
     ) -> Self {
         identity.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
-        let sender = Sender::new(Arc::clone(&store), Arc::clone(&templates));
+        let sender = Sender::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&templates));
         let endpoints: Vec<_> = user_endpoints()
             .into_iter()
             .chain(admin_endpoints())
@@ -106,6 +121,8 @@ impl ApiState {
             limiter,
             sender,
             config,
+            edits: sent::Edits::default(),
+            running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
             metrics: metrics::ApiMetrics::new(recorder, &endpoints),
             draining,
         }))
@@ -148,16 +165,27 @@ fn user_endpoints() -> Vec<Endpoint> {
         get "/api/v3/messages" => messages::list;
         get "/api/v3/messages/unread-count" => messages::unread_count;
         get "/api/v3/messages/{id}" => messages::get;
+        put "/api/v3/messages/{id}" => sent::edit::<Anyone>;
+        post "/api/v3/messages/{id}/recall" => sent::recall::<Anyone>;
+        post "/api/v3/messages/{id}/cancel" => sent::cancel::<Anyone>;
+        get "/api/v3/messages/{id}/receipts" => sent::receipts::<Anyone>;
+        post "/api/v3/messages/{id}/actions/{index}" => actions::press;
         post "/api/v3/messages/{id}/read" => marks::read;
         post "/api/v3/messages/{id}/unread" => marks::unread;
         post "/api/v3/messages/{id}/archive" => marks::archive;
         post "/api/v3/messages/read-batch" => marks::read_batch;
         get "/api/v3/sync" => sync::changes;
+        get "/api/v3/stats" => stats::of_service;
     }
 }
 
 fn admin_endpoints() -> Vec<Endpoint> {
     endpoints! {
+        put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
+        post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
+        post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;
+        get "/api/v3/admin/messages/{id}/receipts" => sent::receipts::<Admin>;
+        get "/api/v3/admin/stats" => stats::of_all;
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;

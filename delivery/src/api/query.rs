@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::Query;
 use http::Uri;
-use protocol::{FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use protocol::{ChannelId, FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
 use serde::Serialize;
 
 use super::{error::ApiError, shape};
@@ -73,7 +73,7 @@ impl Parameters {
         found
     }
 
-    fn time(&mut self, name: &'static str) -> Option<Time> {
+    pub(crate) fn time(&mut self, name: &'static str) -> Option<Time> {
         let text = self.text(name)?;
         // The `+` of an offset that was not escaped arrives as a space.
         let parsed = Time::parse(&text).or_else(|_| Time::parse(&text.replace(' ', "+")));
@@ -88,17 +88,28 @@ impl Parameters {
         Some(text)
     }
 
+    /// A channel's id.
+    pub(crate) fn channel(&mut self, name: &'static str) -> Option<ChannelId> {
+        let id = ChannelId::new(self.text(name)?);
+        id.map_err(|error| self.say(name, error.to_string())).ok()
+    }
+
     /// `page` and `size`.
     pub(crate) fn paging(&mut self) -> (Option<u64>, usize) {
         let page = self.parsed("page", "a number from 1");
         if page.is_some_and(|page| !(1..=PAGE_MAX).contains(&page)) {
             self.say("page", format!("must be 1 to {PAGE_MAX}; use the cursor to go further"));
         }
+        (page, self.size())
+    }
+
+    /// `size`.
+    pub(crate) fn size(&mut self) -> usize {
         let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));
         }
-        (page, size)
+        size
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
@@ -177,7 +188,7 @@ impl ListRequest {
         }
         let query = ListQuery {
             status,
-            recalled: false,
+            recalled: parameters.word("include", &[("recalled", ())]).is_some(),
             channel_id: parameters.id("channel_id"),
             message_type: parameters.id("message_type"),
             priority_min,

@@ -22,6 +22,8 @@ pub(crate) enum Shape {
     Word(&'static [&'static str]),
     /// True or false.
     Flag,
+    /// Known, but what it says stands since the message was sent.
+    Fixed,
     Any,
     /// An object with any fields.
     Map,
@@ -115,6 +117,9 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                     found.push(FieldProblem { path: below(field.name), problem });
                 }
             }
+        }
+        (Shape::Fixed, _) => {
+            say(path, "cannot be changed any more; recall the message and send another".to_owned());
         }
         (Shape::Text | Shape::Word(_), _) => say(path, "must be a text".to_owned()),
         (Shape::Whole, _) => say(path, "must be a whole number".to_owned()),

@@ -129,6 +129,17 @@ impl Caller {
         }
     }
 
+    /// Whether they may change and take back what `sender` sent, and see what became of it: the
+    /// sender, and admins.
+    #[must_use]
+    pub fn may_manage(&self, sender: &SenderKey) -> bool {
+        match self {
+            Self::Admin(_) => true,
+            Self::User(user) if user.is_system_admin() => true,
+            Self::User(_) | Self::Service(_) => self.sender_key() == *sender,
+        }
+    }
+
     /// What kind it is; a metric label.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
