@@ -4,16 +4,21 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod after_sending;
 mod auth;
 mod bad_input;
 mod history_checker;
+mod idempotency;
 mod lists;
 mod operate;
 mod promises;
 mod rate_limits;
 mod read_state;
+mod retention;
+mod schedule;
 mod send;
 mod sockets;
+mod stats;
 mod stream;
 mod support;
 mod templates;
