@@ -190,3 +190,85 @@ where
         Err(_) => Err(ApiError::Draining),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Arc<Running> {
+        Running::new(KeyMetrics::new(&metrics::NoopRecorder))
+    }
+
+    fn key(values: &[&[u8]]) -> Result<Option<String>, ApiError> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HEADER, HeaderValue::from_bytes(value).unwrap());
+        }
+        Key::of(&headers).map(|key| key.map(|key| key.0))
+    }
+
+    #[test]
+    fn keys_are_short_and_visible() {
+        assert_eq!(key(&[]).unwrap(), None);
+        assert_eq!(key(&[b"a b~\"!"]).unwrap().as_deref(), Some("a b~\"!"));
+        assert!(key(&[&[b'k'; KEY_BYTES_MAX]]).is_ok());
+        let long: &[u8] = &[b'k'; KEY_BYTES_MAX + 1];
+        for bad in [&[long][..], &[b""], &["é".as_bytes()], &[b"a\tb"], &[b"a", b"a"]] {
+            assert!(matches!(key(bad), Err(ApiError::Invalid(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_runs_once_at_a_time_and_so_many_do() {
+        let running = running();
+        let slot_of = |n: u64| {
+            let mut slot = [0; 32];
+            slot[..8].copy_from_slice(&n.to_be_bytes());
+            slot
+        };
+        let mut claims: Vec<Claim> =
+            (0..KEYS_RUNNING_MAX as u64).map(|n| running.claim(slot_of(n)).unwrap()).collect();
+        assert!(matches!(running.claim(slot_of(7)), Err(ApiError::KeyRunning)));
+        let one_more = slot_of(KEYS_RUNNING_MAX as u64);
+        let full = running.claim(one_more);
+        assert!(matches!(full, Err(ApiError::Store(StoreError::Busy(_)))));
+        claims.remove(7);
+        running.claim(one_more).unwrap();
+        let again = running.claim(slot_of(7)).unwrap();
+        drop((again, claims));
+        assert!(running.slots.lock().is_empty());
+    }
+
+    #[test]
+    fn senders_do_not_meet() {
+        let tenant = |id: &str| TenantId::new(id).unwrap();
+        let user = |id: &str| SenderKey::User(protocol::UserId::new(id).unwrap());
+        let service = |id: &str| SenderKey::Service(protocol::ServiceId::new(id).unwrap());
+        let slots = [
+            slot(&tenant("a"), &user("b"), "c"),
+            slot(&tenant("a"), &service("b"), "c"),
+            slot(&tenant("a"), &SenderKey::Admin, "c"),
+            slot(&tenant("a"), &user("bc"), "c"),
+            slot(&tenant("a"), &user("b"), "cc"),
+            slot(&tenant("ab"), &user("b"), "c"),
+            slot(&tenant("a"), &user("userb"), "c"),
+        ];
+        let distinct: HashSet<_> = slots.into_iter().collect();
+        assert_eq!(distinct.len(), 7);
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_all_that_is_asked() {
+        let of = |method: Method, path: &str, body: u8| {
+            Key("k".to_owned()).with(&method, path, Digest([body; 32])).fingerprint
+        };
+        let all = [
+            of(Method::POST, "/a", 1),
+            of(Method::POST, "/a", 2),
+            of(Method::POST, "/b", 1),
+            of(Method::PUT, "/a", 1),
+        ];
+        let distinct: HashSet<_> = all.into_iter().collect();
+        assert_eq!(distinct.len(), 4);
+    }
+}

@@ -28,7 +28,7 @@ use crate::{
     StoreError, clock,
     identity::Caller,
     send::{self, EditRequest, SendError},
-    store::{Audience, Receipt, SentMessage, SentState},
+    store::{Audience, Receipt, SenderKey, SentMessage, SentState},
 };
 
 impl Payload for EditRequest {
@@ -93,19 +93,42 @@ async fn managed(
 }
 
 /// A message that the caller may change, and its wall.
+struct Change {
+    tenant: TenantId,
+    id: MessageId,
+    /// The admin, where it is not their own.
+    by_admin: Option<Caller>,
+}
+
+impl Change {
+    /// Who changed what of others, until there is an audit log: one line per change that was made.
+    fn log(&self, event: &'static str) {
+        if let Some(admin) = &self.by_admin {
+            let sender = admin.sender_key();
+            let by = match &sender {
+                SenderKey::User(user) => user.as_str(),
+                SenderKey::Service(service) => service.as_str(),
+                SenderKey::Admin => "admin_token",
+            };
+            tracing::info!(target: "security", event, by, message = self.id.as_str());
+        }
+    }
+}
+
 async fn changeable(
     state: &ApiState,
     who: impl Who,
     uri: &Uri,
     id: IdPath,
-) -> Result<(TenantId, MessageId), ApiError> {
+) -> Result<Change, ApiError> {
     let mut parameters = Parameters::new(uri)?;
     let tenant = who.tenant(&mut parameters);
     parameters.finish()?;
     let caller = who.caller();
     send::check_write(&caller).map_err(SendError::Refused)?;
     let sent = managed(state, &caller, &tenant, id).await?;
-    Ok((tenant, sent.id))
+    let by_admin = (caller.sender_key() != sent.sender).then_some(caller);
+    Ok(Change { tenant, id: sent.id, by_admin })
 }
 
 /// A message as its sender sees it.
@@ -127,11 +150,12 @@ pub(super) async fn edit<W: Who>(
     OriginalUri(uri): OriginalUri,
     Decoded(body): Decoded<EditRequest>,
 ) -> Result<Response, ApiError> {
-    let (tenant, id) = changeable(&state, who, &uri, id).await?;
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
     let store = &state.0.store;
-    let _turn = state.0.edits.turn(&id).await;
+    let _turn = state.0.edits.turn(id).await;
     // Looked at again in turn: it may have been sent or taken back in between.
-    let sent = store.sent(&tenant, &id).await?.ok_or(StoreError::NotFound)?;
+    let sent = store.sent(tenant, id).await?.ok_or(StoreError::NotFound)?;
     let waits_until = match sent.state {
         SentState::Scheduled => sent.scheduled_at,
         SentState::Sent => None,
@@ -140,7 +164,7 @@ pub(super) async fn edit<W: Who>(
         }
         SentState::Recalled => return Err(StoreError::Conflict("the message was recalled").into()),
     };
-    let before = store.sent_body(&tenant, &id).await?.ok_or(StoreError::NotFound)?;
+    let before = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
     let now = clock::now();
     if before.expired(now) {
         return Err(StoreError::Conflict("the message has expired").into());
@@ -149,10 +173,11 @@ pub(super) async fn edit<W: Who>(
     let after = body.apply(&before, waits_until, now).map_err(SendError::Invalid)?;
     let changed = after.is_some();
     if let Some(after) = &after {
-        store.edit(&tenant, &id, Body::new(after).into()).await?;
+        store.edit(tenant, id, Body::new(after).into()).await?;
+        change.log("message_edited");
     }
     let message = after.unwrap_or(before);
-    Ok(answer.success(&Edited { message_id: id, state: sent.state, changed, message }))
+    Ok(answer.success(&Edited { message_id: change.id, state: sent.state, changed, message }))
 }
 
 /// What has become of a message.
@@ -171,9 +196,11 @@ pub(super) async fn recall<W: Who>(
     OriginalUri(uri): OriginalUri,
     Decoded(Nothing {}): Decoded<Nothing>,
 ) -> Result<Response, ApiError> {
-    let (tenant, id) = changeable(&state, who, &uri, id).await?;
-    let stands = state.0.store.recall(&tenant, &id).await?;
-    Ok(answer.success(&Stands { message_id: id, state: stands }))
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
+    let stands = state.0.store.recall(tenant, id).await?;
+    change.log("message_recalled");
+    Ok(answer.success(&Stands { message_id: change.id, state: stands }))
 }
 
 /// `POST /messages/{id}/cancel`, and the same below `/admin`
@@ -185,9 +212,11 @@ pub(super) async fn cancel<W: Who>(
     OriginalUri(uri): OriginalUri,
     Decoded(Nothing {}): Decoded<Nothing>,
 ) -> Result<Response, ApiError> {
-    let (tenant, id) = changeable(&state, who, &uri, id).await?;
-    state.0.store.cancel(&tenant, &id).await?;
-    Ok(answer.success(&Stands { message_id: id, state: SentState::Cancelled }))
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
+    state.0.store.cancel(tenant, id).await?;
+    change.log("message_cancelled");
+    Ok(answer.success(&Stands { message_id: change.id, state: SentState::Cancelled }))
 }
 
 /// A message and what became of it at its recipients.
