@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 
 use super::{ApiState, error::ApiError, toll::Toll};
-use crate::identity::{AdminCaller, Caller, UserCaller};
+use crate::identity::{AdminCaller, Caller, UserCaller, note};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -14,11 +14,14 @@ fn authorization(parts: &Parts) -> Option<&[u8]> {
     parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes)
 }
 
-/// Who it is, once their limit has been asked too.
-fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
+/// Who it is, once their limit has been asked too, and what a user's token says is remembered.
+async fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let toll = Toll::of(parts);
     let caller = toll.recognised(state.0.identity.caller(authorization(parts)))?;
     toll.pay(&caller)?;
+    if let Caller::User(user) = &caller {
+        note(&*state.0.directory, user).await;
+    }
     Ok(caller)
 }
 
@@ -28,7 +31,7 @@ pub(crate) struct Anyone(pub(crate) Caller);
 impl FromRequestParts<ApiState> for Anyone {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        caller(parts, state).map(Self)
+        caller(parts, state).await.map(Self)
     }
 }
 
@@ -38,7 +41,7 @@ pub(crate) struct User(pub(crate) Arc<UserCaller>);
 impl FromRequestParts<ApiState> for User {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        match caller(parts, state)? {
+        match caller(parts, state).await? {
             Caller::User(user) => Ok(Self(user)),
             Caller::Service(_) | Caller::Admin(_) => Err(ApiError::UsersOnly),
         }
@@ -51,7 +54,11 @@ pub(crate) struct Admin(pub(crate) AdminCaller);
 impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        Ok(Self(Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)))?))
+        let admin = Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)))?;
+        if let AdminCaller::User(user) = &admin {
+            note(&*state.0.directory, user).await;
+        }
+        Ok(Self(admin))
     }
 }
 

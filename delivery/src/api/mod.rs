@@ -4,9 +4,13 @@
 //! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
+mod admin_channels;
 mod answer;
 mod body;
 mod caller;
+mod channel_keeping;
+mod channel_messages;
+mod channels;
 mod error;
 mod marks;
 mod messages;
@@ -18,7 +22,9 @@ mod services;
 mod shape;
 mod sync;
 mod templates;
+mod tenants;
 mod toll;
+mod users;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -33,7 +39,8 @@ use axum::{
 use http::Method;
 
 use crate::{
-    Store, control::Control, identity::Identity, limit::Limiter, send::Sender, template::Templates,
+    Store, channel::Channels, control::Control, identity::Identity, limit::Limiter, send::Sender,
+    store::Directory, template::Templates,
 };
 
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
@@ -61,9 +68,11 @@ pub struct ApiState(pub(crate) Arc<Shared>);
 /// What the clones of an [`ApiState`] share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) channels: Channels,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
@@ -82,7 +91,7 @@ impl ApiState {
     /// connections closed; reads go on.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<impl Store + Directory>,
         identity: Arc<Identity>,
         control: Arc<Control>,
         limiter: Arc<Limiter>,
@@ -92,7 +101,15 @@ impl ApiState {
     ) -> Self {
         identity.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
-        let sender = Sender::new(Arc::clone(&store), Arc::clone(&templates));
+        let directory: Arc<dyn Directory> = store.clone();
+        let store: Arc<dyn Store> = store;
+        let channels = Channels::new(Arc::clone(&directory), Arc::clone(&control), recorder);
+        let sender = Sender::new(
+            Arc::clone(&store),
+            Arc::clone(&directory),
+            Arc::clone(&control),
+            Arc::clone(&templates),
+        );
         let endpoints: Vec<_> = user_endpoints()
             .into_iter()
             .chain(admin_endpoints())
@@ -100,9 +117,11 @@ impl ApiState {
             .collect();
         Self(Arc::new(Shared {
             store,
+            directory,
             identity,
             control,
             templates,
+            channels,
             limiter,
             sender,
             config,
@@ -152,6 +171,16 @@ fn user_endpoints() -> Vec<Endpoint> {
         post "/api/v3/messages/{id}/unread" => marks::unread;
         post "/api/v3/messages/{id}/archive" => marks::archive;
         post "/api/v3/messages/read-batch" => marks::read_batch;
+        get "/api/v3/channels" => channels::list;
+        post "/api/v3/channels" => channel_keeping::create;
+        get "/api/v3/channels/{id}" => channels::get;
+        put "/api/v3/channels/{id}" => channel_keeping::update;
+        delete "/api/v3/channels/{id}" => channel_keeping::remove;
+        get "/api/v3/channels/{id}/messages" => channel_messages::list;
+        get "/api/v3/channels/{id}/members" => channels::members;
+        post "/api/v3/channels/{id}/members" => channel_keeping::change_members;
+        post "/api/v3/channels/{id}/join" => channels::join;
+        post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/api/v3/sync" => sync::changes;
     }
 }
@@ -168,6 +197,21 @@ fn admin_endpoints() -> Vec<Endpoint> {
         get "/api/v3/admin/services/{id}/keys" => services::list_keys;
         post "/api/v3/admin/services/{id}/keys" => services::create_key;
         delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+        get "/api/v3/admin/users" => users::list;
+        get "/api/v3/admin/users/{id}" => users::get;
+        put "/api/v3/admin/users/{id}/roles" => users::set_roles;
+        put "/api/v3/admin/users/{id}/department" => users::set_department;
+        get "/api/v3/admin/roles/{role}/members" => users::role_members;
+        get "/api/v3/admin/channels" => admin_channels::list;
+        post "/api/v3/admin/channels" => admin_channels::create;
+        get "/api/v3/admin/channels/{id}" => admin_channels::get;
+        put "/api/v3/admin/channels/{id}" => admin_channels::update;
+        delete "/api/v3/admin/channels/{id}" => admin_channels::remove;
+        get "/api/v3/admin/channels/{id}/members" => admin_channels::members;
+        post "/api/v3/admin/channels/{id}/members" => admin_channels::change_members;
+        get "/api/v3/admin/tenants" => tenants::list;
+        get "/api/v3/admin/tenants/{id}" => tenants::get;
+        put "/api/v3/admin/tenants/{id}" => tenants::update;
     }
 }
 

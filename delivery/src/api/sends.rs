@@ -61,6 +61,7 @@ const MESSAGE: Shape = Shape::Object(&[
     may("priority", Shape::Whole),
     may("scheduled_at", Shape::Time),
     may("expire_at", Shape::Time),
+    may("collapse_key", Shape::Text),
     may("metadata", Shape::Map),
     may("attachments", Shape::List(&ATTACHMENT)),
     may("actions", Shape::List(&ACTION)),

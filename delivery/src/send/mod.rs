@@ -3,25 +3,27 @@
 //! ```text
 //! validate -> permission -> render -> recipients -> Store::append -> receipt
 //! ```
-//! Everything before `append` is computation; the one wait is for the disk. A receipt means that
+//! What names mean is asked of the store; the wait that counts is for the disk. A receipt means that
 //! the message is durable for every recipient.
 
 pub mod limits;
 mod permission;
+mod quota;
+mod recipients;
 mod request;
 mod validate;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
-use protocol::{Body, FieldProblem, MessageFields, MessageId, Time, UserId};
+use protocol::{Body, FieldProblem, MessageFields, MessageId, TenantId, Time};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     clock,
-    control::ControlError,
+    control::{Control, ControlError, QuotaReached},
     identity::Caller,
-    store::{Audience, Outgoing, Store, StoreError},
+    store::{Directory, Outgoing, Store, StoreError},
     template::{Rendered, Templates},
 };
 
@@ -29,6 +31,8 @@ pub(crate) use permission::is_reserved_type;
 pub use permission::{RESERVED_TYPES, Refusal};
 pub use request::{Recipient, SendRequest};
 
+use quota::Charge;
+use recipients::{Addressed, Known, Recipients, Rights};
 use request::given;
 use validate::Checked;
 
@@ -45,8 +49,8 @@ pub struct Receipt {
     pub message_id: MessageId,
     /// `accepted`.
     pub status: &'static str,
-    /// How many receive it, duplicates counted once; none for `recipient_type` `all`, because
-    /// nobody counts the tenant's inboxes for it.
+    /// How many receive it, each counted once, members of channels and roles as of now; none for
+    /// `recipient_type` `all`, because nobody counts the tenant's inboxes for it.
     pub recipients: Option<u64>,
 }
 
@@ -59,6 +63,9 @@ pub enum SendError {
     /// The caller may not send this.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The tenant has used up what it may send today.
+    #[error(transparent)]
+    Quota(#[from] QuotaReached),
     /// Templates cannot be looked up now.
     #[error("templates cannot be looked up now")]
     Templates(#[source] ControlError),
@@ -70,6 +77,8 @@ pub enum SendError {
 /// Sends. The only way from a request to the store.
 pub struct Sender {
     store: Arc<dyn Store>,
+    directory: Arc<dyn Directory>,
+    control: Arc<Control>,
     templates: Arc<Templates>,
 }
 
@@ -80,10 +89,15 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// A sender into this store.
+    /// A sender into this store, for recipients that this directory knows.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, templates: Arc<Templates>) -> Self {
-        Self { store, templates }
+    pub fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<dyn Directory>,
+        control: Arc<Control>,
+        templates: Arc<Templates>,
+    ) -> Self {
+        Self { store, directory, control, templates }
     }
 
     /// Sends one message.
@@ -91,8 +105,13 @@ impl Sender {
     /// # Errors
     /// [`SendError`].
     pub async fn send(&self, caller: &Caller, request: SendRequest) -> Result<Receipt, SendError> {
-        let (outgoing, receipt) = self.prepare(caller, request, clock::now())?;
+        let (tenant, now) = (caller.tenant(), clock::now());
+        let checked = self.check(&tenant, request, now)?;
+        let known = Known::default();
+        let prepared = self.prepare(&mut Rights::new(caller), &known, checked, now).await?;
+        let Prepared { outgoing, receipt, charge } = prepared;
         self.store.append(vec![outgoing].into()).await?;
+        charge.keep();
         Ok(receipt)
     }
 
@@ -106,37 +125,60 @@ impl Sender {
         caller: &Caller,
         requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
     ) -> Result<Vec<Result<Receipt, SendError>>, StoreError> {
-        let now = clock::now();
-        let mut good = Vec::with_capacity(requests.len());
-        let results = requests
-            .into_iter()
-            .map(|request| {
-                let request = request.map_err(SendError::Invalid)?;
-                let (outgoing, receipt) = self.prepare(caller, request, now)?;
+        let (tenant, now) = (caller.tenant(), clock::now());
+        let check = |request: Result<SendRequest, _>| {
+            self.check(&tenant, request.map_err(SendError::Invalid)?, now)
+        };
+        let checked: Vec<_> = requests.into_iter().map(check).collect();
+        let names = checked.iter().filter_map(|checked| checked.as_ref().ok());
+        let known = Known::of_batch(&*self.directory, &tenant, names).await?;
+        let mut rights = Rights::new(caller);
+        let (mut good, mut charges) = (Vec::with_capacity(checked.len()), Vec::new());
+        let mut results = Vec::with_capacity(checked.len());
+        for checked in checked {
+            let prepared = match checked {
+                Ok(checked) => self.prepare(&mut rights, &known, checked, now).await,
+                Err(error) => Err(error),
+            };
+            results.push(prepared.map(|Prepared { outgoing, receipt, charge }| {
                 good.push(outgoing);
-                Ok(receipt)
-            })
-            .collect();
+                charges.push(charge);
+                receipt
+            }));
+        }
         if !good.is_empty() {
             self.store.append(good.into()).await?;
+            charges.into_iter().for_each(Charge::keep);
         }
         Ok(results)
     }
 
-    /// Everything but the store.
-    fn prepare(
+    /// Whether the request says something that can be sent.
+    fn check(
         &self,
-        caller: &Caller,
+        tenant: &TenantId,
         request: SendRequest,
         now: Time,
-    ) -> Result<(Outgoing, Receipt), SendError> {
-        let tenant = caller.tenant();
+    ) -> Result<Checked, SendError> {
         let template = match given(request.template_id.as_ref()) {
-            Some(id) => self.templates.get(&tenant, id).map_err(SendError::Templates)?,
+            Some(id) => self.templates.get(tenant, id).map_err(SendError::Templates)?,
             None => None,
         };
-        let checked = Checked::new(request, template, now).map_err(SendError::Invalid)?;
-        permission::check(caller, &checked)?;
+        Checked::new(request, template, now).map_err(SendError::Invalid)
+    }
+
+    /// Everything but the store.
+    async fn prepare(
+        &self,
+        rights: &mut Rights<'_>,
+        known: &Known,
+        checked: Checked,
+        now: Time,
+    ) -> Result<Prepared, SendError> {
+        let tenant = rights.caller().tenant();
+        let recipients = Recipients { directory: &*self.directory, tenant: &tenant, known };
+        let Addressed { caller, audience, count, channel_id } =
+            recipients.resolve(rights, &checked).await?;
         let rendered = match &checked.template {
             Some(template) => {
                 let own_actions = checked.request.actions.is_some();
@@ -150,19 +192,9 @@ impl Sender {
             }
             None => Rendered::default(),
         };
-        let sender_info = permission::sender(caller, &checked);
-        let Checked { request, template, channel_id, message_type, on_behalf_of, priority } =
-            checked;
+        let sender_info = permission::sender(&caller, &checked);
+        let Checked { request, template, message_type, on_behalf_of, priority, .. } = checked;
         let id = message_id();
-        let audience = match request.recipients {
-            Some(recipients) if !recipients.is_empty() => Audience::users(distinct(recipients)),
-            // `Checked` lets nothing but `all` come without recipients.
-            _ => Audience::Everyone,
-        };
-        let count = match &audience {
-            Audience::Some { users, .. } => Some(users.len() as u64),
-            Audience::Everyone => None,
-        };
         let fields = MessageFields {
             id: id.clone(),
             channel_id,
@@ -177,16 +209,26 @@ impl Sender {
             created_at: now,
             edited_at: None,
             expire_at: request.expire_at,
-            collapse_key: None,
+            collapse_key: non_empty(request.collapse_key),
             metadata: request.metadata.unwrap_or_default(),
             attachments: request.attachments.unwrap_or_default(),
             actions: request.actions.unwrap_or(rendered.actions),
         };
+        // The last thing that can refuse: what was refused for something else uses nothing.
+        let charge = Charge::take(&self.control, &tenant, count.unwrap_or(1))?;
         let body = Arc::new(Body::new(&fields));
         let receipt = Receipt { message_id: id, status: "accepted", recipients: count };
         let sender = caller.sender_key();
-        Ok((Outgoing { tenant, sender, audience, body, scheduled_at: None }, receipt))
+        let outgoing = Outgoing { tenant, sender, audience, body, scheduled_at: None };
+        Ok(Prepared { outgoing, receipt, charge })
     }
+}
+
+/// A message that waits to be stored.
+struct Prepared {
+    outgoing: Outgoing,
+    receipt: Receipt,
+    charge: Charge,
 }
 
 fn non_empty(text: Option<String>) -> Option<String> {
@@ -201,18 +243,6 @@ fn message_id() -> MessageId {
     Uuid::now_v7().simple().encode_lower(&mut text[PREFIX.len()..]);
     let text = std::str::from_utf8(&text).expect("ASCII");
     MessageId::new(text).expect("36 plain characters")
-}
-
-/// Each user once, in the order of their first mention.
-fn distinct(recipients: Vec<Recipient>) -> Vec<UserId> {
-    let users = recipients.into_iter().filter_map(|recipient| recipient.0.ok());
-    let mut users: Vec<UserId> = users.collect();
-    if users.len() > 1 {
-        // The default hasher: ids come from outside, and a cheap hash could be attacked.
-        let mut seen = HashSet::with_capacity(users.len());
-        users.retain(|user| seen.insert(user.clone()));
-    }
-    users
 }
 
 #[cfg(test)]
