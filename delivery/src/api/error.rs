@@ -8,11 +8,12 @@ use protocol::{ErrorType, FieldProblem, Message, Seq};
 use serde::Serialize;
 
 use crate::{
+    channel::ChannelError,
     control::ControlError,
     identity::AuthError,
     limit::Limited,
     send::SendError,
-    store::{InboxMessage, Pressed, StoreError},
+    store::{ChannelInfo, InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
 };
 
@@ -52,6 +53,12 @@ pub(crate) enum ApiError {
     UsersOnly,
     #[error("this is for services: Authorization: Service <key>")]
     ServicesOnly,
+    #[error("a system admin looks after the own tenant only")]
+    OtherTenant,
+    #[error("this needs the admin token")]
+    TokenOnly,
+    #[error("there is no such user")]
+    NoUser,
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
@@ -78,6 +85,8 @@ pub(crate) enum ApiError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
 }
 
 impl ApiError {
@@ -100,7 +109,10 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly | Self::ServicesOnly => self.says(T::Forbidden),
+            Self::UsersOnly | Self::ServicesOnly | Self::OtherTenant | Self::TokenOnly => {
+                self.says(T::Forbidden)
+            }
+            Self::NoUser => self.says(T::NotFound),
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
@@ -124,12 +136,33 @@ impl ApiError {
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
             Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),
+            Self::Send(SendError::Quota(reached)) => {
+                self.says(T::QuotaExceeded).retry(reached.retry_after)
+            }
             Self::Send(SendError::Templates(_)) => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
             }
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
+            Self::Channel(error) => self.channel(error),
+        }
+    }
+
+    fn channel(&self, error: &ChannelError) -> Failure {
+        use ErrorType as T;
+        match error {
+            ChannelError::NotFound => self.says(T::NotFound),
+            ChannelError::Invalid(fields) => invalid(fields),
+            ChannelError::IdTaken(present) => {
+                self.says(T::Conflict).with(FailureData::Channel(present.clone())).at("id")
+            }
+            ChannelError::VersionConflict(present) => {
+                self.says(T::VersionConflict).with(FailureData::Channel(present.clone()))
+            }
+            ChannelError::Closed | ChannelError::Refused(_) => self.says(T::Forbidden),
+            ChannelError::Quota(_) => self.says(T::Invalid),
+            ChannelError::Store(error) => store(error),
         }
     }
 
@@ -141,6 +174,7 @@ impl ApiError {
             ControlError::IdTaken => self.says(T::Invalid).at("id"),
             ControlError::TooManyServices
             | ControlError::TooManyKeys
+            | ControlError::TooManyTenants
             | ControlError::Template(_) => self.says(T::Invalid),
             ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
             ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
@@ -250,6 +284,7 @@ pub(crate) struct Failure {
 pub(crate) enum FailureData {
     Message(Box<Shown>),
     Template(Box<Template>),
+    Channel(Box<ChannelInfo>),
     Resync { min_seq: Seq, head: Seq },
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn unread_count(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let channel = parameters.channel("channel_id");
+    let channel = parameters.parsed::<ChannelId>("channel_id", "the id of a channel");
     parameters.finish()?;
     let UnreadCounts { total, direct, channels } = state.0.store.unread(&user.inbox).await?;
     let Some(channel_id) = channel else {

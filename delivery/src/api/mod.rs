@@ -5,9 +5,13 @@
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
 mod actions;
+mod admin_channels;
 mod answer;
 mod body;
 mod caller;
+mod channel_keeping;
+mod channel_messages;
+mod channels;
 mod digest;
 mod error;
 mod idempotency;
@@ -23,7 +27,9 @@ mod shape;
 mod stats;
 mod sync;
 mod templates;
+mod tenants;
 mod toll;
+mod users;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -39,11 +45,12 @@ use http::Method;
 
 use self::caller::{Admin, Anyone};
 use crate::{
+    channel::Channels,
     control::Control,
     identity::Identity,
     limit::Limiter,
     send::Sender,
-    store::{Storage, Store},
+    store::{Directory, Storage, Store},
     template::Templates,
 };
 
@@ -74,9 +81,11 @@ pub struct ApiState(pub(crate) Arc<Shared>);
 /// What the clones of an [`ApiState`] share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Storage>,
+    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) channels: Channels,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
@@ -107,7 +116,14 @@ impl ApiState {
     ) -> Self {
         identity.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
-        let sender = Sender::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&templates));
+        let directory: Arc<dyn Directory> = store.clone();
+        let channels = Channels::new(Arc::clone(&directory), Arc::clone(&control), recorder);
+        let sender = Sender::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&directory),
+            Arc::clone(&control),
+            Arc::clone(&templates),
+        );
         let endpoints: Vec<_> = user_endpoints()
             .into_iter()
             .chain(admin_endpoints())
@@ -115,9 +131,11 @@ impl ApiState {
             .collect();
         Self(Arc::new(Shared {
             store,
+            directory,
             identity,
             control,
             templates,
+            channels,
             limiter,
             sender,
             config,
@@ -174,6 +192,16 @@ fn user_endpoints() -> Vec<Endpoint> {
         post "/api/v3/messages/{id}/unread" => marks::unread;
         post "/api/v3/messages/{id}/archive" => marks::archive;
         post "/api/v3/messages/read-batch" => marks::read_batch;
+        get "/api/v3/channels" => channels::list;
+        post "/api/v3/channels" => channel_keeping::create;
+        get "/api/v3/channels/{id}" => channels::get;
+        put "/api/v3/channels/{id}" => channel_keeping::update;
+        delete "/api/v3/channels/{id}" => channel_keeping::remove;
+        get "/api/v3/channels/{id}/messages" => channel_messages::list;
+        get "/api/v3/channels/{id}/members" => channels::members;
+        post "/api/v3/channels/{id}/members" => channel_keeping::change_members;
+        post "/api/v3/channels/{id}/join" => channels::join;
+        post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/api/v3/sync" => sync::changes;
         get "/api/v3/stats" => stats::of_service;
     }
@@ -196,6 +224,21 @@ fn admin_endpoints() -> Vec<Endpoint> {
         get "/api/v3/admin/services/{id}/keys" => services::list_keys;
         post "/api/v3/admin/services/{id}/keys" => services::create_key;
         delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+        get "/api/v3/admin/users" => users::list;
+        get "/api/v3/admin/users/{id}" => users::get;
+        put "/api/v3/admin/users/{id}/roles" => users::set_roles;
+        put "/api/v3/admin/users/{id}/department" => users::set_department;
+        get "/api/v3/admin/roles/{role}/members" => users::role_members;
+        get "/api/v3/admin/channels" => admin_channels::list;
+        post "/api/v3/admin/channels" => admin_channels::create;
+        get "/api/v3/admin/channels/{id}" => admin_channels::get;
+        put "/api/v3/admin/channels/{id}" => admin_channels::update;
+        delete "/api/v3/admin/channels/{id}" => admin_channels::remove;
+        get "/api/v3/admin/channels/{id}/members" => admin_channels::members;
+        post "/api/v3/admin/channels/{id}/members" => admin_channels::change_members;
+        get "/api/v3/admin/tenants" => tenants::list;
+        get "/api/v3/admin/tenants/{id}" => tenants::get;
+        put "/api/v3/admin/tenants/{id}" => tenants::update;
     }
 }
 

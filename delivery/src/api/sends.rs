@@ -251,7 +251,8 @@ pub(super) async fn send_batch(
     let run = async move |keep: Keep| {
         // A repeat that is answered as before costs one request, whatever it has in it.
         toll.pay_batch(&sender, count)?;
-        let prepared = sending.0.sender.prepare_batch(&sender, messages).await.map(Results::of);
+        let prepared = sending.0.sender.prepare_batch(&sender, messages).await?;
+        let prepared = prepared.map(Results::of);
         let stored = keep.answer(&prepared.outcome);
         let results = sending.0.sender.store(prepared, stored).await?;
         results.count(&sending.0.metrics, &sender);

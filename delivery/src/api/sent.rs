@@ -7,9 +7,8 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use http::Uri;
-use protocol::{Body, MessageFields, MessageId, TenantId, Time, UserId};
+use protocol::{Body, MessageFields, MessageId, TenantId, Time};
 use serde::Serialize;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -20,13 +19,13 @@ use super::{
     caller::Who,
     error::ApiError,
     messages::message_id,
-    query::Parameters,
+    query::{PageMeta, Parameters},
     sends::{ACTION, ATTACHMENT},
     shape::{Shape, may},
 };
 use crate::{
     StoreError, clock,
-    identity::Caller,
+    identity::{Caller, with_all_rights},
     send::{self, EditRequest, SendError},
     store::{Audience, Receipt, SenderKey, SentMessage, SentState},
 };
@@ -87,9 +86,10 @@ async fn managed(
     tenant: &TenantId,
     id: IdPath,
 ) -> Result<SentMessage, ApiError> {
-    let sent = state.0.store.sent(tenant, &message_id(id)?).await?;
-    let sent = sent.filter(|sent| caller.may_manage(&sent.sender));
-    Ok(sent.ok_or(StoreError::NotFound)?)
+    let sent = state.0.store.sent(tenant, &message_id(id)?).await?.ok_or(StoreError::NotFound)?;
+    let may = caller.may_manage(&sent.sender)
+        || with_all_rights(&*state.0.directory, caller).await?.may_manage(&sent.sender);
+    if may { Ok(sent) } else { Err(StoreError::NotFound.into()) }
 }
 
 /// A message that the caller may change, and its wall.
@@ -122,7 +122,7 @@ async fn changeable(
     id: IdPath,
 ) -> Result<Change, ApiError> {
     let mut parameters = Parameters::new(uri)?;
-    let tenant = who.tenant(&mut parameters);
+    let tenant = who.tenant(&mut parameters)?;
     parameters.finish()?;
     let caller = who.caller();
     send::check_write(&caller).map_err(SendError::Refused)?;
@@ -232,13 +232,6 @@ struct Receipts {
     receipts: Vec<Receipt>,
 }
 
-#[derive(Serialize)]
-struct ReceiptsMeta {
-    size: usize,
-    /// Where the next page begins; null on the last one.
-    next_cursor: Option<String>,
-}
-
 /// `GET /messages/{id}/receipts`, and the same below `/admin`
 pub(super) async fn receipts<W: Who>(
     State(state): State<ApiState>,
@@ -248,20 +241,13 @@ pub(super) async fn receipts<W: Who>(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = who.tenant(&mut parameters);
-    let size = parameters.size();
-    let after = parameters.text("cursor").and_then(|text| {
-        let after = read_cursor(&text);
-        if after.is_none() {
-            parameters.say("cursor", "must be the next_cursor of receipts");
-        }
-        after
-    });
+    let tenant = who.tenant(&mut parameters)?;
+    let (after, size) = parameters.id_paging();
     parameters.finish()?;
     let sent = managed(&state, &who.caller(), &tenant, id).await?;
     let page = state.0.store.receipts(&tenant, &sent.id, after, size).await?;
     let last = page.receipts.last().filter(|_| page.more);
-    let meta = ReceiptsMeta { size, next_cursor: last.map(|last| write_cursor(&last.user_id)) };
+    let meta = PageMeta::of_ids(size, last.map(|last| last.user_id.as_str()));
     let recipients = match &sent.audience {
         Audience::Some { users, groups } if groups.is_empty() => Some(users.len() as u64),
         Audience::Some { .. } | Audience::Everyone => None,
@@ -276,14 +262,4 @@ pub(super) async fn receipts<W: Who>(
         receipts: page.receipts,
     };
     Ok(answer.page(&receipts, &meta))
-}
-
-/// A cursor is a user's id in a form that needs no escaping.
-fn write_cursor(user: &UserId) -> String {
-    BASE64.encode(user.as_str())
-}
-
-fn read_cursor(text: &str) -> Option<UserId> {
-    let bytes = BASE64.decode(text).ok()?;
-    UserId::new(std::str::from_utf8(&bytes).ok()?).ok()
 }

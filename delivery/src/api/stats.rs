@@ -91,16 +91,13 @@ struct Stats {
 /// `GET /admin/stats?from&to&group_by&service_id&tenant_id`
 pub(super) async fn of_all(
     State(state): State<ApiState>,
-    admin: Admin,
+    Admin(admin): Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = admin.asked_tenant(&mut parameters);
-    let service = parameters.text("service_id").and_then(|id| {
-        let id = ServiceId::new(id);
-        id.map_err(|error| parameters.say("service_id", error.to_string())).ok()
-    });
+    let tenant = parameters.tenant_or_all(&admin)?;
+    let service = parameters.parsed("service_id", "the id of a service");
     count(&state, answer, parameters, tenant, service).await
 }
 

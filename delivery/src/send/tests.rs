@@ -41,14 +41,12 @@ fn business() -> Caller {
 }
 
 fn user(roles: &[&str], scope: &[&str]) -> Caller {
+    let inbox = InboxKey::new(TenantId::new("acme").unwrap(), UserId::new("u1").unwrap());
     Caller::User(Arc::new(UserCaller {
-        inbox: InboxKey::new(TenantId::new("acme").unwrap(), UserId::new("u1").unwrap()),
-        device: None,
-        session: None,
         username: "john.doe".to_owned(),
         roles: roles.iter().map(|&r| r.to_owned()).collect(),
         scope: scope.iter().map(|&s| s.to_owned()).collect(),
-        expires_at: Time::MAX,
+        ..UserCaller::new(inbox, Time::MAX)
     }))
 }
 

@@ -9,8 +9,7 @@ use super::{
     DEFAULT_PRIORITY, DEFAULT_TYPE,
     limits::{
         ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX,
-        METADATA_DEPTH_MAX, RECIPIENTS_MAX, SCHEDULE_AHEAD_MAX, SHORT_TEXT_BYTES_MAX,
-        TITLE_BYTES_MAX,
+        RECIPIENTS_MAX, SCHEDULE_AHEAD_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX,
     },
     request::{SendRequest, given},
 };
@@ -22,10 +21,31 @@ use crate::{
     },
 };
 
+/// What a request says its recipients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecipientKind {
+    /// Nothing is said.
+    Any,
+    User,
+    Channel,
+    Role,
+    All,
+}
+
+impl RecipientKind {
+    const WORDS: [(&str, Self); 4] = [
+        ("user", Self::User),
+        ("channel", Self::Channel),
+        ("role", Self::Role),
+        ("all", Self::All),
+    ];
+}
+
 /// A request without problems, with what was looked up on the way.
 pub(super) struct Checked {
     pub(super) request: SendRequest,
     pub(super) template: Option<Arc<Compiled>>,
+    pub(super) recipient_kind: RecipientKind,
     pub(super) channel_id: Option<ChannelId>,
     pub(super) message_type: String,
     pub(super) on_behalf_of: Option<UserId>,
@@ -36,10 +56,10 @@ pub(super) struct Checked {
 
 impl Checked {
     pub(super) fn to_everyone(&self) -> bool {
-        self.request.recipient_type.as_deref() == Some("all")
+        self.recipient_kind == RecipientKind::All
     }
 
-    /// Users that are named, duplicates included.
+    /// Recipients that are named, duplicates included.
     pub(super) fn recipient_count(&self) -> usize {
         self.request.recipients.as_ref().map_or(0, Vec::len)
     }
@@ -52,7 +72,7 @@ impl Checked {
     ) -> Result<Self, Vec<FieldProblem>> {
         let mut problems = Problems::default();
         check_text(&request, template.is_some(), &mut problems);
-        check_recipients(&request, &mut problems);
+        let recipient_kind = check_recipients(&request, &mut problems);
         let message_type = given(request.message_type.as_ref())
             .or(template.as_ref().map(|template| template.source.message_type.as_str()))
             .unwrap_or(DEFAULT_TYPE)
@@ -89,6 +109,7 @@ impl Checked {
             Ok(Self {
                 request,
                 template,
+                recipient_kind,
                 channel_id,
                 message_type,
                 on_behalf_of,
@@ -136,7 +157,7 @@ pub(super) fn check_extras(
     problems: &mut Problems,
 ) {
     if let Some(metadata) = metadata {
-        check_metadata(metadata, problems);
+        problems.metadata(metadata, METADATA_BYTES_MAX);
     }
     let attachments = attachments.unwrap_or_default();
     problems.at_most("attachments", attachments.len(), ATTACHMENTS_MAX);
@@ -189,23 +210,23 @@ fn check_text(request: &SendRequest, has_template: bool, problems: &mut Problems
     }
 }
 
-fn check_recipients(request: &SendRequest, problems: &mut Problems) {
+fn check_recipients(request: &SendRequest, problems: &mut Problems) -> RecipientKind {
     let recipients = request.recipients.as_deref().unwrap_or_default();
-    match given(request.recipient_type.as_ref()) {
-        None | Some("user") => {
-            if recipients.is_empty() {
-                problems.say("recipients", "must name at least one recipient");
-            }
+    let said = given(request.recipient_type.as_ref());
+    let known = |word| RecipientKind::WORDS.into_iter().find(|(known, _)| *known == word);
+    let kind = match said.map(known) {
+        None => RecipientKind::Any,
+        Some(Some((_, kind))) => kind,
+        Some(None) => {
+            let words = RecipientKind::WORDS.map(|(word, _)| word).join(", ");
+            problems.say("recipient_type", format!("must be one of {words}"));
+            RecipientKind::Any
         }
-        Some("all") => {
-            if !recipients.is_empty() {
-                problems.say("recipients", "must be empty where recipient_type is all");
-            }
-        }
-        Some(group @ ("channel" | "role")) => {
-            problems.say("recipient_type", format!("there is no {group} of that name"));
-        }
-        Some(_) => problems.say("recipient_type", "must be one of user, channel, role, all"),
+    };
+    if kind == RecipientKind::All && !recipients.is_empty() {
+        problems.say("recipients", "must be empty where recipient_type is all");
+    } else if kind != RecipientKind::All && recipients.is_empty() {
+        problems.say("recipients", "must name at least one recipient");
     }
     problems.at_most("recipients", recipients.len(), RECIPIENTS_MAX);
     for (index, recipient) in recipients.iter().take(RECIPIENTS_MAX).enumerate() {
@@ -213,40 +234,7 @@ fn check_recipients(request: &SendRequest, problems: &mut Problems) {
             problems.say(format!("recipients[{index}]"), error.to_string());
         }
     }
-}
-
-fn check_metadata(metadata: &Map<String, Value>, problems: &mut Problems) {
-    fn deeper_than(value: &Value, levels: usize) -> bool {
-        let mut children: Box<dyn Iterator<Item = &Value>> = match value {
-            Value::Array(items) => Box::new(items.iter()),
-            Value::Object(fields) => Box::new(fields.values()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
-        };
-        levels == 0 || children.any(|child| deeper_than(child, levels - 1))
-    }
-    if metadata.values().any(|value| deeper_than(value, METADATA_DEPTH_MAX)) {
-        problems
-            .say("metadata", format!("must be nested at most {METADATA_DEPTH_MAX} levels deep"));
-    }
-    let mut size = Counted(0);
-    let counted = metadata.is_empty() || serde_json::to_writer(&mut size, metadata).is_ok();
-    if !counted || size.0 > METADATA_BYTES_MAX {
-        let problem = format!("must have at most {METADATA_BYTES_MAX} bytes as JSON");
-        problems.say("metadata", problem);
-    }
-}
-
-/// Counts bytes and keeps none.
-struct Counted(usize);
-
-impl std::io::Write for Counted {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.0 += data.len();
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    kind
 }
 
 fn check_sender(sender: &SenderInfo, problems: &mut Problems) {
