@@ -18,7 +18,7 @@ use super::{
 use crate::{
     channel::ChannelError,
     identity::UserCaller,
-    store::{ListPosition, ListQuery, Sort, StatusFilter, StoreError},
+    store::{InboxMessage, ListPosition, ListQuery, Sort, StatusFilter, StoreError},
 };
 
 /// Most messages of a channel's history that one request looks at to find those that it lists. What
@@ -121,7 +121,8 @@ async fn history(
             match state.0.store.get(&user.inbox, body.id()).await {
                 Ok(_) => {}
                 Err(StoreError::NotFound) => {
-                    messages.push(Message { state: NEVER_RECEIVED, fields: body.fields()? });
+                    let (state, body) = (NEVER_RECEIVED, body.clone());
+                    messages.push(message(&InboxMessage { state, body, pressed: Vec::new() })?);
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -6,12 +6,15 @@
 
 mod auth;
 mod bad_input;
+mod channels;
 mod history_checker;
 mod lists;
 mod operate;
+mod permissions;
 mod promises;
 mod rate_limits;
 mod read_state;
+mod recipients;
 mod send;
 mod sockets;
 mod stream;

@@ -79,6 +79,10 @@ impl Api {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let what = format!("{method} {path}");
         self.try_call(method, path, body).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
