@@ -80,13 +80,13 @@ impl FromRequestParts<ApiState> for Admin {
 /// A caller of either port, for handlers that both have.
 pub(crate) trait Who: FromRequestParts<ApiState, Rejection = ApiError> {
     /// Behind which wall they look: their own, but for the bearer of the admin token, who says it.
-    fn tenant(&self, parameters: &mut Parameters) -> Result<TenantId, ApiError>;
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId;
     fn caller(self) -> Caller;
 }
 
 impl Who for Anyone {
-    fn tenant(&self, _: &mut Parameters) -> Result<TenantId, ApiError> {
-        Ok(self.0.tenant())
+    fn tenant(&self, _: &mut Parameters) -> TenantId {
+        self.0.tenant()
     }
 
     fn caller(self) -> Caller {
@@ -95,12 +95,35 @@ impl Who for Anyone {
 }
 
 impl Who for Admin {
-    fn tenant(&self, parameters: &mut Parameters) -> Result<TenantId, ApiError> {
-        parameters.tenant(&self.0)
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId {
+        self.asked_tenant(parameters).unwrap_or_default()
     }
 
     fn caller(self) -> Caller {
         Caller::Admin(self.0)
+    }
+}
+
+impl Admin {
+    /// The parameter `tenant_id`: any, for the bearer of the admin token; for a user with the role
+    /// `system_admin` their own and no other.
+    pub(crate) fn asked_tenant(&self, parameters: &mut Parameters) -> Option<TenantId> {
+        const NAME: &str = "tenant_id";
+        let asked = parameters.text(NAME).map(TenantId::new);
+        let own = match &self.0 {
+            AdminCaller::Token => None,
+            AdminCaller::User(user) => Some(user.tenant()),
+        };
+        match (asked, own) {
+            (Some(Err(error)), _) => parameters.say(NAME, error.to_string()),
+            (Some(Ok(asked)), None) => return Some(asked),
+            (Some(Ok(asked)), Some(own)) if asked != *own => {
+                parameters.say(NAME, "must be your own tenant");
+            }
+            (Some(Ok(_)) | None, Some(own)) => return Some(own.clone()),
+            (None, None) => {}
+        }
+        None
     }
 }
 

@@ -1,22 +1,26 @@
 //! Making, changing and ending channels, and saying who is in them: for services and system admins. Who
 //! may keep which is decided in [`crate::channel`].
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{OriginalUri, State},
+    response::Response,
+};
+use http::Uri;
 use protocol::{ChannelId, TenantId};
 
 use super::{
     ApiState,
     answer::Answer,
     body::{Decoded, Payload},
-    caller::Anyone,
+    caller::Who,
     channels::{ChannelPath, channel_id},
     error::ApiError,
+    query::Parameters,
     shape::{Shape, may, must},
 };
 use crate::{
     channel::{ChannelChange, ChannelError, Keeper, MembersChange, NewChannel},
     identity::{Caller, with_all_rights},
-    store::{ChannelInfo, MembersChanged},
 };
 
 impl Payload for NewChannel {
@@ -52,114 +56,88 @@ impl Payload for MembersChange {
     const BYTES_MAX: usize = 2 << 20;
 }
 
-/// Asked before the body is looked at: who may not keep channels is told that, not what is wrong
-/// with it.
+/// Whether the caller keeps channels, with all rights.
 pub(super) async fn keeper(state: &ApiState, caller: &Caller) -> Result<Keeper, ApiError> {
     let caller = with_all_rights(&*state.0.directory, caller).await?;
     Ok(Keeper::new(&caller).map_err(ChannelError::from)?)
 }
 
-/// `POST /channels`
-pub(super) async fn create(
-    State(state): State<ApiState>,
-    Anyone(caller): Anyone,
-    answer: Answer,
-    body: Result<Decoded<NewChannel>, ApiError>,
-) -> Result<Response, ApiError> {
-    let keeper = keeper(&state, &caller).await?;
-    let Decoded(new) = body?;
-    let made = create_in(&state, &caller.tenant(), &keeper, new).await?;
-    Ok(answer.success(&made))
-}
-
-/// `PUT /channels/{id}`
-pub(super) async fn update(
-    State(state): State<ApiState>,
-    Anyone(caller): Anyone,
-    answer: Answer,
-    id: ChannelPath,
-    body: Result<Decoded<ChannelChange>, ApiError>,
-) -> Result<Response, ApiError> {
-    let keeper = keeper(&state, &caller).await?;
-    let id = channel_id(id)?;
-    let Decoded(change) = body?;
-    let made = update_in(&state, &caller.tenant(), &keeper, &id, &change).await?;
-    Ok(answer.success(&made))
-}
-
-/// `DELETE /channels/{id}`
-pub(super) async fn remove(
-    State(state): State<ApiState>,
-    Anyone(caller): Anyone,
-    answer: Answer,
-    id: ChannelPath,
-) -> Result<Response, ApiError> {
-    let keeper = keeper(&state, &caller).await?;
-    let gone = remove_in(&state, &caller.tenant(), &keeper, &channel_id(id)?).await?;
-    Ok(answer.success(&gone))
-}
-
-/// `POST /channels/{id}/members`
-pub(super) async fn change_members(
-    State(state): State<ApiState>,
-    Anyone(caller): Anyone,
-    answer: Answer,
-    id: ChannelPath,
-    body: Result<Decoded<MembersChange>, ApiError>,
-) -> Result<Response, ApiError> {
-    let keeper = keeper(&state, &caller).await?;
-    let id = channel_id(id)?;
-    let Decoded(change) = body?;
-    let changed = change_members_in(&state, &caller.tenant(), &keeper, &id, change).await?;
-    Ok(answer.success(&changed))
-}
-
-pub(super) async fn create_in(
+/// Who changes what is where. Asked before the body is looked at: who may not keep channels is told
+/// that, not what is wrong with it.
+async fn keeping(
     state: &ApiState,
-    tenant: &TenantId,
-    keeper: &Keeper,
-    new: NewChannel,
-) -> Result<ChannelInfo, ApiError> {
-    let made = state.0.channels.create(tenant, keeper, new).await?;
-    log_change(keeper, "channel_created", &made.channel.id);
-    Ok(made)
-}
-
-pub(super) async fn update_in(
-    state: &ApiState,
-    tenant: &TenantId,
-    keeper: &Keeper,
-    id: &ChannelId,
-    change: &ChannelChange,
-) -> Result<ChannelInfo, ApiError> {
-    let made = state.0.channels.update(tenant, keeper, id, change).await?;
-    log_change(keeper, "channel_updated", id);
-    Ok(made)
-}
-
-pub(super) async fn remove_in(
-    state: &ApiState,
-    tenant: &TenantId,
-    keeper: &Keeper,
-    id: &ChannelId,
-) -> Result<ChannelInfo, ApiError> {
-    let gone = state.0.channels.delete(tenant, keeper, id).await?;
-    log_change(keeper, "channel_deleted", id);
-    Ok(gone)
-}
-
-pub(super) async fn change_members_in(
-    state: &ApiState,
-    tenant: &TenantId,
-    keeper: &Keeper,
-    id: &ChannelId,
-    change: MembersChange,
-) -> Result<MembersChanged, ApiError> {
-    let changed = state.0.channels.change_members(tenant, keeper, id, change).await?;
-    log_change(keeper, "channel_members_changed", id);
-    Ok(changed)
+    who: impl Who,
+    uri: &Uri,
+) -> Result<(Keeper, TenantId), ApiError> {
+    let mut parameters = Parameters::new(uri)?;
+    let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
+    parameters.finish()?;
+    Ok((keeper(state, &caller).await?, tenant))
 }
 
 fn log_change(keeper: &Keeper, event: &'static str, channel: &ChannelId) {
     tracing::info!(target: "business", event, by = keeper.name(), channel = channel.as_str());
+}
+
+/// `POST /channels`, `POST /admin/channels`
+pub(super) async fn create<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    body: Result<Decoded<NewChannel>, ApiError>,
+) -> Result<Response, ApiError> {
+    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let Decoded(new) = body?;
+    let made = state.0.channels.create(&tenant, &keeper, new).await?;
+    log_change(&keeper, "channel_created", &made.channel.id);
+    Ok(answer.success(&made))
+}
+
+/// `PUT /channels/{id}`, `PUT /admin/channels/{id}`
+pub(super) async fn update<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: ChannelPath,
+    body: Result<Decoded<ChannelChange>, ApiError>,
+) -> Result<Response, ApiError> {
+    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let id = channel_id(id)?;
+    let Decoded(change) = body?;
+    let made = state.0.channels.update(&tenant, &keeper, &id, &change).await?;
+    log_change(&keeper, "channel_updated", &id);
+    Ok(answer.success(&made))
+}
+
+/// `DELETE /channels/{id}`, `DELETE /admin/channels/{id}`
+pub(super) async fn remove<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: ChannelPath,
+) -> Result<Response, ApiError> {
+    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let gone = state.0.channels.delete(&tenant, &keeper, &channel_id(id)?).await?;
+    log_change(&keeper, "channel_deleted", &gone.channel.id);
+    Ok(answer.success(&gone))
+}
+
+/// `POST /channels/{id}/members`, `POST /admin/channels/{id}/members`
+pub(super) async fn change_members<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: ChannelPath,
+    body: Result<Decoded<MembersChange>, ApiError>,
+) -> Result<Response, ApiError> {
+    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let id = channel_id(id)?;
+    let Decoded(change) = body?;
+    let changed = state.0.channels.change_members(&tenant, &keeper, &id, change).await?;
+    log_change(&keeper, "channel_members_changed", &id);
+    Ok(answer.success(&changed))
 }

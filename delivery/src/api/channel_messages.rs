@@ -1,7 +1,5 @@
 //! A channel's messages: those in one's inbox, and behind them what was sent to it before one came.
 
-use std::sync::Arc;
-
 use axum::{
     extract::{OriginalUri, State},
     response::Response,
@@ -123,7 +121,7 @@ async fn history(
             match state.0.store.get(&user.inbox, body.id()).await {
                 Ok(_) => {}
                 Err(StoreError::NotFound) => {
-                    let (state, body) = (NEVER_RECEIVED, Arc::clone(body));
+                    let (state, body) = (NEVER_RECEIVED, body.clone());
                     messages.push(message(&InboxMessage { state, body, pressed: Vec::new() })?);
                 }
                 Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     ApiState,
     answer::Answer,
-    caller::{Anyone, User},
+    caller::{User, Who},
     channel_keeping::keeper,
     error::ApiError,
     query::{PageMeta, Parameters},
@@ -78,14 +78,15 @@ enum Show {
     All,
 }
 
-/// `GET /channels`
-pub(super) async fn list(
+/// `GET /channels`, `GET /admin/channels`
+pub(super) async fn list<W: Who>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: W,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
+    let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
     let words = [("mine", Show::Mine), ("open", Show::Open), ("all", Show::All)];
     let show = parameters.word("show", &words).unwrap_or(match caller {
         Caller::User(_) => Show::Mine,
@@ -98,7 +99,7 @@ pub(super) async fn list(
         return Ok(answer.page(&list, &meta));
     }
     if show == Show::Mine {
-        parameters.say("show", "must be open or all: a service is in no channel");
+        parameters.say("show", "must be open or all: only users are in channels");
     }
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
@@ -110,7 +111,7 @@ pub(super) async fn list(
     let shown = |channel: &ChannelInfo| {
         (show == Show::All || channel.channel.open) && in_scope(&caller, &channel.channel.id)
     };
-    let (found, meta) = some(&state, &caller.tenant(), after, size, shown).await?;
+    let (found, meta) = some(&state, &tenant, after, size, shown).await?;
     let channels = match &caller {
         Caller::User(user) => seen_by(&state, user, found).await?,
         Caller::Service(_) | Caller::Admin(_) => of_keeper(found),
@@ -224,12 +225,13 @@ fn in_scope(caller: &Caller, id: &ChannelId) -> bool {
 
 /// A channel that the caller may know of: its members, everybody if it is open, services in their
 /// scope, and system admins.
-pub(super) async fn known(
+async fn known(
     state: &ApiState,
+    tenant: &TenantId,
     caller: &Caller,
     id: &ChannelId,
 ) -> Result<ChannelInfo, ApiError> {
-    let channel = state.0.channels.get(&caller.tenant(), id).await?;
+    let channel = state.0.channels.get(tenant, id).await?;
     let may_know = match caller {
         Caller::Service(_) | Caller::Admin(_) => in_scope(caller, id),
         Caller::User(user) => {
@@ -245,14 +247,18 @@ fn is_system_admin(caller: &Caller) -> bool {
     matches!(caller, Caller::User(user) if user.is_system_admin())
 }
 
-/// `GET /channels/{id}`
-pub(super) async fn get(
+/// `GET /channels/{id}`, `GET /admin/channels/{id}`
+pub(super) async fn get<W: Who>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: W,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     id: ChannelPath,
 ) -> Result<Response, ApiError> {
-    let info = known(&state, &caller, &channel_id(id)?).await?;
+    let mut parameters = Parameters::new(&uri)?;
+    let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
+    parameters.finish()?;
+    let info = known(&state, &tenant, &caller, &channel_id(id)?).await?;
     let seen = match &caller {
         Caller::User(user) => seen_by(&state, user, vec![info]).await?,
         Caller::Service(_) | Caller::Admin(_) => of_keeper(vec![info]),
@@ -260,16 +266,20 @@ pub(super) async fn get(
     Ok(answer.success(seen.first().expect("one for one")))
 }
 
-/// `GET /channels/{id}/members`
-pub(super) async fn members(
+/// `GET /channels/{id}/members`, `GET /admin/channels/{id}/members`
+pub(super) async fn members<W: Who>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: W,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
 ) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
+    let (after, size) = parameters.id_paging();
+    parameters.finish()?;
     let id = channel_id(id)?;
-    known(&state, &caller, &id).await?;
+    known(&state, &tenant, &caller, &id).await?;
     if let Caller::User(user) = &caller {
         // An open channel shows itself to everybody, and who is in it to those who are.
         if !state.0.channels.is_member(&user.inbox, &id).await?
@@ -280,11 +290,8 @@ pub(super) async fn members(
     } else {
         Keeper::new(&caller).map_err(ChannelError::from)?;
     }
-    let mut parameters = Parameters::new(&uri)?;
-    let (after, size) = parameters.id_paging();
-    parameters.finish()?;
-    let (members, meta) =
-        group_members(&state, &caller.tenant(), &Group::Channel(id), after, size).await?;
+    let group = Group::Channel(id);
+    let (members, meta) = group_members(&state, &tenant, &group, after, size).await?;
     Ok(answer.page(&members, &meta))
 }
 
@@ -335,15 +342,4 @@ pub(super) async fn leave(
     may_write(&user)?;
     let changed = state.0.channels.leave(&user.inbox, &channel_id(id)?).await?;
     Ok(answer.success(&changed))
-}
-
-/// What both ports answer to a list of all channels.
-pub(super) async fn all_in(
-    state: &ApiState,
-    tenant: &TenantId,
-    after: Option<ChannelId>,
-    size: usize,
-) -> Result<(List, PageMeta), ApiError> {
-    let (found, meta) = some(state, tenant, after, size, |_| true).await?;
-    Ok((List { channels: of_keeper(found), total: None }, meta))
 }

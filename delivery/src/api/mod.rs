@@ -5,7 +5,6 @@
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
 mod actions;
-mod admin_channels;
 mod answer;
 mod body;
 mod caller;
@@ -192,14 +191,14 @@ fn user_endpoints() -> Vec<Endpoint> {
         post "/api/v3/messages/{id}/unread" => marks::unread;
         post "/api/v3/messages/{id}/archive" => marks::archive;
         post "/api/v3/messages/read-batch" => marks::read_batch;
-        get "/api/v3/channels" => channels::list;
-        post "/api/v3/channels" => channel_keeping::create;
-        get "/api/v3/channels/{id}" => channels::get;
-        put "/api/v3/channels/{id}" => channel_keeping::update;
-        delete "/api/v3/channels/{id}" => channel_keeping::remove;
+        get "/api/v3/channels" => channels::list::<Anyone>;
+        post "/api/v3/channels" => channel_keeping::create::<Anyone>;
+        get "/api/v3/channels/{id}" => channels::get::<Anyone>;
+        put "/api/v3/channels/{id}" => channel_keeping::update::<Anyone>;
+        delete "/api/v3/channels/{id}" => channel_keeping::remove::<Anyone>;
         get "/api/v3/channels/{id}/messages" => channel_messages::list;
-        get "/api/v3/channels/{id}/members" => channels::members;
-        post "/api/v3/channels/{id}/members" => channel_keeping::change_members;
+        get "/api/v3/channels/{id}/members" => channels::members::<Anyone>;
+        post "/api/v3/channels/{id}/members" => channel_keeping::change_members::<Anyone>;
         post "/api/v3/channels/{id}/join" => channels::join;
         post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/api/v3/sync" => sync::changes;
@@ -229,13 +228,13 @@ fn admin_endpoints() -> Vec<Endpoint> {
         put "/api/v3/admin/users/{id}/roles" => users::set_roles;
         put "/api/v3/admin/users/{id}/department" => users::set_department;
         get "/api/v3/admin/roles/{role}/members" => users::role_members;
-        get "/api/v3/admin/channels" => admin_channels::list;
-        post "/api/v3/admin/channels" => admin_channels::create;
-        get "/api/v3/admin/channels/{id}" => admin_channels::get;
-        put "/api/v3/admin/channels/{id}" => admin_channels::update;
-        delete "/api/v3/admin/channels/{id}" => admin_channels::remove;
-        get "/api/v3/admin/channels/{id}/members" => admin_channels::members;
-        post "/api/v3/admin/channels/{id}/members" => admin_channels::change_members;
+        get "/api/v3/admin/channels" => channels::list::<Admin>;
+        post "/api/v3/admin/channels" => channel_keeping::create::<Admin>;
+        get "/api/v3/admin/channels/{id}" => channels::get::<Admin>;
+        put "/api/v3/admin/channels/{id}" => channel_keeping::update::<Admin>;
+        delete "/api/v3/admin/channels/{id}" => channel_keeping::remove::<Admin>;
+        get "/api/v3/admin/channels/{id}/members" => channels::members::<Admin>;
+        post "/api/v3/admin/channels/{id}/members" => channel_keeping::change_members::<Admin>;
         get "/api/v3/admin/tenants" => tenants::list;
         get "/api/v3/admin/tenants/{id}" => tenants::get;
         put "/api/v3/admin/tenants/{id}" => tenants::update;

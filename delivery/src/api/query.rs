@@ -5,14 +5,11 @@ use std::str::FromStr;
 use axum::extract::Query;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Uri;
-use protocol::{ChannelId, FieldProblem, Seq, TenantId, Time, limits::ID_BYTES_MAX};
+use protocol::{ChannelId, FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
 use serde::Serialize;
 
 use super::{error::ApiError, shape};
-use crate::{
-    identity::AdminCaller,
-    store::{ListPosition, ListQuery, Sort, StatusFilter},
-};
+use crate::store::{ListPosition, ListQuery, Sort, StatusFilter};
 
 /// Entries of a page unless asked otherwise (seed 003 §3.3).
 pub const PAGE_SIZE_DEFAULT: usize = 20;
@@ -104,28 +101,6 @@ impl Parameters {
         (after, self.size())
     }
 
-    /// The tenant that an admin asks about: the own one, or any for the bearer of the admin token;
-    /// the default one where the latter says nothing.
-    pub(crate) fn tenant(&mut self, admin: &AdminCaller) -> Result<TenantId, ApiError> {
-        self.tenant_or_all(admin).map(Option::unwrap_or_default)
-    }
-
-    /// As [`Parameters::tenant`]; none for all of them, where the bearer of the admin token says
-    /// nothing.
-    pub(crate) fn tenant_or_all(
-        &mut self,
-        admin: &AdminCaller,
-    ) -> Result<Option<TenantId>, ApiError> {
-        let said: Option<TenantId> = self.parsed("tenant_id", "the id of a tenant");
-        match admin {
-            AdminCaller::Token => Ok(said),
-            AdminCaller::User(user) => match said {
-                Some(other) if other != *user.tenant() => Err(ApiError::OtherTenant),
-                Some(_) | None => Ok(Some(user.tenant().clone())),
-            },
-        }
-    }
-
     /// `page` and `size`.
     pub(crate) fn paging(&mut self) -> (Option<u64>, usize) {
         let page = self.parsed("page", "a number from 1");
@@ -135,7 +110,8 @@ impl Parameters {
         (page, self.size())
     }
 
-    fn size(&mut self) -> usize {
+    /// `size`.
+    pub(crate) fn size(&mut self) -> usize {
         let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));

@@ -122,7 +122,7 @@ async fn changeable(
     id: IdPath,
 ) -> Result<Change, ApiError> {
     let mut parameters = Parameters::new(uri)?;
-    let tenant = who.tenant(&mut parameters)?;
+    let tenant = who.tenant(&mut parameters);
     parameters.finish()?;
     let caller = who.caller();
     send::check_write(&caller).map_err(SendError::Refused)?;
@@ -241,7 +241,7 @@ pub(super) async fn receipts<W: Who>(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = who.tenant(&mut parameters)?;
+    let tenant = who.tenant(&mut parameters);
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
     let sent = managed(&state, &who.caller(), &tenant, id).await?;

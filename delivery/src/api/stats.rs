@@ -91,12 +91,12 @@ struct Stats {
 /// `GET /admin/stats?from&to&group_by&service_id&tenant_id`
 pub(super) async fn of_all(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant_or_all(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters);
     let service = parameters.parsed("service_id", "the id of a service");
     count(&state, answer, parameters, tenant, service).await
 }

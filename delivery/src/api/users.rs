@@ -93,12 +93,12 @@ fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
 /// `GET /admin/users`
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
     let mut found = state.0.directory.users(&tenant, after, size + 1).await?;
@@ -112,13 +112,13 @@ pub(super) async fn list(
 /// `GET /admin/users/{id}`
 pub(super) async fn get(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     let record = state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
@@ -128,20 +128,20 @@ pub(super) async fn get(
 /// `PUT /admin/users/{id}/roles`
 pub(super) async fn set_roles(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
     Decoded(Roles { roles }): Decoded<Roles>,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     let added_roles = Some(check_roles(roles).map_err(ApiError::Invalid)?);
     let change = UserChange { added_roles, department: None };
     let record = state.0.directory.change_user(&inbox, change).await?;
-    log_change(&admin, "user_roles_changed", &inbox.user);
+    log_change(&admin.0, "user_roles_changed", &inbox.user);
     Ok(answer.success(&Known::new(&record)))
 }
 
@@ -165,14 +165,14 @@ fn check_roles(said: Vec<String>) -> Result<Vec<RoleId>, Vec<FieldProblem>> {
 /// `PUT /admin/users/{id}/department`
 pub(super) async fn set_department(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
     Decoded(Department { department }): Decoded<Department>,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     if department.as_deref().is_some_and(|name| department_role(name).is_none()) {
@@ -182,20 +182,20 @@ pub(super) async fn set_department(
     }
     let change = UserChange { added_roles: None, department: Some(department) };
     let record = state.0.directory.change_user(&inbox, change).await?;
-    log_change(&admin, "user_department_changed", &inbox.user);
+    log_change(&admin.0, "user_department_changed", &inbox.user);
     Ok(answer.success(&Known::new(&record)))
 }
 
 /// `GET /admin/roles/{role}/members`
 pub(super) async fn role_members(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     role: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri)?;
-    let tenant = parameters.tenant(&admin)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
     let Path(role) = role.map_err(|_| ApiError::NoRoute)?;

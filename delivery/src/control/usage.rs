@@ -149,3 +149,86 @@ impl Counters {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3_600 * 1_000;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name).unwrap()
+    }
+
+    fn at(day: i64, millis: i64) -> Time {
+        Time::from_millis(day * DAY + millis)
+    }
+
+    fn most(messages: u64, recipients: u64) -> Quotas {
+        Quotas {
+            messages_per_day: Some(messages),
+            recipients_per_day: Some(recipients),
+            ..Quotas::default()
+        }
+    }
+
+    #[test]
+    fn quotas_are_exact_and_begin_anew_at_midnight() {
+        let (counters, acme, quotas) = (Counters::default(), tenant("acme"), most(2, 5));
+        let spend = |recipients, now| counters.spend(&acme, Some(&quotas), recipients, now);
+        spend(3, at(10, 0)).unwrap();
+        let refused = spend(3, at(10, 1)).unwrap_err();
+        assert_eq!((refused.quota, refused.limit, refused.used), (Quota::RecipientsPerDay, 5, 3));
+        spend(2, at(10, DAY - 1)).unwrap();
+        let refused = spend(0, at(10, DAY - 90_000)).unwrap_err();
+        assert_eq!((refused.quota, refused.used), (Quota::MessagesPerDay, 2));
+        assert_eq!(refused.retry_after.as_secs(), 90);
+        assert_eq!(spend(1, at(10, DAY - 1)).unwrap_err().retry_after.as_secs(), 1);
+        let spent = spend(5, at(11, 0)).unwrap();
+        assert_eq!(counters.usage(&acme, at(11, 5)).since, at(11, 0));
+        // A clock that is set back brings no day back.
+        assert!(spend(1, at(10, 0)).is_err());
+        counters.give_back(&acme, spent);
+        assert_eq!(counters.usage(&acme, at(11, 6)).messages, 0);
+        let spent = spend(1, at(11, 7)).unwrap();
+        assert_eq!(counters.usage(&acme, at(12, 0)).recipients, 0);
+        counters.give_back(&acme, spent);
+        assert_eq!(counters.usage(&acme, at(12, 0)).recipients, 0);
+        spend(u64::MAX, at(12, 0)).unwrap_err();
+        counters.spend(&acme, None, u64::MAX, at(12, 0)).unwrap();
+        counters.spend(&acme, None, u64::MAX, at(12, 0)).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_today_is_what_a_new_process_begins_with() {
+        let counters = Counters::default();
+        counters.spend(&tenant("a"), None, 7, at(10, 0)).unwrap();
+        counters.spend(&tenant("b"), None, 1, at(10, 0)).unwrap();
+        assert!(counters.tell() && !counters.tell(), "told once until it was looked at");
+        let rows = counters.take_dirty();
+        assert_eq!(rows.len(), 2);
+        assert!(counters.take_dirty().is_empty() && counters.tell());
+        let next = Counters::default();
+        next.restore(rows, at(10, DAY / 2));
+        assert_eq!(next.usage(&tenant("a"), at(10, DAY / 2)).recipients, 7);
+        assert!(next.take_dirty().is_empty());
+        let rows = vec![UsageRow { tenant: tenant("a"), day: 10, messages: 1, recipients: 7 }];
+        let later = Counters::default();
+        later.restore(rows, at(11, 0));
+        assert_eq!(later.usage(&tenant("a"), at(11, 0)).messages, 0);
+    }
+
+    #[test]
+    fn tenants_beyond_those_that_are_counted_are_served() {
+        let counters = Counters::default();
+        for n in 0..TENANTS_COUNTED_MAX {
+            counters.spend(&tenant(&n.to_string()), None, 1, at(1, 0)).unwrap();
+        }
+        let late = tenant("late");
+        counters.spend(&late, None, 1, at(1, 0)).unwrap();
+        assert_eq!(counters.usage(&late, at(1, 0)).messages, 0);
+        let quotas = most(1, 1);
+        counters.spend(&late, Some(&quotas), 1, at(1, 0)).unwrap();
+        counters.spend(&late, Some(&quotas), 1, at(1, 0)).unwrap_err();
+    }
+}

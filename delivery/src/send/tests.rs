@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use protocol::{TenantId, Time};
+use protocol::{TenantId, Time, UserId};
 use serde_json::{Value, json};
+
+mod recipients;
 
 use super::{limits::*, *};
 use crate::{
     InboxKey,
-    api::tests::memory::MemoryStore,
+    api::tests::store::TestStore,
     control::{
-        Author, AuthorKind, Level, ON_BEHALF_OF, Scope, Service, ServiceStatus, ServiceType,
+        Author, AuthorKind, Control, Level, ON_BEHALF_OF, Scope, Service, ServiceStatus,
+        ServiceType,
     },
     identity::{AdminCaller, UserCaller},
     template::tests::{built_in, built_in_one},
@@ -50,9 +53,12 @@ fn user(roles: &[&str], scope: &[&str]) -> Caller {
     }))
 }
 
-fn sender() -> (Arc<MemoryStore>, Sender) {
-    let store = Arc::new(MemoryStore::default());
-    (Arc::clone(&store), Sender::new(store, built_in()))
+fn sender() -> (Arc<TestStore>, Sender) {
+    let store = TestStore::open();
+    // The folder goes at once; the open file is looked at no more.
+    let control = Arc::new(Control::open(tempfile::tempdir().unwrap().path()).unwrap());
+    let sender = Sender::new(store.clone(), store.clone(), control, built_in());
+    (store, sender)
 }
 
 fn request(value: Value) -> SendRequest {
@@ -68,10 +74,29 @@ fn plain(changes: Value) -> SendRequest {
     request(value)
 }
 
+/// Everything but the store.
+async fn ready(
+    sender: &Sender,
+    caller: &Caller,
+    request: SendRequest,
+) -> Result<(Outgoing, Receipt), SendError> {
+    let now = clock::now();
+    let checked = sender.check(&caller.tenant(), request, now)?;
+    let mut rights = Rights::new(caller);
+    let prepared = sender.prepare_one(&mut rights, &Known::default(), checked, now).await?;
+    Ok((prepared.outgoing, prepared.receipt))
+}
+
 fn prepared(caller: &Caller, request: SendRequest) -> Result<MessageFields, SendError> {
-    let (_, sender) = sender();
-    let (outgoing, _) = sender.prepare_one(caller, request, clock::now())?;
-    Ok(outgoing.body.fields().unwrap())
+    thread_local! {
+        // One store for all questions of a test, which has a thread of its own.
+        static SENDER: Sender = sender().1;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    SENDER.with(|sender| {
+        let (outgoing, _) = runtime.block_on(ready(sender, caller, request))?;
+        Ok(outgoing.body.fields().unwrap())
+    })
 }
 
 fn refused(caller: &Caller, request: SendRequest) -> Refusal {
@@ -232,9 +257,10 @@ fn limits_are_exact() {
 }
 
 #[test]
-fn what_this_version_does_not_know_is_said() {
-    assert_eq!(problem_paths(plain(json!({"recipient_type": "channel"}))), ["recipient_type"]);
-    assert_eq!(problem_paths(plain(json!({"recipient_type": "role"}))), ["recipient_type"]);
+fn what_is_not_known_is_said() {
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "channel"}))), ["recipients[0]"]);
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "role"}))), ["recipients[0]"]);
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "group"}))), ["recipient_type"]);
     assert_eq!(problem_paths(plain(json!({"recipient_type": "all"}))), ["recipients"]);
     let unknown = json!({"template_id": "none", "recipients": ["a"]});
     assert_eq!(problem_paths(request(unknown)), ["template_id"]);
@@ -242,20 +268,22 @@ fn what_this_version_does_not_know_is_said() {
     assert_eq!(problem_paths(both), ["title", "content", "message_type"]);
 }
 
-#[test]
-fn a_scheduled_message_is_as_old_as_its_time() {
+#[tokio::test]
+async fn a_scheduled_message_is_as_old_as_its_time() {
     let (_, sender) = sender();
-    let prepared =
-        |changes: Value| sender.prepare_one(&business(), plain(changes), clock::now()).unwrap();
+    let business = business();
+    let prepared = async |changes: Value| ready(&sender, &business, plain(changes)).await.unwrap();
     let soon = from_now(60);
-    let (outgoing, receipt) = prepared(json!({"scheduled_at": soon, "collapse_key": "build"}));
+    let (outgoing, receipt) =
+        prepared(json!({"scheduled_at": soon, "collapse_key": "build"})).await;
     assert_eq!(receipt.status, "scheduled");
     assert_eq!(outgoing.scheduled_at.unwrap().to_string(), soon);
     let fields = outgoing.body.fields().unwrap();
     assert_eq!(fields.created_at.to_string(), soon);
     assert_eq!(fields.collapse_key.as_deref(), Some("build"));
     let now = clock::now();
-    let (outgoing, receipt) = prepared(json!({"scheduled_at": from_now(-60), "collapse_key": ""}));
+    let past = json!({"scheduled_at": from_now(-60), "collapse_key": ""});
+    let (outgoing, receipt) = prepared(past).await;
     assert_eq!((receipt.status, outgoing.scheduled_at), ("accepted", None));
     let fields = outgoing.body.fields().unwrap();
     assert!(fields.created_at >= now && fields.collapse_key.is_none());
@@ -507,12 +535,12 @@ async fn recipients_receive_once_and_behind_their_wall() {
     let inbox = |tenant: &str, user: &str| {
         InboxKey::new(TenantId::new(tenant).unwrap(), UserId::new(user).unwrap())
     };
-    assert_eq!(store.messages(&inbox("acme", "a")).len(), 1);
-    assert!(store.messages(&inbox("default", "a")).is_empty());
+    assert_eq!(store.messages(&inbox("acme", "a")).await.len(), 1);
+    assert!(store.messages(&inbox("default", "a")).await.is_empty());
     let all = request(json!({"content": "x", "recipient_type": "all", "recipients": []}));
     let receipt = sent(&sender, &user(&["system_admin"], &[]), all).await;
     assert_eq!(receipt.recipients, None);
-    assert_eq!(store.messages(&inbox("acme", "b")).len(), 2);
+    assert_eq!(store.messages(&inbox("acme", "b")).await.len(), 2);
 }
 
 #[tokio::test]
@@ -528,7 +556,7 @@ async fn a_batch_is_one_append_of_its_good_messages() {
     ];
     let business = business();
     let send = async |batch| {
-        let prepared = sender.prepare_batch(&business, batch).await;
+        let prepared = sender.prepare_batch(&business, batch).await?;
         sender.store(prepared, None).await
     };
     let results = send(batch).await.unwrap();

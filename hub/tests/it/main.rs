@@ -7,13 +7,16 @@
 mod after_sending;
 mod auth;
 mod bad_input;
+mod channels;
 mod history_checker;
 mod idempotency;
 mod lists;
 mod operate;
+mod permissions;
 mod promises;
 mod rate_limits;
 mod read_state;
+mod recipients;
 mod retention;
 mod schedule;
 mod send;
