@@ -10,9 +10,10 @@ use crate::{
     Fanout,
     store::{
         Audience, Batch, BoxFuture, ChangePage, Channel, ChannelInfo, Directory, Group, Head,
-        Health, InboxKey, InboxMessage, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
-        MembersChanged, MessagePage, NameKind, Pressing, Retention, Sort, StatusFilter, Store,
-        StoreError, Stored, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
+        Health, InboxKey, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked,
+        Member, MembersChanged, MessagePage, NameKind, Pressing, ReceiptPage, Retention, SenderKey,
+        SentMessage, SentState, Sort, StatsQuery, StatsRow, StatusFilter, Store, StoreError,
+        Stored, StoredAnswer, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
         single::{SingleConfig, SingleStore},
     },
 };
