@@ -5,15 +5,17 @@
 //!
 //! Reading order: [`send`] (the path of a message), [`store`] (its contract and the backends),
 //! [`fanout`], [`identity`] (who is asking), [`limit`] (how often),
-//! [`template`], [`api`] (REST).
+//! [`template`], [`channel`], [`api`] (REST).
 
 pub mod api;
+pub mod channel;
 pub mod clock;
 pub mod control;
 pub mod fanout;
 pub mod identity;
 pub mod limit;
 pub mod metrics;
+mod nearest;
 mod object;
 mod problems;
 pub mod send;

@@ -1,9 +1,10 @@
 //! What is wrong with a request: all of it, not the first thing only.
 
 use protocol::{FieldProblem, IdError};
+use serde_json::{Map, Value};
 
 use crate::{
-    send::limits::{MESSAGE_TYPE_BYTES_MAX, PROBLEMS_MAX, URL_BYTES_MAX},
+    send::limits::{MESSAGE_TYPE_BYTES_MAX, METADATA_DEPTH_MAX, PROBLEMS_MAX, URL_BYTES_MAX},
     template::link_problem,
 };
 
@@ -48,6 +49,19 @@ impl Problems {
         }
     }
 
+    /// Free data, of at most so many bytes of JSON.
+    pub(crate) fn metadata(&mut self, metadata: &Map<String, Value>, max: usize) {
+        if metadata.values().any(|value| deeper_than(value, METADATA_DEPTH_MAX)) {
+            let problem = format!("must be nested at most {METADATA_DEPTH_MAX} levels deep");
+            self.say("metadata", problem);
+        }
+        let mut size = Counted(0);
+        let counted = metadata.is_empty() || serde_json::to_writer(&mut size, metadata).is_ok();
+        if !counted || size.0 > max {
+            self.say("metadata", format!("must have at most {max} bytes as JSON"));
+        }
+    }
+
     pub(crate) fn message_type(&mut self, message_type: &str) {
         self.bytes("message_type", message_type, MESSAGE_TYPE_BYTES_MAX);
         // ASCII only: permissions are given by type, and two types must not look alike.
@@ -55,5 +69,27 @@ impl Problems {
         if !message_type.chars().all(plain) {
             self.say("message_type", "must consist of letters, digits and _ - . :");
         }
+    }
+}
+
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    let mut children: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
+    };
+    levels == 0 || children.any(|child| deeper_than(child, levels - 1))
+}
+
+/// Counts bytes and keeps none.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0 += data.len();
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

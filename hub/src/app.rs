@@ -14,9 +14,12 @@ use axum::Router;
 use delivery::{
     Store,
     api::{ApiConfig, ApiState, admin_routes, user_routes},
-    identity::{AuthError, Identity, UserCaller},
+    identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
-    store::single::{SingleConfig, SingleStore},
+    store::{
+        BoxFuture, Directory,
+        single::{SingleConfig, SingleStore},
+    },
 };
 use protocol::NodeId;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
@@ -80,7 +83,10 @@ impl App {
                 .context("the store cannot be opened")?
         };
         let shared: Arc<dyn Store> = store.clone();
-        let verifier = Arc::new(Tokens(Arc::clone(&foundation.identity)));
+        let verifier = Arc::new(Tokens {
+            identity: Arc::clone(&foundation.identity),
+            directory: store.clone(),
+        });
         let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
         let channels = Arc::new(DirectoryGate(store.clone()));
         let live = Live::new(
@@ -94,7 +100,7 @@ impl App {
 
         let draining = Arc::new(AtomicBool::new(false));
         let api = ApiState::new(
-            Arc::clone(&shared),
+            store.clone(),
             Arc::clone(&foundation.identity),
             Arc::clone(&foundation.control),
             Arc::clone(&limiter),
@@ -163,14 +169,21 @@ impl App {
 }
 
 /// Lets the live side ask who connects.
-struct Tokens(Arc<Identity>);
+struct Tokens {
+    identity: Arc<Identity>,
+    directory: Arc<dyn Directory>,
+}
 
 impl TokenVerifier for Tokens {
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal> {
-        self.0.verify_user(token).map_err(|error: AuthError| {
+        self.identity.verify_user(token).map_err(|error: AuthError| {
             let refusal = if error.is_guess() { Refusal::Forged } else { Refusal::Unauthorized };
             refusal(error.to_string())
         })
+    }
+
+    fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()> {
+        Box::pin(identity::note(&*self.directory, caller))
     }
 }
 

@@ -62,6 +62,8 @@ error_types! {
     Invalid = "invalid", 422;
     /// Slower, please.
     RateLimited = "rate_limited", 429;
+    /// The tenant has used up what it may send today.
+    QuotaExceeded = "quota_exceeded", 429;
     /// Header fields too large.
     HeadersTooLarge = "headers_too_large", 431;
     /// Our fault.

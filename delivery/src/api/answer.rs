@@ -4,6 +4,7 @@ use axum::{body::Body, extract::FromRequestParts, response::Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use protocol::{Codec, ErrorType, FieldProblem};
 use serde::Serialize;
+use serde_json::{Value, value::RawValue};
 
 use super::error::{ApiError, Failure, FailureData};
 
@@ -22,7 +23,7 @@ impl<S: Sync> FromRequestParts<S> for Answer {
 }
 
 #[derive(Serialize)]
-struct Success<'a, T, M> {
+struct Success<'a, T: ?Sized, M> {
     code: u16,
     message: &'static str,
     data: &'a T,
@@ -48,11 +49,21 @@ struct ErrorPart<'a> {
 
 impl Answer {
     /// 200 with data.
-    pub(crate) fn success<T: Serialize>(self, data: &T) -> Response {
+    pub(crate) fn success<T: Serialize + ?Sized>(self, data: &T) -> Response {
         self.encode(
             StatusCode::OK,
             &Success::<T, ()> { code: 200, message: "success", data, meta: None },
         )
+    }
+
+    /// 200 with data that was written as JSON before.
+    pub(crate) fn stored(self, json: &str) -> Result<Response, ApiError> {
+        let data: &RawValue = serde_json::from_str(json).map_err(ApiError::StoredAnswer)?;
+        if self.0 == Codec::Json {
+            return Ok(self.success(data));
+        }
+        let data: Value = serde_json::from_str(json).map_err(ApiError::StoredAnswer)?;
+        Ok(self.success(&data))
     }
 
     /// 200 with data and paging.

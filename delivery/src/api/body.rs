@@ -10,13 +10,15 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use protocol::Codec;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
     ApiState,
     answer::media_codec,
+    digest::Digest,
     error::ApiError,
+    idempotency::{Key, Keyed},
     shape::{self, Shape},
 };
 use crate::object::Object;
@@ -44,6 +46,16 @@ pub(crate) trait Payload: DeserializeOwned {
     const OPTIONAL: bool = false;
 }
 
+/// The body of a request that has nothing to say: left out, or an empty object.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+impl Payload for Nothing {
+    const SHAPE: Shape = Shape::Object(&[]);
+    const OPTIONAL: bool = true;
+}
+
 /// A body as its struct.
 pub(crate) struct Decoded<T>(pub(crate) T);
 
@@ -53,6 +65,40 @@ impl<T: Payload> FromRequest<ApiState> for Decoded<T> {
         let raw =
             Raw::read(request, T::BYTES_MAX, T::OPTIONAL, state.0.config.body_timeout).await?;
         raw.decode(&T::SHAPE).map(Self)
+    }
+}
+
+/// A body that may be sent again with the same `Idempotency-Key`.
+pub(crate) struct Repeatable<T> {
+    pub(super) body: T,
+    /// None for a request without a key.
+    pub(super) keyed: Option<Keyed>,
+}
+
+impl<T> Repeatable<T> {
+    /// Reads it; `decode` makes of the bytes what they say.
+    pub(super) async fn read(
+        request: Request,
+        state: &ApiState,
+        max: usize,
+        decode: impl FnOnce(&Raw) -> Result<T, ApiError>,
+    ) -> Result<Self, ApiError> {
+        let key = Key::of(request.headers())?;
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let raw = Raw::read(request, max, false, state.0.config.body_timeout).await?;
+        let body = decode(&raw)?;
+        let keyed = match key {
+            Some(key) => Some(key.with(&method, uri.path(), raw.digest()?)),
+            None => None,
+        };
+        Ok(Self { body, keyed })
+    }
+}
+
+impl<T: Payload> FromRequest<ApiState> for Repeatable<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        Self::read(request, state, T::BYTES_MAX, |raw| raw.decode(&T::SHAPE)).await
     }
 }
 
@@ -94,6 +140,11 @@ impl Raw {
 
     /// Reads it into a tree.
     pub(crate) fn tree(&self) -> Result<Value, ApiError> {
+        decode_as(self.codec, &self.bytes).map_err(|problem| self.malformed(problem))
+    }
+
+    /// A hash of what it says.
+    fn digest(&self) -> Result<Digest, ApiError> {
         decode_as(self.codec, &self.bytes).map_err(|problem| self.malformed(problem))
     }
 

@@ -4,22 +4,40 @@ use std::sync::{Arc, atomic::Ordering};
 
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
+use protocol::TenantId;
 
-use super::{ApiState, error::ApiError, toll::Toll};
-use crate::identity::{AdminCaller, Caller, UserCaller};
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+use super::{ApiState, error::ApiError, query::Parameters, toll::Toll};
+use crate::{
+    control::Service,
+    identity::{AdminCaller, Caller, UserCaller, note},
+};
 
 fn authorization(parts: &Parts) -> Option<&[u8]> {
     parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes)
 }
 
-/// Who it is, once their limit has been asked too.
-fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
+/// Who it is, once their limit has been asked too, and what a user's token says is remembered.
+async fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let toll = Toll::of(parts);
     let caller = toll.recognised(state.0.identity.caller(authorization(parts)))?;
     toll.pay(&caller)?;
+    if let Caller::User(user) = &caller {
+        note(&*state.0.directory, user).await;
+    }
     Ok(caller)
+}
+
+/// A service. A user is known, but has no part in it: 403.
+pub(crate) struct ServiceOnly(pub(crate) Arc<Service>);
+
+impl FromRequestParts<ApiState> for ServiceOnly {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        match caller(parts, state).await? {
+            Caller::Service(service) => Ok(Self(service)),
+            Caller::User(_) | Caller::Admin(_) => Err(ApiError::ServicesOnly),
+        }
+    }
 }
 
 /// A user or a service.
@@ -28,7 +46,7 @@ pub(crate) struct Anyone(pub(crate) Caller);
 impl FromRequestParts<ApiState> for Anyone {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        caller(parts, state).map(Self)
+        caller(parts, state).await.map(Self)
     }
 }
 
@@ -38,7 +56,7 @@ pub(crate) struct User(pub(crate) Arc<UserCaller>);
 impl FromRequestParts<ApiState> for User {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        match caller(parts, state)? {
+        match caller(parts, state).await? {
             Caller::User(user) => Ok(Self(user)),
             Caller::Service(_) | Caller::Admin(_) => Err(ApiError::UsersOnly),
         }
@@ -51,7 +69,61 @@ pub(crate) struct Admin(pub(crate) AdminCaller);
 impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        Ok(Self(Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)))?))
+        let admin = Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)))?;
+        if let AdminCaller::User(user) = &admin {
+            note(&*state.0.directory, user).await;
+        }
+        Ok(Self(admin))
+    }
+}
+
+/// A caller of either port, for handlers that both have.
+pub(crate) trait Who: FromRequestParts<ApiState, Rejection = ApiError> {
+    /// Behind which wall they look: their own, but for the bearer of the admin token, who says it.
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId;
+    fn caller(self) -> Caller;
+}
+
+impl Who for Anyone {
+    fn tenant(&self, _: &mut Parameters) -> TenantId {
+        self.0.tenant()
+    }
+
+    fn caller(self) -> Caller {
+        self.0
+    }
+}
+
+impl Who for Admin {
+    fn tenant(&self, parameters: &mut Parameters) -> TenantId {
+        self.asked_tenant(parameters).unwrap_or_default()
+    }
+
+    fn caller(self) -> Caller {
+        Caller::Admin(self.0)
+    }
+}
+
+impl Admin {
+    /// The parameter `tenant_id`: any, for the bearer of the admin token; for a user with the role
+    /// `system_admin` their own and no other.
+    pub(crate) fn asked_tenant(&self, parameters: &mut Parameters) -> Option<TenantId> {
+        const NAME: &str = "tenant_id";
+        let asked = parameters.text(NAME).map(TenantId::new);
+        let own = match &self.0 {
+            AdminCaller::Token => None,
+            AdminCaller::User(user) => Some(user.tenant()),
+        };
+        match (asked, own) {
+            (Some(Err(error)), _) => parameters.say(NAME, error.to_string()),
+            (Some(Ok(asked)), None) => return Some(asked),
+            (Some(Ok(asked)), Some(own)) if asked != *own => {
+                parameters.say(NAME, "must be your own tenant");
+            }
+            (Some(Ok(_)) | None, Some(own)) => return Some(own.clone()),
+            (None, None) => {}
+        }
+        None
     }
 }
 
@@ -66,11 +138,6 @@ impl FromRequestParts<ApiState> for Submitter {
             return Err(ApiError::Draining);
         }
         let Anyone(caller) = Anyone::from_request_parts(parts, state).await?;
-        // To pass over it would be a promise: the sender would repeat a send it believes protected.
-        if parts.headers.contains_key(IDEMPOTENCY_KEY) {
-            let problem = "idempotency keys cannot be honoured by this version; leave it out";
-            return Err(ApiError::field("Idempotency-Key", problem));
-        }
         Ok(Self(caller))
     }
 }

@@ -8,11 +8,12 @@ use protocol::{ErrorType, FieldProblem, Message, Seq};
 use serde::Serialize;
 
 use crate::{
+    channel::ChannelError,
     control::ControlError,
     identity::AuthError,
     limit::Limited,
     send::SendError,
-    store::{InboxMessage, StoreError},
+    store::{ChannelInfo, InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
 };
 
@@ -50,10 +51,24 @@ pub(crate) enum ApiError {
     Invalid(Vec<FieldProblem>),
     #[error("this is for users: Authorization: Bearer <token>")]
     UsersOnly,
+    #[error("this is for services: Authorization: Service <key>")]
+    ServicesOnly,
+    #[error("a system admin looks after the own tenant only")]
+    OtherTenant,
+    #[error("this needs the admin token")]
+    TokenOnly,
+    #[error("there is no such user")]
+    NoUser,
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
     Draining,
+    #[error("the key was used for another request")]
+    KeyReused,
+    #[error("a request with this Idempotency-Key is under way; its answer can be had in a moment")]
+    KeyRunning,
+    #[error("the answer that was stored cannot be read")]
+    StoredAnswer(#[source] serde_json::Error),
     #[error("something went wrong here")]
     Panicked,
     #[error(transparent)]
@@ -70,6 +85,8 @@ pub(crate) enum ApiError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
 }
 
 impl ApiError {
@@ -92,12 +109,17 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly => self.says(T::Forbidden),
+            Self::UsersOnly | Self::ServicesOnly | Self::OtherTenant | Self::TokenOnly => {
+                self.says(T::Forbidden)
+            }
+            Self::NoUser => self.says(T::NotFound),
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
             Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
-            Self::Panicked | Self::StoredBody(_) => internal(),
+            Self::KeyReused => self.says(T::Invalid).at("Idempotency-Key"),
+            Self::KeyRunning => self.says(T::IdempotencyInProgress).retry(RETRY_AFTER_BUSY),
+            Self::Panicked | Self::StoredBody(_) | Self::StoredAnswer(_) => internal(),
             Self::Limited(limited) => {
                 let after = Duration::from_secs(limited.retry_after_seconds());
                 self.says(T::RateLimited).retry(after)
@@ -114,12 +136,33 @@ impl ApiError {
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
             Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),
+            Self::Send(SendError::Quota(reached)) => {
+                self.says(T::QuotaExceeded).retry(reached.retry_after)
+            }
             Self::Send(SendError::Templates(_)) => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
             }
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
+            Self::Channel(error) => self.channel(error),
+        }
+    }
+
+    fn channel(&self, error: &ChannelError) -> Failure {
+        use ErrorType as T;
+        match error {
+            ChannelError::NotFound => self.says(T::NotFound),
+            ChannelError::Invalid(fields) => invalid(fields),
+            ChannelError::IdTaken(present) => {
+                self.says(T::Conflict).with(FailureData::Channel(present.clone())).at("id")
+            }
+            ChannelError::VersionConflict(present) => {
+                self.says(T::VersionConflict).with(FailureData::Channel(present.clone()))
+            }
+            ChannelError::Closed | ChannelError::Refused(_) => self.says(T::Forbidden),
+            ChannelError::Quota(_) => self.says(T::Invalid),
+            ChannelError::Store(error) => store(error),
         }
     }
 
@@ -131,6 +174,7 @@ impl ApiError {
             ControlError::IdTaken => self.says(T::Invalid).at("id"),
             ControlError::TooManyServices
             | ControlError::TooManyKeys
+            | ControlError::TooManyTenants
             | ControlError::Template(_) => self.says(T::Invalid),
             ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
             ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
@@ -206,9 +250,20 @@ fn store(error: &StoreError) -> Failure {
     }
 }
 
+/// A message as answers carry it: as in frames, and which of its buttons were pressed, where any
+/// were.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    message: Message,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pressed: Vec<Pressed>,
+}
+
 /// A stored message as answers carry it.
-pub(crate) fn message(stored: &InboxMessage) -> Result<Message, protocol::message::BodyError> {
-    Ok(Message { state: stored.state, fields: stored.body.fields()? })
+pub(crate) fn message(stored: &InboxMessage) -> Result<Shown, protocol::message::BodyError> {
+    let message = Message { state: stored.state, fields: stored.body.fields()? };
+    Ok(Shown { message, pressed: stored.pressed.clone() })
 }
 
 /// An answer that is no success.
@@ -227,8 +282,9 @@ pub(crate) struct Failure {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum FailureData {
-    Message(Box<Message>),
+    Message(Box<Shown>),
     Template(Box<Template>),
+    Channel(Box<ChannelInfo>),
     Resync { min_seq: Seq, head: Seq },
 }
 

@@ -177,7 +177,10 @@ fn message_ids(ids: Vec<String>) -> Result<Vec<MessageId>, ApiError> {
     if problems.is_empty() { Ok(checked) } else { Err(ApiError::Invalid(problems)) }
 }
 
-fn device(said: Option<String>, user: &UserCaller) -> Result<Option<DeviceId>, ApiError> {
+pub(super) fn device(
+    said: Option<String>,
+    user: &UserCaller,
+) -> Result<Option<DeviceId>, ApiError> {
     match said.filter(|id| !id.is_empty()) {
         Some(id) => DeviceId::new(id)
             .map(Some)

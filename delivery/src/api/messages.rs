@@ -4,21 +4,21 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use protocol::{Message, MessageId};
-use serde::Serialize;
+use protocol::{ChannelId, MessageId};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     ApiState,
     answer::Answer,
     caller::User,
-    error::{ApiError, message},
-    query::ListRequest,
+    error::{ApiError, Shown, message},
+    query::{ListRequest, Parameters},
 };
-use crate::StoreError;
+use crate::{StoreError, store::UnreadCounts};
 
 #[derive(Serialize)]
 struct List {
-    messages: Vec<Message>,
+    messages: Vec<Shown>,
     unread_count: u64,
     total: u64,
 }
@@ -52,8 +52,30 @@ pub(super) async fn get(
     Ok(answer.success(&message(&found)?))
 }
 
+/// Unread messages, in all and where.
 #[derive(Serialize)]
-struct UnreadCount {
+struct Unread {
+    unread_count: u64,
+    #[serde(serialize_with = "by_channel")]
+    channels: Vec<(ChannelId, u64)>,
+    direct: u64,
+}
+
+fn by_channel<S: Serializer>(
+    counts: &[(ChannelId, u64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(counts.len()))?;
+    for (channel, count) in counts {
+        map.serialize_entry(channel, count)?;
+    }
+    map.end()
+}
+
+/// Unread messages of one channel.
+#[derive(Serialize)]
+struct UnreadIn {
+    channel_id: ChannelId,
     unread_count: u64,
 }
 
@@ -62,9 +84,17 @@ pub(super) async fn unread_count(
     State(state): State<ApiState>,
     User(user): User,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let head = state.0.store.head(&user.inbox).await?;
-    Ok(answer.success(&UnreadCount { unread_count: head.unread }))
+    let mut parameters = Parameters::new(&uri)?;
+    let channel = parameters.parsed::<ChannelId>("channel_id", "the id of a channel");
+    parameters.finish()?;
+    let UnreadCounts { total, direct, channels } = state.0.store.unread(&user.inbox).await?;
+    let Some(channel_id) = channel else {
+        return Ok(answer.success(&Unread { unread_count: total, channels, direct }));
+    };
+    let unread_count = channels.iter().find(|(id, _)| *id == channel_id).map_or(0, |(_, n)| *n);
+    Ok(answer.success(&UnreadIn { channel_id, unread_count }))
 }
 
 /// The id in the path. One that could not be an id belongs to no message.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use metrics::{Counter, Histogram, Recorder};
+use metrics::{Counter, Gauge, Histogram, Recorder};
 use protocol::ErrorType;
 use rustc_hash::FxHashMap;
 
@@ -33,8 +33,56 @@ const PANICS: Metric = Metric::counter(
     "Requests whose handler panicked. Anything but 0 is a bug.",
 );
 
+const KEYED: Metric = Metric::counter(
+    "pushhub_idempotency_requests_total",
+    "result",
+    "Requests with an Idempotency-Key: run (first), answered as before (replayed), refused because the key was used for another request (mismatch), because one with it ran (in_progress) or because too many ran (full).",
+);
+
+const KEYS_RUNNING: Metric = Metric::gauge(
+    "pushhub_idempotency_running",
+    "",
+    "Requests with an Idempotency-Key that run now.",
+);
+
 /// Every metric of this area.
-pub const ALL: &[Metric] = &[REQUEST_DURATION, ACCEPTED, REJECTED, PANICS];
+pub const ALL: &[Metric] = &[REQUEST_DURATION, ACCEPTED, REJECTED, PANICS, KEYED, KEYS_RUNNING];
+
+/// What became of a request with an `Idempotency-Key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyResult {
+    First,
+    Replayed,
+    Mismatch,
+    InProgress,
+    Full,
+}
+
+const KEY_RESULTS: [&str; 5] = ["first", "replayed", "mismatch", "in_progress", "full"];
+
+/// Of requests with an `Idempotency-Key`.
+pub(crate) struct KeyMetrics {
+    results: [Counter; KEY_RESULTS.len()],
+    running: Gauge,
+}
+
+impl KeyMetrics {
+    pub(crate) fn new(recorder: &dyn Recorder) -> Self {
+        Self {
+            results: KEY_RESULTS.map(|result| KEYED.to_counter(recorder, &[("result", result)])),
+            running: KEYS_RUNNING.to_gauge(recorder, &[]),
+        }
+    }
+
+    pub(crate) fn count(&self, result: KeyResult) {
+        self.results[result as usize].increment(1);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub(crate) fn running(&self, count: usize) {
+        self.running.set(count as f64);
+    }
+}
 
 /// The call a message came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,21 +4,31 @@
 //! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
+mod actions;
 mod answer;
 mod body;
 mod caller;
+mod channel_keeping;
+mod channel_messages;
+mod channels;
+mod digest;
 mod error;
+mod idempotency;
 mod marks;
 mod messages;
 mod metrics;
 mod observe;
 mod query;
 mod sends;
+mod sent;
 mod services;
 mod shape;
+mod stats;
 mod sync;
 mod templates;
+mod tenants;
 mod toll;
+mod users;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -32,13 +42,22 @@ use axum::{
 };
 use http::Method;
 
+use self::caller::{Admin, Anyone};
 use crate::{
-    Store, control::Control, identity::Identity, limit::Limiter, send::Sender, template::Templates,
+    channel::Channels,
+    control::Control,
+    identity::Identity,
+    limit::Limiter,
+    send::Sender,
+    store::{Directory, Storage, Store},
+    template::Templates,
 };
 
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
+pub use idempotency::{KEY_BYTES_MAX, KEYS_RUNNING_MAX};
 pub use metrics::ALL as METRICS;
 pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+pub use stats::STATS_SPAN_MAX;
 pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
 
 /// What can be set.
@@ -60,13 +79,17 @@ pub struct ApiState(pub(crate) Arc<Shared>);
 
 /// What the clones of an [`ApiState`] share.
 pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Storage>,
+    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) channels: Channels,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
+    pub(crate) edits: sent::Edits,
+    pub(crate) running: Arc<idempotency::Running>,
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -82,7 +105,7 @@ impl ApiState {
     /// connections closed; reads go on.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Storage>,
         identity: Arc<Identity>,
         control: Arc<Control>,
         limiter: Arc<Limiter>,
@@ -92,7 +115,14 @@ impl ApiState {
     ) -> Self {
         identity.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
-        let sender = Sender::new(Arc::clone(&store), Arc::clone(&templates));
+        let directory: Arc<dyn Directory> = store.clone();
+        let channels = Channels::new(Arc::clone(&directory), Arc::clone(&control), recorder);
+        let sender = Sender::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&directory),
+            Arc::clone(&control),
+            Arc::clone(&templates),
+        );
         let endpoints: Vec<_> = user_endpoints()
             .into_iter()
             .chain(admin_endpoints())
@@ -100,12 +130,16 @@ impl ApiState {
             .collect();
         Self(Arc::new(Shared {
             store,
+            directory,
             identity,
             control,
             templates,
+            channels,
             limiter,
             sender,
             config,
+            edits: sent::Edits::default(),
+            running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
             metrics: metrics::ApiMetrics::new(recorder, &endpoints),
             draining,
         }))
@@ -148,16 +182,37 @@ fn user_endpoints() -> Vec<Endpoint> {
         get "/api/v3/messages" => messages::list;
         get "/api/v3/messages/unread-count" => messages::unread_count;
         get "/api/v3/messages/{id}" => messages::get;
+        put "/api/v3/messages/{id}" => sent::edit::<Anyone>;
+        post "/api/v3/messages/{id}/recall" => sent::recall::<Anyone>;
+        post "/api/v3/messages/{id}/cancel" => sent::cancel::<Anyone>;
+        get "/api/v3/messages/{id}/receipts" => sent::receipts::<Anyone>;
+        post "/api/v3/messages/{id}/actions/{index}" => actions::press;
         post "/api/v3/messages/{id}/read" => marks::read;
         post "/api/v3/messages/{id}/unread" => marks::unread;
         post "/api/v3/messages/{id}/archive" => marks::archive;
         post "/api/v3/messages/read-batch" => marks::read_batch;
+        get "/api/v3/channels" => channels::list::<Anyone>;
+        post "/api/v3/channels" => channel_keeping::create::<Anyone>;
+        get "/api/v3/channels/{id}" => channels::get::<Anyone>;
+        put "/api/v3/channels/{id}" => channel_keeping::update::<Anyone>;
+        delete "/api/v3/channels/{id}" => channel_keeping::remove::<Anyone>;
+        get "/api/v3/channels/{id}/messages" => channel_messages::list;
+        get "/api/v3/channels/{id}/members" => channels::members::<Anyone>;
+        post "/api/v3/channels/{id}/members" => channel_keeping::change_members::<Anyone>;
+        post "/api/v3/channels/{id}/join" => channels::join;
+        post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/api/v3/sync" => sync::changes;
+        get "/api/v3/stats" => stats::of_service;
     }
 }
 
 fn admin_endpoints() -> Vec<Endpoint> {
     endpoints! {
+        put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
+        post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
+        post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;
+        get "/api/v3/admin/messages/{id}/receipts" => sent::receipts::<Admin>;
+        get "/api/v3/admin/stats" => stats::of_all;
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;
@@ -168,6 +223,21 @@ fn admin_endpoints() -> Vec<Endpoint> {
         get "/api/v3/admin/services/{id}/keys" => services::list_keys;
         post "/api/v3/admin/services/{id}/keys" => services::create_key;
         delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+        get "/api/v3/admin/users" => users::list;
+        get "/api/v3/admin/users/{id}" => users::get;
+        put "/api/v3/admin/users/{id}/roles" => users::set_roles;
+        put "/api/v3/admin/users/{id}/department" => users::set_department;
+        get "/api/v3/admin/roles/{role}/members" => users::role_members;
+        get "/api/v3/admin/channels" => channels::list::<Admin>;
+        post "/api/v3/admin/channels" => channel_keeping::create::<Admin>;
+        get "/api/v3/admin/channels/{id}" => channels::get::<Admin>;
+        put "/api/v3/admin/channels/{id}" => channel_keeping::update::<Admin>;
+        delete "/api/v3/admin/channels/{id}" => channel_keeping::remove::<Admin>;
+        get "/api/v3/admin/channels/{id}/members" => channels::members::<Admin>;
+        post "/api/v3/admin/channels/{id}/members" => channel_keeping::change_members::<Admin>;
+        get "/api/v3/admin/tenants" => tenants::list;
+        get "/api/v3/admin/tenants/{id}" => tenants::get;
+        put "/api/v3/admin/tenants/{id}" => tenants::update;
     }
 }
 

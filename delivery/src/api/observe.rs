@@ -24,7 +24,7 @@ use super::{
     error::{ApiError, Failed},
     toll::Toll,
 };
-use crate::{send::SendError, template::TemplateError};
+use crate::{channel::ChannelError, send::SendError, template::TemplateError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -142,10 +142,19 @@ impl Seen<'_> {
                     method, route, status, request_id = id,
                 )
             }
-            ApiError::UsersOnly => tracing::warn!(
+            ApiError::Channel(ChannelError::Refused(refusal)) => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
-                reason = "users_only",
+                reason = %refusal,
+                method, route, status, request_id = id,
+            ),
+            ApiError::UsersOnly
+            | ApiError::ServicesOnly
+            | ApiError::OtherTenant
+            | ApiError::TokenOnly => tracing::warn!(
+                target: "security",
+                event = "not_allowed",
+                reason = %error,
                 method, route, status, request_id = id,
             ),
             // The store says it when it begins and when it is over, and metrics count. A line for

@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use axum::extract::Query;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Uri;
-use protocol::{FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use protocol::{ChannelId, FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
 use serde::Serialize;
 
 use super::{error::ApiError, shape};
@@ -73,7 +74,7 @@ impl Parameters {
         found
     }
 
-    fn time(&mut self, name: &'static str) -> Option<Time> {
+    pub(crate) fn time(&mut self, name: &'static str) -> Option<Time> {
         let text = self.text(name)?;
         // The `+` of an offset that was not escaped arrives as a space.
         let parsed = Time::parse(&text).or_else(|_| Time::parse(&text.replace(' ', "+")));
@@ -88,17 +89,34 @@ impl Parameters {
         Some(text)
     }
 
+    /// `cursor` and `size` of a list in the order of ids.
+    pub(crate) fn id_paging<T: FromStr>(&mut self) -> (Option<T>, usize) {
+        let after = self.text("cursor").and_then(|text| {
+            let id = read_id_cursor(&text);
+            if id.is_none() {
+                self.say("cursor", "must be the next_cursor of this list");
+            }
+            id
+        });
+        (after, self.size())
+    }
+
     /// `page` and `size`.
     pub(crate) fn paging(&mut self) -> (Option<u64>, usize) {
         let page = self.parsed("page", "a number from 1");
         if page.is_some_and(|page| !(1..=PAGE_MAX).contains(&page)) {
             self.say("page", format!("must be 1 to {PAGE_MAX}; use the cursor to go further"));
         }
+        (page, self.size())
+    }
+
+    /// `size`.
+    pub(crate) fn size(&mut self) -> usize {
         let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));
         }
-        (page, size)
+        size
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
@@ -117,6 +135,9 @@ pub(crate) struct ListRequest {
     pub(crate) query: ListQuery,
     /// None where a cursor was given.
     pub(crate) page: Option<u64>,
+    /// Where in a channel's history, where the cursor says so: before a position, or from the latest
+    /// on.
+    pub(crate) history: Option<Option<u64>>,
 }
 
 /// The `meta` of a list.
@@ -125,13 +146,43 @@ pub(crate) struct PageMeta {
     /// Null where a cursor was used.
     pub(crate) page: Option<u64>,
     pub(crate) size: usize,
-    pub(crate) total_pages: u64,
+    /// Null where a cursor is the only way through.
+    pub(crate) total_pages: Option<u64>,
     /// Where the next page begins; null on the last one.
     pub(crate) next_cursor: Option<String>,
 }
 
+impl PageMeta {
+    /// Of a list in the order of its entries' ids: `last` is the last entry's, where there are more.
+    pub(crate) fn of_ids(size: usize, last: Option<&str>) -> Self {
+        let next_cursor = last.map(|id| format!("{ID_CURSOR}{}", URL_SAFE_NO_PAD.encode(id)));
+        Self { page: None, size, total_pages: None, next_cursor }
+    }
+}
+
+/// What the cursor of a list in the order of ids begins with; the id follows in base64, because it
+/// may have characters in it that mean something in a URL.
+const ID_CURSOR: char = 'i';
+
+/// What the cursor into a channel's history begins with.
+const HISTORY_CURSOR: char = 'h';
+
+fn read_id_cursor<T: FromStr>(text: &str) -> Option<T> {
+    let id = URL_SAFE_NO_PAD.decode(text.strip_prefix(ID_CURSOR)?).ok()?;
+    String::from_utf8(id).ok()?.parse().ok()
+}
+
 impl ListRequest {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
+        Self::read(uri, None)
+    }
+
+    /// Of one channel, which is in the path.
+    pub(crate) fn parse_of_channel(uri: &Uri, channel: &ChannelId) -> Result<Self, ApiError> {
+        Self::read(uri, Some(channel))
+    }
+
+    fn read(uri: &Uri, channel: Option<&ChannelId>) -> Result<Self, ApiError> {
         let mut parameters = Parameters::new(uri)?;
         let status = parameters.word(
             "status",
@@ -165,20 +216,29 @@ impl ListRequest {
             parameters.say("q", "full text search cannot be done by this version");
         }
         let (page, size) = parameters.paging();
-        let cursor = parameters.text("cursor").and_then(|text| {
+        let cursor_text = parameters.text("cursor");
+        let history = cursor_text
+            .as_deref()
+            .filter(|_| channel.is_some() && sort == Sort::Newest)
+            .and_then(read_history_cursor);
+        let cursor = cursor_text.filter(|_| history.is_none()).and_then(|text| {
             let cursor = read_cursor(&text, sort);
             if cursor.is_none() {
                 parameters.say("cursor", "must be the next_cursor of a list of the same sort");
             }
             cursor
         });
-        if cursor.is_some() && page.is_some() {
+        if (cursor.is_some() || history.is_some()) && page.is_some() {
             parameters.say("page", "cannot be combined with cursor");
         }
+        let channel_id = match channel {
+            Some(channel) => Some(channel.as_str().to_owned()),
+            None => parameters.id("channel_id"),
+        };
         let query = ListQuery {
             status,
-            recalled: false,
-            channel_id: parameters.id("channel_id"),
+            recalled: parameters.word("include", &[("recalled", ())]).is_some(),
+            channel_id,
             message_type: parameters.id("message_type"),
             priority_min,
             sender: parameters.id("sender"),
@@ -192,7 +252,17 @@ impl ListRequest {
             size,
         };
         parameters.finish()?;
-        Ok(Self { query, page: cursor.is_none().then(|| page.unwrap_or(1)) })
+        let paged = cursor.is_none() && history.is_none();
+        Ok(Self { query, page: paged.then(|| page.unwrap_or(1)), history })
+    }
+
+    /// The `meta` of a page of a channel's history; `next` is where the next one begins.
+    pub(crate) fn meta_of_history(&self, next: Option<Option<u64>>) -> PageMeta {
+        let next_cursor = next.map(|before| match before {
+            Some(before) => format!("{HISTORY_CURSOR}{before}"),
+            None => HISTORY_CURSOR.to_string(),
+        });
+        PageMeta { page: None, size: self.query.size, total_pages: None, next_cursor }
     }
 
     /// The `meta` of what was found; `last` is the last message's seq where there are more.
@@ -200,7 +270,7 @@ impl ListRequest {
         PageMeta {
             page: self.page,
             size: self.query.size,
-            total_pages: total.div_ceil(self.query.size as u64),
+            total_pages: Some(total.div_ceil(self.query.size as u64)),
             next_cursor: last.and_then(|seq| write_cursor(seq, self.query.sort)),
         }
     }
@@ -222,4 +292,11 @@ fn read_cursor(text: &str, sort: Sort) -> Option<Seq> {
         Sort::Priority => None,
     }?;
     digits.parse().ok().map(Seq)
+}
+
+fn read_history_cursor(text: &str) -> Option<Option<u64>> {
+    match text.strip_prefix(HISTORY_CURSOR)? {
+        "" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    }
 }

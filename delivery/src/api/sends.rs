@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::{
     ApiState,
     answer::Answer,
-    body::{BATCH_BODY_BYTES_MAX, Decoded, Payload, Raw},
+    body::{BATCH_BODY_BYTES_MAX, Payload, Raw, Repeatable},
     caller::Submitter,
     error::{ApiError, Failure},
-    metrics::SendKind,
+    idempotency::{self, Keep},
+    metrics::{ApiMetrics, SendKind},
     shape::{self, Shape, may, must},
     toll::Toll,
 };
@@ -32,7 +33,7 @@ const SENDER: Shape = Shape::Object(&[
     may("service_id", Shape::Text),
 ]);
 
-const ATTACHMENT: Shape = Shape::Object(&[
+pub(super) const ATTACHMENT: Shape = Shape::Object(&[
     must("type", Shape::Text),
     may("name", Shape::Text),
     must("url", Shape::Text),
@@ -61,6 +62,7 @@ const MESSAGE: Shape = Shape::Object(&[
     may("priority", Shape::Whole),
     may("scheduled_at", Shape::Time),
     may("expire_at", Shape::Time),
+    may("collapse_key", Shape::Text),
     may("metadata", Shape::Map),
     may("attachments", Shape::List(&ATTACHMENT)),
     may("actions", Shape::List(&ACTION)),
@@ -78,9 +80,9 @@ pub(super) async fn send(
     State(state): State<ApiState>,
     Submitter(caller): Submitter,
     answer: Answer,
-    body: Result<Decoded<SendRequest>, ApiError>,
+    body: Result<Repeatable<SendRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
-    one(&state, &caller, answer, body, SendKind::Send).await
+    one(state, caller, answer, body, SendKind::Send).await
 }
 
 /// `POST /messages/send-template`
@@ -88,41 +90,41 @@ pub(super) async fn send_template(
     State(state): State<ApiState>,
     Submitter(caller): Submitter,
     answer: Answer,
-    body: Result<Decoded<SendRequest>, ApiError>,
+    body: Result<Repeatable<SendRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let body = body.and_then(|body| match body.0.template_id.as_deref() {
+    let body = body.and_then(|body| match body.body.template_id.as_deref() {
         None | Some("") => Err(ApiError::field("template_id", "is missing")),
         Some(_) => Ok(body),
     });
-    one(&state, &caller, answer, body, SendKind::Template).await
+    one(state, caller, answer, body, SendKind::Template).await
 }
 
 async fn one(
-    state: &ApiState,
-    caller: &Caller,
+    state: ApiState,
+    caller: Caller,
     answer: Answer,
-    body: Result<Decoded<SendRequest>, ApiError>,
+    body: Result<Repeatable<SendRequest>, ApiError>,
     kind: SendKind,
 ) -> Result<Response, ApiError> {
-    let sent = match body {
-        Ok(Decoded(request)) => state.0.sender.send(caller, request).await.map_err(ApiError::from),
-        Err(error) => Err(error),
+    let metrics = &state.0.metrics;
+    let reject = |error: &ApiError| metrics.rejected(error.failure().kind);
+    let Repeatable { body, keyed } = body.inspect_err(reject)?;
+    let (sending, sender) = (state.clone(), caller.clone());
+    let run = async move |keep: Keep| {
+        let prepared = sending.0.sender.prepare(&sender, body).await?;
+        let stored = keep.answer(&prepared.outcome);
+        let receipt = sending.0.sender.store(prepared, stored).await?;
+        sending.0.metrics.accepted(kind, sender.kind(), 1);
+        Ok(answer.success(&receipt))
     };
-    match sent {
-        Ok(receipt) => {
-            state.0.metrics.accepted(kind, caller.kind(), 1);
-            Ok(answer.success(&receipt))
-        }
-        Err(error) => {
-            state.0.metrics.rejected(error.failure().kind);
-            Err(error)
-        }
-    }
+    idempotency::once(&state, &caller, keyed, answer, run).await.inspect_err(reject)
 }
 
 /// A batch: read straight into its structs if all of it can be; else message by message, so that one
 /// that cannot be read does not take the others with it.
-pub(super) struct Batch(Vec<Result<SendRequest, Vec<FieldProblem>>>);
+pub(super) struct Batch(Repeatable<Messages>);
+
+type Messages = Vec<Result<SendRequest, Vec<FieldProblem>>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,21 +143,23 @@ const BATCH: Shape = Shape::Object(&[must("messages", Shape::List(&Shape::Any))]
 impl FromRequest<ApiState> for Batch {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        let timeout = state.0.config.body_timeout;
-        let raw = Raw::read(request, BATCH_BODY_BYTES_MAX, false, timeout).await?;
-        let messages: Vec<_> = match raw.decode::<Whole>(&BATCH) {
-            Ok(whole) => whole.messages.into_iter().map(|message| Ok(message.0)).collect(),
-            Err(_) => {
-                let pieces: Pieces = raw.decode(&BATCH)?;
-                pieces.messages.into_iter().map(message).collect()
-            }
-        };
-        if (1..=BATCH_MAX).contains(&messages.len()) {
-            return Ok(Self(messages));
-        }
-        let problem = format!("must have 1 to {BATCH_MAX} entries, has {}", messages.len());
-        Err(ApiError::field("messages", problem))
+        Repeatable::read(request, state, BATCH_BODY_BYTES_MAX, messages).await.map(Self)
     }
+}
+
+fn messages(raw: &Raw) -> Result<Messages, ApiError> {
+    let messages: Vec<_> = match raw.decode::<Whole>(&BATCH) {
+        Ok(whole) => whole.messages.into_iter().map(|message| Ok(message.0)).collect(),
+        Err(_) => {
+            let pieces: Pieces = raw.decode(&BATCH)?;
+            pieces.messages.into_iter().map(message).collect()
+        }
+    };
+    if (1..=BATCH_MAX).contains(&messages.len()) {
+        return Ok(messages);
+    }
+    let problem = format!("must have 1 to {BATCH_MAX} entries, has {}", messages.len());
+    Err(ApiError::field("messages", problem))
 }
 
 fn message(tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
@@ -208,6 +212,29 @@ impl From<Failure> for Item {
     }
 }
 
+impl Results {
+    fn of(outcome: Vec<Result<Receipt, SendError>>) -> Self {
+        let item = |result| match result {
+            Ok(receipt) => Item::Accepted { code: 200, receipt },
+            Err(error) => Item::from(ApiError::from(error).failure()),
+        };
+        let results: Vec<Item> = outcome.into_iter().map(item).collect();
+        let accepted = results.iter().filter(|item| matches!(item, Item::Accepted { .. })).count();
+        Self { accepted, rejected: results.len() - accepted, results }
+    }
+
+    fn count(&self, metrics: &ApiMetrics, caller: &Caller) {
+        if self.accepted > 0 {
+            metrics.accepted(SendKind::Batch, caller.kind(), self.accepted as u64);
+        }
+        for item in &self.results {
+            if let Item::Refused { error, .. } = item {
+                metrics.rejected(error.kind);
+            }
+        }
+    }
+}
+
 /// `POST /messages/send-batch`
 pub(super) async fn send_batch(
     State(state): State<ApiState>,
@@ -216,38 +243,25 @@ pub(super) async fn send_batch(
     answer: Answer,
     body: Result<Batch, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Batch(messages) = body.inspect_err(|error| {
-        state.0.metrics.rejected(error.failure().kind);
-    })?;
+    let metrics = &state.0.metrics;
+    let Batch(Repeatable { body: messages, keyed }) =
+        body.inspect_err(|error| metrics.rejected(error.failure().kind))?;
     let count = messages.len();
-    toll.pay_batch(&caller, count).inspect_err(|error| {
+    let (sending, sender) = (state.clone(), caller.clone());
+    let run = async move |keep: Keep| {
+        // A repeat that is answered as before costs one request, whatever it has in it.
+        toll.pay_batch(&sender, count)?;
+        let prepared = sending.0.sender.prepare_batch(&sender, messages).await?;
+        let prepared = prepared.map(Results::of);
+        let stored = keep.answer(&prepared.outcome);
+        let results = sending.0.sender.store(prepared, stored).await?;
+        results.count(&sending.0.metrics, &sender);
+        Ok(answer.success(&results))
+    };
+    let done = idempotency::once(&state, &caller, keyed, answer, run).await;
+    done.inspect_err(|error| {
         for _ in 0..count {
-            state.0.metrics.rejected(error.failure().kind);
+            metrics.rejected(error.failure().kind);
         }
-    })?;
-    let sent = state.0.sender.send_batch(&caller, messages).await.inspect_err(|error| {
-        for _ in 0..count {
-            state.0.metrics.rejected(ErrorType::Unavailable);
-        }
-        tracing::debug!(error = error as &dyn std::error::Error, "a batch was not stored");
-    })?;
-    let mut accepted = 0;
-    let results: Vec<Item> = sent
-        .into_iter()
-        .map(|result: Result<Receipt, SendError>| match result {
-            Ok(receipt) => {
-                accepted += 1;
-                Item::Accepted { code: 200, receipt }
-            }
-            Err(error) => {
-                let failure = ApiError::from(error).failure();
-                state.0.metrics.rejected(failure.kind);
-                Item::from(failure)
-            }
-        })
-        .collect();
-    if accepted > 0 {
-        state.0.metrics.accepted(SendKind::Batch, caller.kind(), accepted as u64);
-    }
-    Ok(answer.success(&Results { accepted, rejected: results.len() - accepted, results }))
+    })
 }

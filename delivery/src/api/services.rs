@@ -112,9 +112,23 @@ async fn blocking<T: Send + 'static>(
 
 type ServicePath = Result<Path<String>, PathRejection>;
 
-fn service_id(id: ServicePath) -> Result<ServiceId, ApiError> {
+/// The service in the path. Another tenant's is not there for a tenant's system admin.
+async fn service_id(
+    state: &ApiState,
+    admin: &AdminCaller,
+    id: ServicePath,
+) -> Result<ServiceId, ApiError> {
     let Path(id) = id.map_err(|_| ControlError::NotFound)?;
-    Ok(ServiceId::new(id).map_err(|_| ControlError::NotFound)?)
+    let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
+    reachable(state, admin, &id).await?;
+    Ok(id)
+}
+
+async fn reachable(state: &ApiState, admin: &AdminCaller, id: &ServiceId) -> Result<(), ApiError> {
+    let AdminCaller::User(user) = admin else { return Ok(()) };
+    let asked = id.clone();
+    let service = blocking(state, move |control| control.get(&asked)).await?;
+    if service.tenant_id == *user.tenant() { Ok(()) } else { Err(ControlError::NotFound.into()) }
 }
 
 /// Who changed what, until there is an audit log: one line per change that was made.
@@ -129,7 +143,7 @@ fn log_change(admin: &AdminCaller, event: &'static str, service: &ServiceId) {
 /// `GET /admin/services`
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Admin(_): Admin,
+    Admin(admin): Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
@@ -137,13 +151,16 @@ pub(super) async fn list(
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);
-    let all = blocking(&state, Control::list).await?;
+    let mut all = blocking(&state, Control::list).await?;
+    if let AdminCaller::User(user) = &admin {
+        all.retain(|service| service.tenant_id == *user.tenant());
+    }
     let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
     let services = all.iter().skip(skipped).take(size).map(|service| &**service).collect();
     let meta = PageMeta {
         page: Some(page),
         size,
-        total_pages: all.len().div_ceil(size) as u64,
+        total_pages: Some(all.len().div_ceil(size) as u64),
         next_cursor: None,
     };
     Ok(answer.page(&ServiceList { services, total: all.len() }, &meta))
@@ -154,8 +171,14 @@ pub(super) async fn create(
     State(state): State<ApiState>,
     Admin(admin): Admin,
     answer: Answer,
-    Decoded(new): Decoded<NewService>,
+    Decoded(mut new): Decoded<NewService>,
 ) -> Result<Response, ApiError> {
+    if let AdminCaller::User(user) = &admin {
+        let own = user.tenant().as_str();
+        if new.tenant_id.get_or_insert_with(|| own.to_owned()) != own {
+            return Err(ApiError::OtherTenant);
+        }
+    }
     let (service, key) = blocking(&state, |control| control.create_service(new)).await?;
     log_change(&admin, "service_created", &service.id);
     Ok(answer.success(&Created { service: &service, api_key: key.expose(), key: &key.key }))
@@ -164,11 +187,11 @@ pub(super) async fn create(
 /// `GET /admin/services/{id}`
 pub(super) async fn get(
     State(state): State<ApiState>,
-    Admin(_): Admin,
+    Admin(admin): Admin,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(id)?;
+    let id = service_id(&state, &admin, id).await?;
     let service = blocking(&state, move |control| control.get(&id)).await?;
     Ok(answer.success(&*service))
 }
@@ -180,7 +203,7 @@ pub(super) async fn approve(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(id)?;
+    let id = service_id(&state, &admin, id).await?;
     let service = blocking(&state, move |control| control.approve(&id)).await?;
     log_change(&admin, "service_approved", &service.id);
     Ok(answer.success(&*service))
@@ -193,7 +216,7 @@ pub(super) async fn suspend(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, id, ServiceStatus::Suspended).await?;
+    let service = set_status(&state, &admin, id, ServiceStatus::Suspended).await?;
     log_change(&admin, "service_suspended", &service.id);
     Ok(answer.success(&*service))
 }
@@ -205,7 +228,7 @@ pub(super) async fn activate(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, id, ServiceStatus::Active).await?;
+    let service = set_status(&state, &admin, id, ServiceStatus::Active).await?;
     log_change(&admin, "service_activated", &service.id);
     Ok(answer.success(&*service))
 }
@@ -217,28 +240,29 @@ pub(super) async fn disable(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, id, ServiceStatus::Disabled).await?;
+    let service = set_status(&state, &admin, id, ServiceStatus::Disabled).await?;
     log_change(&admin, "service_disabled", &service.id);
     Ok(answer.success(&*service))
 }
 
 async fn set_status(
     state: &ApiState,
+    admin: &AdminCaller,
     id: ServicePath,
     to: ServiceStatus,
 ) -> Result<Arc<Service>, ApiError> {
-    let id = service_id(id)?;
+    let id = service_id(state, admin, id).await?;
     blocking(state, move |control| control.set_status(&id, to)).await
 }
 
 /// `GET /admin/services/{id}/keys`
 pub(super) async fn list_keys(
     State(state): State<ApiState>,
-    Admin(_): Admin,
+    Admin(admin): Admin,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(id)?;
+    let id = service_id(&state, &admin, id).await?;
     let keys = blocking(&state, move |control| control.list_keys(&id)).await?;
     Ok(answer.success(&KeyList { keys }))
 }
@@ -251,7 +275,7 @@ pub(super) async fn create_key(
     id: ServicePath,
     Decoded(new): Decoded<NewKey>,
 ) -> Result<Response, ApiError> {
-    let id = service_id(id)?;
+    let id = service_id(&state, &admin, id).await?;
     let made: ApiKeyOnce =
         blocking(&state, move |control| control.create_key(&id, new.expires_at)).await?;
     log_change(&admin, "service_key_created", &made.key.service_id);
@@ -267,6 +291,7 @@ pub(super) async fn revoke_key(
 ) -> Result<Response, ApiError> {
     let Path((service, key)) = path.map_err(|_| ControlError::NotFound)?;
     let service_id = ServiceId::new(service).map_err(|_| ControlError::NotFound)?;
+    reachable(&state, &admin, &service_id).await?;
     let revoked = RevokedKey { id: key.clone(), service_id: service_id.clone() };
     blocking(&state, move |control| control.revoke_key(&service_id, &key)).await?;
     log_change(&admin, "service_key_revoked", &revoked.service_id);

@@ -6,11 +6,10 @@
 use protocol::{FieldProblem, Time};
 use serde_json::Value;
 
+use crate::nearest::{NAME_CHARS_MAX, nearest};
+
 /// Most problems that are told at once.
 const PROBLEMS_MAX: usize = 50;
-
-/// Longest unknown name that is repeated to the caller, in characters.
-const NAME_CHARS_MAX: usize = 64;
 
 /// The shape of a value.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +21,8 @@ pub(crate) enum Shape {
     Word(&'static [&'static str]),
     /// True or false.
     Flag,
+    /// Known, but what it says stands since the message was sent.
+    Fixed,
     Any,
     /// An object with any fields.
     Map,
@@ -116,6 +117,9 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 }
             }
         }
+        (Shape::Fixed, _) => {
+            say(path, "cannot be changed any more; recall the message and send another".to_owned());
+        }
         (Shape::Text | Shape::Word(_), _) => say(path, "must be a text".to_owned()),
         (Shape::Whole, _) => say(path, "must be a whole number".to_owned()),
         (Shape::Time, _) => {
@@ -131,27 +135,10 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
 
 /// The sentence for a name that is not known: it names the nearest one that is.
 pub(crate) fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> String {
-    let name: Vec<char> = name.chars().take(NAME_CHARS_MAX).collect();
-    match known.min_by_key(|known| distance(&name, known)) {
+    match nearest(name, known) {
         Some(nearest) => format!("is not known; the nearest known name is {nearest}"),
         None => "is not known".to_owned(),
     }
-}
-
-/// Insertions, deletions and replacements between two names (Levenshtein).
-fn distance(from: &[char], to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(!a.eq_ignore_ascii_case(b));
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

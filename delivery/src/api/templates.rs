@@ -21,7 +21,7 @@ use super::{
     shape::{Shape, may, must},
 };
 use crate::{
-    identity::Caller,
+    identity::{Caller, with_all_rights},
     template::{
         Category, Compiled, Rendered, Template, TemplateError, TemplateRequest, Templates,
         VariableType, Writer,
@@ -136,8 +136,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Asked before the body is looked at: who may not write is told that, not what is wrong with it.
-fn writer(caller: &Caller) -> Result<Writer, ApiError> {
-    Ok(Writer::new(caller).map_err(TemplateError::from)?)
+async fn writer(state: &ApiState, caller: &Caller) -> Result<Writer, ApiError> {
+    let caller = with_all_rights(&*state.0.directory, caller).await?;
+    Ok(Writer::new(&caller).map_err(TemplateError::from)?)
 }
 
 fn log_change(writer: &Writer, event: &'static str, template: &str, version: u64) {
@@ -163,7 +164,7 @@ pub(super) async fn list(
     let meta = PageMeta {
         page: Some(page),
         size,
-        total_pages: all.len().div_ceil(size) as u64,
+        total_pages: Some(all.len().div_ceil(size) as u64),
         next_cursor: None,
     };
     Ok(answer.page(&List { total: all.len(), templates }, &meta))
@@ -220,7 +221,7 @@ pub(super) async fn versions(
     let meta = PageMeta {
         page: Some(page),
         size,
-        total_pages: found.total.div_ceil(size as u64),
+        total_pages: Some(found.total.div_ceil(size as u64)),
         next_cursor: None,
     };
     Ok(answer.page(&found, &meta))
@@ -252,7 +253,7 @@ pub(super) async fn create(
     answer: Answer,
     body: Result<Decoded<TemplateRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let writer = writer(&caller)?;
+    let writer = writer(&state, &caller).await?;
     let Decoded(request) = body?;
     let (tenant, by) = (caller.tenant(), writer.clone());
     let made = blocking(&state, move |templates| templates.create(&tenant, &by, request)).await?;
@@ -268,7 +269,7 @@ pub(super) async fn update(
     id: TemplatePath,
     body: Result<Decoded<TemplateRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let writer = writer(&caller)?;
+    let writer = writer(&state, &caller).await?;
     let id = template_id(id)?;
     let Decoded(request) = body?;
     let (tenant, by) = (caller.tenant(), writer.clone());
@@ -285,7 +286,7 @@ pub(super) async fn remove(
     answer: Answer,
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
-    let writer = writer(&caller)?;
+    let writer = writer(&state, &caller).await?;
     let id = template_id(id)?;
     let (tenant, by) = (caller.tenant(), writer.clone());
     let gone = blocking(&state, move |templates| templates.delete(&tenant, &by, &id)).await?;

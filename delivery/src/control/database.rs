@@ -13,6 +13,7 @@ use super::{
     ControlError,
     key::{ApiKey, SecretHash},
     service::{Service, ServiceStatus},
+    tenants::QuotaRow,
 };
 
 /// The file's name in the storage folder.
@@ -28,11 +29,11 @@ pub const KEYS_PER_SERVICE_MAX: usize = 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema's version, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// What makes each version of the previous one, from nothing on.
 const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema_2.sql")];
+    [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// One key with what is needed to check it.
 pub(super) struct KeyRecord {
@@ -46,6 +47,7 @@ pub(super) struct Content {
     pub(super) revision: i64,
     pub(super) services: HashMap<ServiceId, Arc<Service>>,
     pub(super) keys: HashMap<String, KeyRecord>,
+    pub(super) tenants: HashMap<TenantId, QuotaRow>,
 }
 
 pub(super) struct Database {
@@ -92,7 +94,7 @@ impl Database {
         Ok(Self { connection })
     }
 
-    /// A number that changes with every change of services and keys, by whomever.
+    /// A number that changes with every change of services, keys and quotas, by whomever.
     pub(super) fn revision(&self) -> Result<i64, ControlError> {
         let mut statement = self.connection.prepare_cached("SELECT n FROM revision")?;
         Ok(statement.query_row([], |row| row.get(0))?)
@@ -113,6 +115,7 @@ impl Database {
             let record = record?;
             content.keys.insert(record.key.id.clone(), record);
         }
+        content.tenants = self.load_tenants()?;
         Ok(content)
     }
 
@@ -287,12 +290,12 @@ where
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("lists of strings and numbers")
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings and numbers")
 }

@@ -2,7 +2,7 @@
 
 use protocol::FieldProblem;
 
-use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TemplateLimit};
+use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TENANTS_MAX, TemplateLimit};
 
 /// Why the control data cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum ControlError {
     /// [`KEYS_PER_SERVICE_MAX`] is reached.
     #[error("the service has {KEYS_PER_SERVICE_MAX} keys already, which is the most; delete one")]
     TooManyKeys,
+    /// [`TENANTS_MAX`] is reached.
+    #[error("there are {TENANTS_MAX} tenants with quotas already, which is the most")]
+    TooManyTenants,
     /// The status cannot become this one.
     #[error("a service that is {from} cannot become {to}: {why}")]
     Transition {

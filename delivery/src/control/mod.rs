@@ -1,19 +1,24 @@
-//! Services and their keys, and templates, in `control.db`.
+//! Services and their keys, templates, and what tenants may use, in `control.db`.
 //!
-//! The file is shared with the command line, which runs as another process. Services and keys are kept
+//! The file is shared with the command line, which runs as another process. Services, keys and quotas are kept
 //! in memory; whether another process has changed it is asked of the file (one row, a few microseconds)
 //! at most once a second, and at once when a key is not known. So a change made anywhere bites
 //! within a second, and a new key works at once. (`PRAGMA data_version` would tell the same, but also
 //! changes with every note of a key's last use.)
 //!
-//! Every function here may wait for the disk, except [`Control::verify`].
+//! Every function here may wait for the disk, except [`Control::verify`], [`Control::spend`] and what
+//! goes with it.
 
 mod database;
 mod error;
 mod key;
+mod notes;
 mod service;
 mod template;
 mod templates;
+mod tenant;
+mod tenants;
+mod usage;
 
 use std::{
     collections::HashMap,
@@ -29,7 +34,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use protocol::{ServiceId, Time};
+use protocol::{ServiceId, TenantId, Time};
 
 use crate::clock;
 
@@ -47,17 +52,21 @@ pub use template::{
     TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
 };
 
+pub use tenant::{
+    Quota, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
+    USAGE_FLUSH_INTERVAL, Usage,
+};
+
 use database::{Content, Database};
+use notes::{NOTES_MAX, Note};
+use tenants::QuotaRow;
+use usage::Counters;
 
 /// How long a change of another process may go unnoticed.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How exact [`ApiKey::last_used_at`] is: at most one write per key in this time.
 pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Most "key was used" notes that wait to be written. Over it they are dropped; the next use of the
-/// key makes another one.
-const LAST_USED_QUEUE_MAX: usize = 1_024;
 
 struct Entry {
     record: database::KeyRecord,
@@ -71,9 +80,10 @@ struct Snapshot {
     revision: i64,
     services: HashMap<ServiceId, Arc<Service>>,
     keys: HashMap<String, Entry>,
+    tenants: HashMap<TenantId, QuotaRow>,
 }
 
-/// Services and keys. Cheap to ask, shared by everything in the process.
+/// Services, keys, templates and quotas. Cheap to ask, shared by everything in the process.
 pub struct Control {
     writing: Arc<Mutex<Database>>,
     /// Held for microseconds, or while everything is read anew; never while somebody writes. Whoever
@@ -83,7 +93,8 @@ pub struct Control {
     opened: Instant,
     /// Milliseconds after `opened` of the last look.
     looked: AtomicU64,
-    notes: Option<mpsc::SyncSender<(String, Time)>>,
+    usage: Arc<Counters>,
+    notes: Option<mpsc::SyncSender<Note>>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -102,12 +113,14 @@ impl Control {
         let writing = Arc::new(Mutex::new(Database::open(dir)?));
         let reader = Database::open_reader(dir)?;
         let content = reader.load()?;
-        let (notes, waiting) = mpsc::sync_channel(LAST_USED_QUEUE_MAX);
+        let usage = Arc::new(Counters::default());
+        usage.restore(reader.load_usage()?, clock::now());
+        let (notes, waiting) = mpsc::sync_channel(NOTES_MAX);
         let writer = {
-            let database = Arc::clone(&writing);
+            let (database, usage) = (Arc::clone(&writing), Arc::clone(&usage));
             thread::Builder::new()
-                .name("key-last-used".to_owned())
-                .spawn(move || write_notes(&database, &waiting))?
+                .name("control-notes".to_owned())
+                .spawn(move || notes::write(&database, &usage, &waiting))?
         };
         let control = Self {
             writing,
@@ -115,6 +128,7 @@ impl Control {
             snapshot: ArcSwap::default(),
             opened: Instant::now(),
             looked: AtomicU64::new(0),
+            usage,
             notes: Some(notes),
             writer: Some(writer),
         };
@@ -289,7 +303,7 @@ impl Control {
             entry.noted.compare_exchange(noted, now_millis, Ordering::Relaxed, Ordering::Relaxed);
         if let (Ok(_), Some(notes)) = (won, &self.notes) {
             // A full queue means that the disk is slow; a note of use is the first thing to give up.
-            let _ = notes.try_send((entry.record.key.id.clone(), now));
+            let _ = notes.try_send(Note::KeyUsed(entry.record.key.id.clone(), now));
         }
     }
 
@@ -346,8 +360,8 @@ impl Control {
                 Some((id, Entry { record, service, noted: AtomicU64::new(noted) }))
             })
             .collect();
-        let Content { revision, services, .. } = content;
-        self.snapshot.store(Arc::new(Snapshot { revision, services, keys }));
+        let Content { revision, services, tenants, .. } = content;
+        self.snapshot.store(Arc::new(Snapshot { revision, services, keys, tenants }));
     }
 }
 
@@ -357,19 +371,6 @@ impl Drop for Control {
         if let Some(writer) = self.writer.take() {
             // It has nothing to tell that a drop could act on.
             let _ = writer.join();
-        }
-    }
-}
-
-fn write_notes(database: &Mutex<Database>, waiting: &mpsc::Receiver<(String, Time)>) {
-    while let Ok(first) = waiting.recv() {
-        let mut used = vec![first];
-        used.extend(waiting.try_iter());
-        if let Err(error) = database.lock().touch_keys(&used) {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the last use of service keys could not be written"
-            );
         }
     }
 }

@@ -153,6 +153,17 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether a list of its scope has room for this: an empty one has for everything, or for nothing
+    /// in a `third_party` service.
+    #[must_use]
+    pub fn scope_allows(&self, list: &[String], word: &str) -> bool {
+        let everything = match self.level {
+            Level::System | Level::Business => list.is_empty(),
+            Level::ThirdParty => false,
+        };
+        everything || list.iter().any(|listed| listed == word)
+    }
+
     /// Whether it has an extra right.
     #[must_use]
     pub fn may(&self, permission: &str) -> bool {

@@ -130,6 +130,9 @@ pub enum TemplateLimit {
          or shorten some"
     )]
     TenantBytes,
+    /// [`super::Quotas::templates`] of the tenant.
+    #[error("the quota templates of this tenant is {0}; delete a template")]
+    Quota(u64),
     /// [`TEMPLATE_BYTES_ALL_MAX`].
     #[error("the templates of all tenants would have more than {TEMPLATE_BYTES_ALL_MAX} bytes")]
     Bytes,

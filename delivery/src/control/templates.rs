@@ -5,10 +5,10 @@ use protocol::{TenantId, Time};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
-    Author, Control, ControlError, DELETED_PER_TENANT_MAX, TEMPLATE_BYTES_ALL_MAX,
+    Author, Control, ControlError, DELETED_PER_TENANT_MAX, Quotas, TEMPLATE_BYTES_ALL_MAX,
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
     TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
-    database::{Database, word},
+    database::{Database, json, word},
 };
 
 impl Control {
@@ -177,6 +177,14 @@ fn write_change(
     match change {
         TemplateChange::Save { version, author, document, weight, saved_by } => {
             let version = to_sql(version);
+            let is_new = transaction
+                .query_row(
+                    "SELECT 1 FROM template WHERE tenant_id = ?1 AND id = ?2 AND deleted_at IS NULL",
+                    params![tenant, id],
+                    |_| Ok(()),
+                )
+                .optional()?
+                .is_none();
             transaction.execute(
                 "INSERT INTO template_version VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![tenant, id, version, document, saved_by],
@@ -197,6 +205,9 @@ fn write_change(
                 "DELETE FROM template_version WHERE tenant_id = ?1 AND id = ?2 AND version <= ?3",
                 params![tenant, id, version - VERSIONS_MAX as i64],
             )?;
+            if is_new {
+                check_quota(transaction, tenant)?;
+            }
             check_limits(transaction, tenant)
         }
         TemplateChange::Delete { at } => {
@@ -207,6 +218,23 @@ fn write_change(
             forget_deleted(transaction, tenant)
         }
     }
+}
+
+/// A quota that was lowered keeps nobody from changing what is there.
+fn check_quota(transaction: &Connection, tenant: &str) -> Result<(), ControlError> {
+    let quotas: Option<Quotas> = transaction
+        .query_row("SELECT quotas FROM tenant WHERE id = ?1", [tenant], |row| json(row, "quotas"))
+        .optional()?;
+    let Some(quota) = quotas.and_then(|quotas| quotas.templates) else { return Ok(()) };
+    let count: i64 = transaction.query_row(
+        "SELECT count(*) FROM template WHERE tenant_id = ?1 AND deleted_at IS NULL",
+        [tenant],
+        |row| row.get(0),
+    )?;
+    if count.unsigned_abs() > quota {
+        return Err(ControlError::Template(TemplateLimit::Quota(quota)));
+    }
+    Ok(())
 }
 
 fn check_limits(transaction: &Connection, tenant: &str) -> Result<(), ControlError> {

@@ -252,3 +252,32 @@ fn a_file_of_the_first_version_is_brought_up_to_date() {
         assert!(control.templates_since(0).unwrap().rows.is_empty());
     }
 }
+
+#[test]
+fn quotas_and_what_was_used_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let acme = TenantId::new("acme").unwrap();
+    let quotas = Quotas { messages_per_day: Some(3), ..Quotas::default() };
+    {
+        let control = Control::open(dir.path()).unwrap();
+        assert_eq!(control.set_quotas(&acme, quotas).unwrap().quotas, quotas);
+        let _first = control.spend(&acme, 2).unwrap();
+        let given_back = control.spend(&acme, 5).unwrap();
+        control.give_back(&acme, given_back);
+        let _second = control.spend(&acme, 1).unwrap();
+    }
+    let control = Control::open(dir.path()).unwrap();
+    assert_eq!(control.quotas(&acme), quotas);
+    let shown = control.tenant(&acme).unwrap();
+    // Not at midnight.
+    if shown.usage.messages > 0 {
+        assert_eq!((shown.usage.messages, shown.usage.recipients), (2, 3));
+        let _third = control.spend(&acme, 1).unwrap();
+        control.spend(&acme, 1).unwrap_err();
+    }
+    assert_eq!(control.tenants().unwrap(), [control.tenant(&acme).unwrap()]);
+    // Another process on the folder sees them.
+    let other = Control::open(dir.path()).unwrap();
+    control.set_quotas(&acme, Quotas::default()).unwrap();
+    assert_eq!(other.tenant(&acme).unwrap().quotas, Quotas::default());
+}

@@ -4,7 +4,10 @@
 //! which handlers take as an argument, so that none can forget to ask.
 
 mod cache;
+mod caller;
+mod error;
 mod metrics;
+mod rights;
 mod token;
 
 use std::{
@@ -12,221 +15,20 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, TenantId, Time, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{
-    InboxKey,
-    control::{Control, ControlError, KeyError, Service, ServiceStatus},
-    store::SenderKey,
-};
+use crate::control::{Control, Service};
 
 pub use cache::ENTRIES_MAX as TOKEN_CACHE_ENTRIES_MAX;
+pub use caller::{
+    AdminCaller, Caller, DEPARTMENT_ADMIN, DEPARTMENT_PREFIX, Noted, SYSTEM_ADMIN, UserCaller,
+    department_role,
+};
+pub use error::AuthError;
 pub use metrics::ALL as METRICS;
+pub use rights::{note, with_all_rights};
 pub use token::{LEEWAY, MintRequest, TOKEN_BYTES_MAX};
-
-/// The role whose bearers may do everything (seed 003 §4.8).
-pub const SYSTEM_ADMIN: &str = "system_admin";
-
-/// The word of a token's `scope` that sending needs, where the token has such words at all.
-const SCOPE_WRITE: &str = "write";
-const SCOPE_READ: &str = "read";
-
-/// A user, as a valid token says.
-#[derive(Clone, Debug)]
-pub struct UserCaller {
-    /// Whose inbox.
-    pub inbox: InboxKey,
-    /// The device, where the token names one.
-    pub device: Option<DeviceId>,
-    /// The login, where the token names one.
-    pub session: Option<String>,
-    /// What to show as the sender's name.
-    pub username: String,
-    /// Names the user carries, such as `system_admin`.
-    pub roles: Vec<String>,
-    /// What the token is for, such as `read` and `write`.
-    pub scope: Vec<String>,
-    /// When the token ends.
-    pub expires_at: Time,
-}
-
-impl UserCaller {
-    /// The user's id.
-    #[must_use]
-    pub fn user(&self) -> &UserId {
-        &self.inbox.user
-    }
-
-    /// The user's tenant.
-    #[must_use]
-    pub fn tenant(&self) -> &TenantId {
-        &self.inbox.tenant
-    }
-
-    /// Whether the user carries a role.
-    #[must_use]
-    pub fn has_role(&self, role: &str) -> bool {
-        self.roles.iter().any(|r| r == role)
-    }
-
-    /// Whether the user may do everything.
-    #[must_use]
-    pub fn is_system_admin(&self) -> bool {
-        self.has_role(SYSTEM_ADMIN)
-    }
-
-    /// Whether the token may be used to send: not one whose scope says `read` and not `write`.
-    /// Words that mean something to other programs only are not looked at.
-    #[must_use]
-    pub fn may_write(&self) -> bool {
-        let says = |word: &str| self.scope.iter().any(|s| s == word);
-        says(SCOPE_WRITE) || !says(SCOPE_READ)
-    }
-}
-
-/// An admin.
-#[derive(Clone, Debug)]
-pub enum AdminCaller {
-    /// The bearer of the admin token.
-    Token,
-    /// A user with the role [`SYSTEM_ADMIN`].
-    User(Arc<UserCaller>),
-}
-
-/// Whoever is asking.
-#[derive(Clone, Debug)]
-pub enum Caller {
-    /// A person.
-    User(Arc<UserCaller>),
-    /// A backend.
-    Service(Arc<Service>),
-    /// An admin.
-    Admin(AdminCaller),
-}
-
-impl Caller {
-    /// The wall they stand behind.
-    #[must_use]
-    pub fn tenant(&self) -> TenantId {
-        match self {
-            Self::User(user) | Self::Admin(AdminCaller::User(user)) => user.tenant().clone(),
-            Self::Service(service) => service.tenant_id.clone(),
-            Self::Admin(AdminCaller::Token) => TenantId::default(),
-        }
-    }
-
-    /// Whose the messages are that they send.
-    #[must_use]
-    pub fn sender_key(&self) -> SenderKey {
-        match self {
-            Self::User(user) | Self::Admin(AdminCaller::User(user)) => {
-                SenderKey::User(user.user().clone())
-            }
-            Self::Service(service) => SenderKey::Service(service.id.clone()),
-            Self::Admin(AdminCaller::Token) => SenderKey::Admin,
-        }
-    }
-
-    /// What kind it is; a metric label.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::User(_) => "user",
-            Self::Service(_) => "service",
-            Self::Admin(_) => "admin",
-        }
-    }
-}
-
-/// Why nobody was recognised. The sentences tell a caller no more than "expired" or "not valid".
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// No `Authorization` header.
-    #[error("an Authorization header is needed")]
-    Missing,
-    /// Neither `Bearer` nor `Service`.
-    #[error("the Authorization header must begin with Bearer or Service")]
-    UnknownScheme,
-    /// A token that we did not make, or not for this.
-    #[error("the token is not valid")]
-    BadToken,
-    /// A token whose time is over.
-    #[error("the token has expired")]
-    Expired,
-    /// A token whose time has not begun.
-    #[error("the token is not valid yet")]
-    NotYet,
-    /// A service key that is unknown, revoked, expired or wrong.
-    #[error("the service key is not valid")]
-    BadKey,
-    /// A known service that may not be heard now. Known, hence 403.
-    #[error("the service is {0}")]
-    ServiceInactive(ServiceStatus),
-    /// A known user who is no admin. Known, hence 403.
-    #[error("this needs an admin")]
-    NotAdmin,
-    /// Services cannot be looked up.
-    #[error("service keys cannot be checked now")]
-    Unavailable(#[source] Box<ControlError>),
-}
-
-impl AuthError {
-    /// A metric label.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::UnknownScheme => "unknown_scheme",
-            Self::BadToken => "bad_token",
-            Self::Expired => "expired",
-            Self::NotYet => "not_yet",
-            Self::BadKey => "bad_key",
-            Self::ServiceInactive(_) => "service_inactive",
-            Self::NotAdmin => "not_admin",
-            Self::Unavailable(_) => "unavailable",
-        }
-    }
-
-    /// Whether what was shown never was ours: a guess, or a slip. An expired token was ours.
-    #[must_use]
-    pub const fn is_guess(&self) -> bool {
-        match self {
-            Self::BadToken | Self::BadKey => true,
-            Self::Missing
-            | Self::UnknownScheme
-            | Self::Expired
-            | Self::NotYet
-            | Self::ServiceInactive(_)
-            | Self::NotAdmin
-            | Self::Unavailable(_) => false,
-        }
-    }
-
-    /// Every label.
-    pub const LABELS: [&'static str; 9] = [
-        "missing",
-        "unknown_scheme",
-        "bad_token",
-        "expired",
-        "not_yet",
-        "bad_key",
-        "service_inactive",
-        "not_admin",
-        "unavailable",
-    ];
-}
-
-impl From<KeyError> for AuthError {
-    fn from(error: KeyError) -> Self {
-        match error {
-            KeyError::Bad => Self::BadKey,
-            KeyError::Inactive(status) => Self::ServiceInactive(status),
-            KeyError::Unavailable(source) => Self::Unavailable(source),
-        }
-    }
-}
 
 /// What tokens are checked against.
 #[derive(Clone, Debug)]

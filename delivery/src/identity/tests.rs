@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto};
+use protocol::{RoleId, TenantId, Time};
 use serde_json::{Value, json};
 
 use super::*;
@@ -95,6 +96,11 @@ fn other_good_tokens() {
     assert!(!accepts(json!({"scope": "read profile"})).may_write());
     assert!(accepts(json!({"scope": null})).may_write());
     assert!(accepts(json!({"scope": "openid"})).may_write());
+    let facts = accepts(json!({"roles": ["b", "", "a\u{0}"], "department": "财务"})).facts();
+    let roles: Vec<_> = facts.roles.iter().map(RoleId::as_str).collect();
+    assert_eq!((roles, facts.department.as_deref()), (vec!["b"], Some("财务")));
+    assert_eq!((&*facts.username, &*facts.email), ("john.doe", "john@example.com"));
+    assert_eq!(accepts(json!({"department": ""})).department, None);
     // Within the leeway, a fraction of a second (RFC 7519 §2), and beyond what a clock can show.
     accepts(json!({"exp": now() - 20}));
     accepts(json!({"nbf": now() + 20}));
@@ -343,4 +349,43 @@ fn every_error_has_a_label_that_is_registered() {
         AuthError::Unavailable(Box::new(ControlError::NotFound)),
     ];
     assert_eq!(errors.each_ref().map(AuthError::label), AuthError::LABELS);
+}
+
+#[test]
+fn a_token_is_never_younger_than_now() {
+    let identity = fixture().identity;
+    let issued = |changes: Value| {
+        identity.verify_user(&token(&claims(changes))).unwrap().issued_at.millis() / 1_000
+    };
+    assert_eq!(issued(json!({"iat": now() - 300})), now() - 300);
+    // One from the future would outlast every true one after it.
+    for iat in [json!(now() + 86_400), json!(9e300)] {
+        assert!((0..=1).contains(&(now() - issued(json!({"iat": iat})))));
+    }
+    // One that does not say when is taken for one of ours: two hours before its end.
+    let guessed = issued(json!({"iat": null, "exp": now() + 600}));
+    assert!((guessed - (now() + 600 - 7_200)).abs() <= 1);
+}
+
+#[test]
+fn departments_that_no_role_could_be_called_after_are_refused() {
+    let identity = fixture().identity;
+    for department in ["d".repeat(118), "a\n".to_owned()] {
+        let bad = identity.verify_user(&token(&claims(json!({"department": department}))));
+        assert!(matches!(bad, Err(AuthError::BadToken)));
+    }
+    identity.verify_user(&token(&claims(json!({"department": "d".repeat(117)})))).unwrap();
+}
+
+#[test]
+fn a_departments_admin_leads_the_own_one() {
+    let identity = fixture().identity;
+    let led = |changes: Value| {
+        let user = identity.verify_user(&token(&claims(changes))).unwrap();
+        user.department_led().map(|role| role.as_str().to_owned())
+    };
+    let head = json!({"roles": ["department_admin"], "department": "hr"});
+    assert_eq!(led(head).as_deref(), Some("department:hr"));
+    assert_eq!(led(json!({"roles": ["department_admin"]})), None);
+    assert_eq!(led(json!({"department": "hr"})), None);
 }

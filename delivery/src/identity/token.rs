@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use super::{AuthError, IdentityConfig, UserCaller};
+use super::{AuthError, IdentityConfig, Noted, UserCaller, department_role};
 use crate::{InboxKey, clock};
 
 /// Longest token, in bytes: a header line is at most 16 KiB, and every byte is hashed.
@@ -30,6 +30,8 @@ pub struct MintRequest {
     pub device: Option<DeviceId>,
     /// Names the user carries.
     pub roles: Vec<String>,
+    /// The user's department.
+    pub department: Option<String>,
     /// The wall; the default tenant unless said.
     pub tenant: Option<TenantId>,
     /// How long it lives; the configured time unless said.
@@ -54,6 +56,7 @@ impl MintRequest {
             user,
             device: None,
             roles: Vec::new(),
+            department: None,
             tenant: None,
             ttl: None,
             username: None,
@@ -85,6 +88,8 @@ struct MintedClaims<'a> {
     tenant_id: Option<&'a TenantId>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     roles: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    department: Option<&'a str>,
 }
 
 /// What is read of a token. A claim of the wrong type makes the whole token bad; so does one that
@@ -96,11 +101,15 @@ struct Claims {
     sub: String,
     exp: f64,
     #[serde(default)]
+    iat: Option<f64>,
+    #[serde(default)]
     user_id: Option<String>,
     #[serde(default)]
     tenant_id: Option<TenantId>,
     #[serde(default)]
     username: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
     #[serde(default)]
     device_id: Option<DeviceId>,
     #[serde(default)]
@@ -109,6 +118,8 @@ struct Claims {
     scope: Vec<String>,
     #[serde(default, deserialize_with = "words")]
     roles: Vec<String>,
+    #[serde(default)]
+    department: Option<String>,
 }
 
 /// A list, or words in one string as OAuth has it (RFC 8693 §4.2).
@@ -129,6 +140,13 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
         return Err(serde::de::Error::custom("too many or too long words"));
     }
     Ok(words)
+}
+
+/// A NumericDate (RFC 7519 §2). `as` saturates, and `Time` clamps: a huge one is the last moment, not
+/// an overflow.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, see above")]
+fn moment(seconds: f64) -> Time {
+    Time::from_millis((seconds * 1_000.0) as i64)
 }
 
 pub(super) struct Tokens {
@@ -182,12 +200,19 @@ impl Tokens {
             Some(id) => UserId::new(id).map_err(bad)?,
             None => sub,
         };
-        let username = claims.username.filter(|name| !name.is_empty());
-        // `as` saturates, and `Time` clamps: a huge `exp` is the last moment, not an overflow.
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, see above")]
-        let expires_at = Time::from_millis((claims.exp * 1_000.0) as i64);
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let username = said(claims.username);
+        let department = said(claims.department);
+        if department.as_deref().is_some_and(|name| department_role(name).is_none()) {
+            return Err(AuthError::BadToken);
+        }
+        let expires_at = moment(claims.exp);
         Ok(UserCaller {
             username: username.unwrap_or_else(|| user.as_str().to_owned()),
+            email: claims.email.unwrap_or_default(),
+            department,
+            issued_at: self.issued_at(claims.iat, expires_at),
+            noted: Noted::default(),
             inbox: InboxKey::new(claims.tenant_id.unwrap_or_default(), user),
             device: claims.device_id,
             session: claims.session_id,
@@ -195,6 +220,14 @@ impl Tokens {
             scope: claims.scope,
             expires_at,
         })
+    }
+
+    /// When a token was made, never later than now: one from the future would outlast every true one
+    /// after it. A token that does not say is taken for one that lives as long as ours do.
+    fn issued_at(&self, iat: Option<f64>, expires_at: Time) -> Time {
+        let lived = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
+        let guess = || Time::from_millis(expires_at.millis().saturating_sub(lived));
+        iat.map_or_else(guess, moment).min(clock::now())
     }
 
     pub(super) fn mint(&self, request: &MintRequest) -> String {
@@ -222,6 +255,7 @@ impl Tokens {
             session_id: &session,
             tenant_id: request.tenant.as_ref(),
             roles: &request.roles,
+            department: request.department.as_deref(),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
             .expect("HMAC takes a key of any length, and the claims have string keys")

@@ -8,8 +8,22 @@ pub const RECIPIENTS_MAX: usize = 10_000;
 /// Most recipients of a message that an ordinary user sends (contract §11).
 pub const USER_RECIPIENTS_MAX: usize = 20;
 
+/// Most channels and roles among the recipients of one message: each inbox in memory that is in one
+/// of them is held against all of them.
+pub const GROUPS_MAX: usize = 100;
+
+/// Most channels that are looked at to name the one that may have been meant.
+pub const NEAREST_LOOKED_AT_MAX: usize = 500;
+
+/// Most unknown channels of one message for which that is done.
+pub const NEAREST_TOLD_MAX: usize = 3;
+
 /// Most messages of one batch (contract §5).
 pub const BATCH_MAX: usize = 1_000;
+
+/// How far ahead a message may be scheduled: who means to remind in a year can, and a slip of the pen
+/// in the year does not wait for ever.
+pub const SCHEDULE_AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
 
 /// Longest message type, in bytes: it is an index key.
 pub const MESSAGE_TYPE_BYTES_MAX: usize = 64;

@@ -3,32 +3,41 @@
 //! ```text
 //! validate -> permission -> render -> recipients -> Store::append -> receipt
 //! ```
-//! Everything before `append` is computation; the one wait is for the disk. A receipt means that
-//! the message is durable for every recipient.
+//! What names mean is asked of the store; the wait that counts is for the disk. A receipt means that
+//! the message is durable for every recipient. The two halves are two calls, so that the answer to a
+//! request with an `Idempotency-Key` can be stored with its messages: what it says is known before.
+//!
+//! [`EditRequest`] is what may be changed afterwards.
 
+mod edit;
 pub mod limits;
 mod permission;
+mod quota;
+mod recipients;
 mod request;
 mod validate;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
-use protocol::{Body, FieldProblem, MessageFields, MessageId, Time, UserId};
+use protocol::{Body, FieldProblem, MessageFields, MessageId, TenantId, Time};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     clock,
-    control::ControlError,
+    control::{Control, ControlError, QuotaReached},
     identity::Caller,
-    store::{Audience, Outgoing, Store, StoreError},
+    store::{Batch, Directory, Outgoing, Store, StoreError, StoredAnswer},
     template::{Rendered, Templates},
 };
 
-pub(crate) use permission::is_reserved_type;
+pub use edit::EditRequest;
 pub use permission::{RESERVED_TYPES, Refusal};
+pub(crate) use permission::{check_write, is_reserved_type};
 pub use request::{Recipient, SendRequest};
 
+use quota::Charge;
+use recipients::{Addressed, Known, Recipients, Rights};
 use request::given;
 use validate::Checked;
 
@@ -38,15 +47,15 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 /// The message type where nothing says otherwise (seed 003 §3.3).
 pub const DEFAULT_TYPE: &str = "text";
 
-/// A message was stored.
+/// What a sender is told of a message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     /// Its id.
     pub message_id: MessageId,
-    /// `accepted`.
+    /// `accepted`, or `scheduled` for one that waits for its time.
     pub status: &'static str,
-    /// How many receive it, duplicates counted once; none for `recipient_type` `all`, because
-    /// nobody counts the tenant's inboxes for it.
+    /// How many receive it, each counted once, members of channels and roles as of now; none for
+    /// `recipient_type` `all`, because nobody counts the tenant's inboxes for it.
     pub recipients: Option<u64>,
 }
 
@@ -59,6 +68,9 @@ pub enum SendError {
     /// The caller may not send this.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The tenant has used up what it may send today.
+    #[error(transparent)]
+    Quota(#[from] QuotaReached),
     /// Templates cannot be looked up now.
     #[error("templates cannot be looked up now")]
     Templates(#[source] ControlError),
@@ -67,9 +79,26 @@ pub enum SendError {
     Store(#[from] StoreError),
 }
 
+/// Messages that can be sent and wait to be stored.
+pub struct Prepared<T> {
+    items: Vec<Outgoing>,
+    charges: Vec<Charge>,
+    /// What their sender is told once they are stored.
+    pub outcome: T,
+}
+
+impl<T> Prepared<T> {
+    /// With another form of the outcome.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Prepared<U> {
+        Prepared { items: self.items, charges: self.charges, outcome: into(self.outcome) }
+    }
+}
+
 /// Sends. The only way from a request to the store.
 pub struct Sender {
     store: Arc<dyn Store>,
+    directory: Arc<dyn Directory>,
+    control: Arc<Control>,
     templates: Arc<Templates>,
 }
 
@@ -80,63 +109,110 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// A sender into this store.
+    /// A sender into this store, for recipients that this directory knows.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, templates: Arc<Templates>) -> Self {
-        Self { store, templates }
+    pub fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<dyn Directory>,
+        control: Arc<Control>,
+        templates: Arc<Templates>,
+    ) -> Self {
+        Self { store, directory, control, templates }
     }
 
-    /// Sends one message.
+    /// Everything but the store, for one message.
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn send(&self, caller: &Caller, request: SendRequest) -> Result<Receipt, SendError> {
-        let (outgoing, receipt) = self.prepare(caller, request, clock::now())?;
-        self.store.append(vec![outgoing].into()).await?;
-        Ok(receipt)
-    }
-
-    /// Sends many, in one append. Each is accepted or refused by itself, in order; a request that
-    /// could not even be read comes with its problems.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the good ones could not be stored; then none of them was accepted.
-    pub async fn send_batch(
-        &self,
-        caller: &Caller,
-        requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
-    ) -> Result<Vec<Result<Receipt, SendError>>, StoreError> {
-        let now = clock::now();
-        let mut good = Vec::with_capacity(requests.len());
-        let results = requests
-            .into_iter()
-            .map(|request| {
-                let request = request.map_err(SendError::Invalid)?;
-                let (outgoing, receipt) = self.prepare(caller, request, now)?;
-                good.push(outgoing);
-                Ok(receipt)
-            })
-            .collect();
-        if !good.is_empty() {
-            self.store.append(good.into()).await?;
-        }
-        Ok(results)
-    }
-
-    /// Everything but the store.
-    fn prepare(
+    pub async fn prepare(
         &self,
         caller: &Caller,
         request: SendRequest,
+    ) -> Result<Prepared<Receipt>, SendError> {
+        let (tenant, now) = (caller.tenant(), clock::now());
+        let checked = self.check(&tenant, request, now)?;
+        let known = Known::default();
+        let one = self.prepare_one(&mut Rights::new(caller), &known, checked, now).await?;
+        Ok(Prepared { items: vec![one.outgoing], charges: vec![one.charge], outcome: one.receipt })
+    }
+
+    /// As [`Sender::prepare`], for many. Each is accepted or refused by itself, in order; a request
+    /// that could not even be read comes with its problems.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the directory cannot be asked.
+    pub async fn prepare_batch(
+        &self,
+        caller: &Caller,
+        requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
+    ) -> Result<Prepared<Vec<Result<Receipt, SendError>>>, StoreError> {
+        let (tenant, now) = (caller.tenant(), clock::now());
+        let check = |request: Result<SendRequest, _>| {
+            self.check(&tenant, request.map_err(SendError::Invalid)?, now)
+        };
+        let checked: Vec<_> = requests.into_iter().map(check).collect();
+        let names = checked.iter().filter_map(|checked| checked.as_ref().ok());
+        let known = Known::of_batch(&*self.directory, &tenant, names).await?;
+        let mut rights = Rights::new(caller);
+        let (mut items, mut charges) = (Vec::with_capacity(checked.len()), Vec::new());
+        let mut outcome = Vec::with_capacity(checked.len());
+        for checked in checked {
+            let prepared = match checked {
+                Ok(checked) => self.prepare_one(&mut rights, &known, checked, now).await,
+                Err(error) => Err(error),
+            };
+            outcome.push(prepared.map(|One { outgoing, receipt, charge }| {
+                items.push(outgoing);
+                charges.push(charge);
+                receipt
+            }));
+        }
+        Ok(Prepared { items, charges, outcome })
+    }
+
+    /// Stores what was prepared, and with it the answer to its request, where that is kept. Where
+    /// nothing was accepted nothing is stored: the same request may be good tomorrow.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of it was accepted.
+    pub async fn store<T>(
+        &self,
+        prepared: Prepared<T>,
+        answer: Option<StoredAnswer>,
+    ) -> Result<T, StoreError> {
+        let Prepared { items, charges, outcome } = prepared;
+        if !items.is_empty() {
+            self.store.append(Batch { items, answer }).await?;
+            charges.into_iter().for_each(Charge::keep);
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the request says something that can be sent.
+    fn check(
+        &self,
+        tenant: &TenantId,
+        request: SendRequest,
         now: Time,
-    ) -> Result<(Outgoing, Receipt), SendError> {
-        let tenant = caller.tenant();
+    ) -> Result<Checked, SendError> {
         let template = match given(request.template_id.as_ref()) {
-            Some(id) => self.templates.get(&tenant, id).map_err(SendError::Templates)?,
+            Some(id) => self.templates.get(tenant, id).map_err(SendError::Templates)?,
             None => None,
         };
-        let checked = Checked::new(request, template, now).map_err(SendError::Invalid)?;
-        permission::check(caller, &checked)?;
+        Checked::new(request, template, now).map_err(SendError::Invalid)
+    }
+
+    async fn prepare_one(
+        &self,
+        rights: &mut Rights<'_>,
+        known: &Known,
+        checked: Checked,
+        now: Time,
+    ) -> Result<One, SendError> {
+        let tenant = rights.caller().tenant();
+        let recipients = Recipients { directory: &*self.directory, tenant: &tenant, known };
+        let Addressed { caller, audience, count, channel_id } =
+            recipients.resolve(rights, &checked).await?;
         let rendered = match &checked.template {
             Some(template) => {
                 let own_actions = checked.request.actions.is_some();
@@ -150,19 +226,11 @@ impl Sender {
             }
             None => Rendered::default(),
         };
-        let sender_info = permission::sender(caller, &checked);
-        let Checked { request, template, channel_id, message_type, on_behalf_of, priority } =
-            checked;
+        let sender_info = permission::sender(&caller, &checked);
+        let Checked {
+            request, template, message_type, on_behalf_of, priority, scheduled_at, ..
+        } = checked;
         let id = message_id();
-        let audience = match request.recipients {
-            Some(recipients) if !recipients.is_empty() => Audience::users(distinct(recipients)),
-            // `Checked` lets nothing but `all` come without recipients.
-            _ => Audience::Everyone,
-        };
-        let count = match &audience {
-            Audience::Some { users, .. } => Some(users.len() as u64),
-            Audience::Everyone => None,
-        };
         let fields = MessageFields {
             id: id.clone(),
             channel_id,
@@ -174,19 +242,31 @@ impl Sender {
             sender_info: Some(sender_info),
             on_behalf_of,
             template_id: template.map(|template| template.source.id.clone()),
-            created_at: now,
+            // Recipients see it from then on. Its age, for lists and retention, counts from there.
+            created_at: scheduled_at.unwrap_or(now),
             edited_at: None,
             expire_at: request.expire_at,
-            collapse_key: None,
+            collapse_key: non_empty(request.collapse_key),
             metadata: request.metadata.unwrap_or_default(),
             attachments: request.attachments.unwrap_or_default(),
             actions: request.actions.unwrap_or(rendered.actions),
         };
+        // The last thing that can refuse: what was refused for something else uses nothing.
+        let charge = Charge::take(&self.control, &tenant, count.unwrap_or(1))?;
         let body = Arc::new(Body::new(&fields));
-        let receipt = Receipt { message_id: id, status: "accepted", recipients: count };
+        let status = if scheduled_at.is_some() { "scheduled" } else { "accepted" };
+        let receipt = Receipt { message_id: id, status, recipients: count };
         let sender = caller.sender_key();
-        Ok((Outgoing { tenant, sender, audience, body, scheduled_at: None }, receipt))
+        let outgoing = Outgoing { tenant, sender, audience, body, scheduled_at };
+        Ok(One { outgoing, receipt, charge })
     }
+}
+
+/// A message that waits to be stored.
+struct One {
+    outgoing: Outgoing,
+    receipt: Receipt,
+    charge: Charge,
 }
 
 fn non_empty(text: Option<String>) -> Option<String> {
@@ -201,18 +281,6 @@ fn message_id() -> MessageId {
     Uuid::now_v7().simple().encode_lower(&mut text[PREFIX.len()..]);
     let text = std::str::from_utf8(&text).expect("ASCII");
     MessageId::new(text).expect("36 plain characters")
-}
-
-/// Each user once, in the order of their first mention.
-fn distinct(recipients: Vec<Recipient>) -> Vec<UserId> {
-    let users = recipients.into_iter().filter_map(|recipient| recipient.0.ok());
-    let mut users: Vec<UserId> = users.collect();
-    if users.len() > 1 {
-        // The default hasher: ids come from outside, and a cheap hash could be attacked.
-        let mut seen = HashSet::with_capacity(users.len());
-        users.retain(|user| seen.insert(user.clone()));
-    }
-    users
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who may send what (seed 003 §4.8, contract §4 and §11).
 
-use protocol::SenderInfo;
+use protocol::{RoleId, SenderInfo};
 
 use super::{limits::USER_RECIPIENTS_MAX, validate::Checked};
 use crate::{
@@ -30,9 +30,18 @@ pub enum Refusal {
     /// As the platform.
     #[error("a sender of type system needs a service of level system or a system admin")]
     SystemSender,
-    /// More users than a user may address.
-    #[error("users may send to at most {USER_RECIPIENTS_MAX} users at a time")]
+    /// More recipients than a user may address.
+    #[error(
+        "users may send to at most {USER_RECIPIENTS_MAX} recipients at a time, admins of a department \
+         to more of its members"
+    )]
     TooManyRecipients,
+    /// Everybody who carries a role.
+    #[error(
+        "sending to a role needs a service of level system or business, a system admin, or the admin \
+         of the department"
+    )]
+    Role,
     /// A token for reading.
     #[error("the token's scope does not allow to send")]
     ReadOnlyToken,
@@ -48,6 +57,7 @@ pub(crate) fn is_reserved_type(message_type: &str) -> bool {
 }
 
 pub(super) fn check(caller: &Caller, message: &Checked) -> Result<(), Refusal> {
+    check_write(caller)?;
     match caller {
         Caller::Admin(_) => Ok(()),
         Caller::User(user) => check_user(user, message),
@@ -55,10 +65,15 @@ pub(super) fn check(caller: &Caller, message: &Checked) -> Result<(), Refusal> {
     }
 }
 
-fn check_user(user: &UserCaller, message: &Checked) -> Result<(), Refusal> {
-    if !user.may_write() {
-        return Err(Refusal::ReadOnlyToken);
+/// Whether a caller may change anything of what is sent.
+pub(crate) fn check_write(caller: &Caller) -> Result<(), Refusal> {
+    match caller {
+        Caller::User(user) if !user.may_write() => Err(Refusal::ReadOnlyToken),
+        Caller::User(_) | Caller::Service(_) | Caller::Admin(_) => Ok(()),
     }
+}
+
+fn check_user(user: &UserCaller, message: &Checked) -> Result<(), Refusal> {
     if user.is_system_admin() {
         return Ok(());
     }
@@ -66,7 +81,8 @@ fn check_user(user: &UserCaller, message: &Checked) -> Result<(), Refusal> {
         return Err(Refusal::OnBehalfOf);
     }
     check_ordinary(message)?;
-    if message.recipient_count() > USER_RECIPIENTS_MAX {
+    // Who the many are is looked at in `recipients`, for those who may address more.
+    if message.recipient_count() > USER_RECIPIENTS_MAX && user.department_led().is_none() {
         return Err(Refusal::TooManyRecipients);
     }
     Ok(())
@@ -105,11 +121,27 @@ fn check_ordinary(message: &Checked) -> Result<(), Refusal> {
     }
 }
 
+/// Whether everybody who carries this role may be addressed.
+pub(super) fn allows_role(caller: &Caller, role: &RoleId) -> bool {
+    match caller {
+        Caller::Admin(_) => true,
+        Caller::User(user) => {
+            user.is_system_admin() || user.department_led().as_ref() == Some(role)
+        }
+        Caller::Service(service) => match service.level {
+            Level::System | Level::Business => true,
+            Level::ThirdParty => false,
+        },
+    }
+}
+
+/// Whether a message may be sent to this channel, if there is one.
+pub(super) fn allows_channel(service: &Service, channel: &str) -> bool {
+    service.scope_allows(&service.scope.channels, channel)
+}
+
 fn check_scope(service: &Service, message: &Checked) -> Result<(), Refusal> {
-    let allows = |list: &[String], word: &str| match service.level {
-        Level::System | Level::Business => list.is_empty() || list.iter().any(|w| w == word),
-        Level::ThirdParty => list.iter().any(|w| w == word),
-    };
+    let allows = |list: &[String], word: &str| service.scope_allows(list, word);
     if let Some(template) = &message.template
         && !allows(&service.scope.templates, &template.source.id)
     {

@@ -38,7 +38,8 @@ impl From<&str> for Recipient {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SendRequest {
-    /// The channel it belongs to; for lists and marks.
+    /// The channel it belongs to, for lists and marks: that of its recipients where they are one
+    /// channel and nothing is said.
     pub channel_id: Option<String>,
     /// Title.
     pub title: Option<String>,
@@ -48,7 +49,9 @@ pub struct SendRequest {
     pub message_type: Option<String>,
     /// Who receives it.
     pub recipients: Option<Vec<Recipient>>,
-    /// What the recipients are: `user`, or `all` for everybody in the tenant.
+    /// What the recipients are: `user`, `channel`, `role`, or `all` for everybody in the tenant. Left
+    /// out, each is a user if one of that id is known, else a channel, else a role, else a user not
+    /// seen before.
     pub recipient_type: Option<String>,
     /// Who it is shown to come from, where a service says.
     #[serde(deserialize_with = "object::maybe")]
@@ -61,6 +64,8 @@ pub struct SendRequest {
     pub scheduled_at: Option<Time>,
     /// After this moment it is not shown any more.
     pub expire_at: Option<Time>,
+    /// In an inbox it takes the place of an unread older one of the same sender and key.
+    pub collapse_key: Option<String>,
     /// Free data.
     pub metadata: Option<Map<String, Value>>,
     /// Files and links.

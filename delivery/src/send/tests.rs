@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use protocol::{TenantId, Time};
+use protocol::{TenantId, Time, UserId};
 use serde_json::{Value, json};
+
+mod recipients;
 
 use super::{limits::*, *};
 use crate::{
     InboxKey,
-    api::tests::memory::MemoryStore,
+    api::tests::store::TestStore,
     control::{
-        Author, AuthorKind, Level, ON_BEHALF_OF, Scope, Service, ServiceStatus, ServiceType,
+        Author, AuthorKind, Control, Level, ON_BEHALF_OF, Scope, Service, ServiceStatus,
+        ServiceType,
     },
     identity::{AdminCaller, UserCaller},
     template::tests::{built_in, built_in_one},
@@ -41,20 +44,21 @@ fn business() -> Caller {
 }
 
 fn user(roles: &[&str], scope: &[&str]) -> Caller {
+    let inbox = InboxKey::new(TenantId::new("acme").unwrap(), UserId::new("u1").unwrap());
     Caller::User(Arc::new(UserCaller {
-        inbox: InboxKey::new(TenantId::new("acme").unwrap(), UserId::new("u1").unwrap()),
-        device: None,
-        session: None,
         username: "john.doe".to_owned(),
         roles: roles.iter().map(|&r| r.to_owned()).collect(),
         scope: scope.iter().map(|&s| s.to_owned()).collect(),
-        expires_at: Time::MAX,
+        ..UserCaller::new(inbox, Time::MAX)
     }))
 }
 
-fn sender() -> (Arc<MemoryStore>, Sender) {
-    let store = Arc::new(MemoryStore::default());
-    (Arc::clone(&store), Sender::new(store, built_in()))
+fn sender() -> (Arc<TestStore>, Sender) {
+    let store = TestStore::open();
+    // The folder goes at once; the open file is looked at no more.
+    let control = Arc::new(Control::open(tempfile::tempdir().unwrap().path()).unwrap());
+    let sender = Sender::new(store.clone(), store.clone(), control, built_in());
+    (store, sender)
 }
 
 fn request(value: Value) -> SendRequest {
@@ -70,10 +74,29 @@ fn plain(changes: Value) -> SendRequest {
     request(value)
 }
 
+/// Everything but the store.
+async fn ready(
+    sender: &Sender,
+    caller: &Caller,
+    request: SendRequest,
+) -> Result<(Outgoing, Receipt), SendError> {
+    let now = clock::now();
+    let checked = sender.check(&caller.tenant(), request, now)?;
+    let mut rights = Rights::new(caller);
+    let prepared = sender.prepare_one(&mut rights, &Known::default(), checked, now).await?;
+    Ok((prepared.outgoing, prepared.receipt))
+}
+
 fn prepared(caller: &Caller, request: SendRequest) -> Result<MessageFields, SendError> {
-    let (_, sender) = sender();
-    let (outgoing, _) = sender.prepare(caller, request, clock::now())?;
-    Ok(outgoing.body.fields().unwrap())
+    thread_local! {
+        // One store for all questions of a test, which has a thread of its own.
+        static SENDER: Sender = sender().1;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    SENDER.with(|sender| {
+        let (outgoing, _) = runtime.block_on(ready(sender, caller, request))?;
+        Ok(outgoing.body.fields().unwrap())
+    })
 }
 
 fn refused(caller: &Caller, request: SendRequest) -> Refusal {
@@ -157,7 +180,8 @@ fn every_field_at_fault_is_named() {
         "channel_id": "a\nb", "title": "t".repeat(TITLE_BYTES_MAX + 1),
         "content": "c".repeat(CONTENT_BYTES_MAX + 1), "message_type": "a b",
         "recipients": ["a", "", "b\u{0}", "c".repeat(129)], "recipient_type": "users",
-        "on_behalf_of": "x".repeat(129), "priority": 11, "scheduled_at": from_now(60),
+        "on_behalf_of": "x".repeat(129), "priority": 11, "collapse_key": "k\n",
+        "scheduled_at": from_now(SCHEDULE_AHEAD_MAX.as_secs() as i64 + 60),
         "expire_at": from_now(-1),
         "sender": {"id": "", "type": "robot", "avatar": "javascript:x"},
         "attachments": [{"type": "virus", "url": ""}],
@@ -175,6 +199,7 @@ fn every_field_at_fault_is_named() {
             "attachments[0].type",
             "attachments[0].url",
             "channel_id",
+            "collapse_key",
             "content",
             "expire_at",
             "message_type",
@@ -232,14 +257,120 @@ fn limits_are_exact() {
 }
 
 #[test]
-fn what_this_version_does_not_know_is_said() {
-    assert_eq!(problem_paths(plain(json!({"recipient_type": "channel"}))), ["recipient_type"]);
-    assert_eq!(problem_paths(plain(json!({"recipient_type": "role"}))), ["recipient_type"]);
+fn what_is_not_known_is_said() {
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "channel"}))), ["recipients[0]"]);
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "role"}))), ["recipients[0]"]);
+    assert_eq!(problem_paths(plain(json!({"recipient_type": "group"}))), ["recipient_type"]);
     assert_eq!(problem_paths(plain(json!({"recipient_type": "all"}))), ["recipients"]);
     let unknown = json!({"template_id": "none", "recipients": ["a"]});
     assert_eq!(problem_paths(request(unknown)), ["template_id"]);
     let both = plain(json!({"template_id": "file_share", "message_type": "x"}));
     assert_eq!(problem_paths(both), ["title", "content", "message_type"]);
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_as_old_as_its_time() {
+    let (_, sender) = sender();
+    let business = business();
+    let prepared = async |changes: Value| ready(&sender, &business, plain(changes)).await.unwrap();
+    let soon = from_now(60);
+    let (outgoing, receipt) =
+        prepared(json!({"scheduled_at": soon, "collapse_key": "build"})).await;
+    assert_eq!(receipt.status, "scheduled");
+    assert_eq!(outgoing.scheduled_at.unwrap().to_string(), soon);
+    let fields = outgoing.body.fields().unwrap();
+    assert_eq!(fields.created_at.to_string(), soon);
+    assert_eq!(fields.collapse_key.as_deref(), Some("build"));
+    let now = clock::now();
+    let past = json!({"scheduled_at": from_now(-60), "collapse_key": ""});
+    let (outgoing, receipt) = prepared(past).await;
+    assert_eq!((receipt.status, outgoing.scheduled_at), ("accepted", None));
+    let fields = outgoing.body.fields().unwrap();
+    assert!(fields.created_at >= now && fields.collapse_key.is_none());
+}
+
+#[test]
+fn times_must_be_possible() {
+    let ahead = SCHEDULE_AHEAD_MAX.as_secs() as i64;
+    let bad = |changes: Value| problem_paths(plain(changes));
+    let at = |scheduled: i64, expire: i64| json!({"scheduled_at": from_now(scheduled), "expire_at": from_now(expire)});
+    assert!(prepared(&system(), plain(json!({"scheduled_at": from_now(ahead)}))).is_ok());
+    assert_eq!(bad(json!({"scheduled_at": from_now(ahead + 2)})), ["scheduled_at"]);
+    assert!(prepared(&system(), plain(at(60, 61))).is_ok());
+    assert_eq!(bad(at(60, 60)), ["expire_at"]);
+    assert_eq!(bad(at(60, 59)), ["expire_at"]);
+    assert_eq!(bad(at(60, -1)), ["expire_at"]);
+    assert!(prepared(&system(), plain(at(-60, 1))).is_ok(), "a past time means now");
+    for key in ["x".repeat(129), "a\u{7f}".to_owned()] {
+        assert_eq!(bad(json!({"collapse_key": key})), ["collapse_key"]);
+    }
+}
+
+fn edit(changes: Value) -> EditRequest {
+    serde_json::from_value(changes).unwrap()
+}
+
+#[test]
+fn an_edit_changes_what_it_names() {
+    let before = prepared(
+        &business(),
+        plain(json!({"metadata": {"a": 1}, "priority": 3, "collapse_key": "k", "channel_id": "c",
+            "attachments": [{"type": "file", "url": "https://a/b"}],
+            "actions": [{"type": "button", "text": "x"}]})),
+    )
+    .unwrap();
+    let now = clock::now();
+    let after = |changes: Value| edit(changes).apply(&before, None, now).unwrap();
+    let said = after(json!({"title": "new", "metadata": {"b": 2}, "actions": []})).unwrap();
+    let expected = MessageFields {
+        title: "new".to_owned(),
+        metadata: serde_json::from_value(json!({"b": 2})).unwrap(),
+        actions: Vec::new(),
+        edited_at: Some(now),
+        ..before.clone()
+    };
+    assert_eq!(said, expected);
+    let soon = Time::from_millis(now.millis() + 1_000);
+    let said = after(json!({"priority": 9, "expire_at": soon.to_string()})).unwrap();
+    assert_eq!((said.priority, said.expire_at, said.title.as_str()), (9, Some(soon), "t"));
+    for nothing in [
+        json!({}),
+        json!({"title": "", "content": null, "priority": null, "attachments": null}),
+        json!({"title": "t", "content": "c", "priority": 3, "metadata": {"a": 1}}),
+    ] {
+        assert_eq!(after(nothing), None);
+    }
+}
+
+#[test]
+fn an_edit_is_held_to_the_limits_of_a_send() {
+    let before = prepared(&business(), plain(json!({}))).unwrap();
+    let now = clock::now();
+    let later = |ms: i64| Time::from_millis(now.millis() + ms);
+    let paths = |changes: Value, scheduled_at: Option<Time>| -> Vec<String> {
+        let problems = edit(changes).apply(&before, scheduled_at, now).unwrap_err();
+        problems.into_iter().map(|problem| problem.path).collect()
+    };
+    let all = json!({
+        "title": "t".repeat(TITLE_BYTES_MAX + 1), "content": "c".repeat(CONTENT_BYTES_MAX + 1),
+        "priority": 0, "expire_at": later(-1), "metadata": {"a": "m".repeat(METADATA_BYTES_MAX)},
+        "attachments": [{"type": "file", "url": "javascript:x"}],
+        "actions": [{"type": "link", "text": "x"}],
+    });
+    let wrong = [
+        "title",
+        "content",
+        "priority",
+        "expire_at",
+        "metadata",
+        "attachments[0].url",
+        "actions[0].url",
+    ];
+    assert_eq!(paths(all, None), wrong);
+    let waits = Some(later(1_000));
+    assert_eq!(paths(json!({"expire_at": later(1_000)}), waits), ["expire_at"]);
+    let unseen = edit(json!({"title": "new"})).apply(&before, waits, now).unwrap().unwrap();
+    assert_eq!(unseen.edited_at, None, "its readers have not seen the old one");
 }
 
 #[test]
@@ -390,21 +521,26 @@ fn users_are_always_themselves() {
     );
 }
 
+async fn sent(sender: &Sender, caller: &Caller, request: SendRequest) -> Receipt {
+    let prepared = sender.prepare(caller, request).await.unwrap();
+    sender.store(prepared, None).await.unwrap()
+}
+
 #[tokio::test]
 async fn recipients_receive_once_and_behind_their_wall() {
     let (store, sender) = sender();
     let twice = plain(json!({"recipients": ["a", "b", "a"]}));
-    let receipt = sender.send(&user(&[], &[]), twice).await.unwrap();
+    let receipt = sent(&sender, &user(&[], &[]), twice).await;
     assert_eq!((receipt.status, receipt.recipients), ("accepted", Some(2)));
     let inbox = |tenant: &str, user: &str| {
         InboxKey::new(TenantId::new(tenant).unwrap(), UserId::new(user).unwrap())
     };
-    assert_eq!(store.messages(&inbox("acme", "a")).len(), 1);
-    assert!(store.messages(&inbox("default", "a")).is_empty());
+    assert_eq!(store.messages(&inbox("acme", "a")).await.len(), 1);
+    assert!(store.messages(&inbox("default", "a")).await.is_empty());
     let all = request(json!({"content": "x", "recipient_type": "all", "recipients": []}));
-    let receipt = sender.send(&user(&["system_admin"], &[]), all).await.unwrap();
+    let receipt = sent(&sender, &user(&["system_admin"], &[]), all).await;
     assert_eq!(receipt.recipients, None);
-    assert_eq!(store.messages(&inbox("acme", "b")).len(), 2);
+    assert_eq!(store.messages(&inbox("acme", "b")).await.len(), 2);
 }
 
 #[tokio::test]
@@ -418,15 +554,20 @@ async fn a_batch_is_one_append_of_its_good_messages() {
         Ok(plain(json!({"message_type": "alert"}))),
         Ok(plain(json!({"recipients": ["b"]}))),
     ];
-    let results = sender.send_batch(&business(), batch).await.unwrap();
+    let business = business();
+    let send = async |batch| {
+        let prepared = sender.prepare_batch(&business, batch).await?;
+        sender.store(prepared, None).await
+    };
+    let results = send(batch).await.unwrap();
     let good: Vec<_> = results.iter().map(Result::is_ok).collect();
     assert_eq!(good, [true, false, false, false, true]);
     assert_eq!(*store.appends.lock(), [2]);
-    let nothing = sender.send_batch(&business(), vec![Ok(plain(json!({"priority": 0})))]).await;
+    let nothing = send(vec![Ok(plain(json!({"priority": 0})))]).await;
     assert!(nothing.unwrap()[0].is_err());
     assert_eq!(*store.appends.lock(), [2], "nothing to store, nothing asked");
     store.fail_with(|| StoreError::Busy("journal"));
-    let failed = sender.send_batch(&business(), vec![Ok(plain(json!({})))]).await;
+    let failed = send(vec![Ok(plain(json!({})))]).await;
     assert!(matches!(failed, Err(StoreError::Busy(_))));
 }
 

@@ -1,6 +1,6 @@
 //! Whether a request says something that can be sent. All problems are found, not the first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use protocol::{ActionInfo, AttachmentInfo, ChannelId, FieldProblem, SenderInfo, Time, UserId};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::{
     DEFAULT_PRIORITY, DEFAULT_TYPE,
     limits::{
         ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX,
-        METADATA_DEPTH_MAX, RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX,
+        RECIPIENTS_MAX, SCHEDULE_AHEAD_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX,
     },
     request::{SendRequest, given},
 };
@@ -21,22 +21,45 @@ use crate::{
     },
 };
 
+/// What a request says its recipients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecipientKind {
+    /// Nothing is said.
+    Any,
+    User,
+    Channel,
+    Role,
+    All,
+}
+
+impl RecipientKind {
+    const WORDS: [(&str, Self); 4] = [
+        ("user", Self::User),
+        ("channel", Self::Channel),
+        ("role", Self::Role),
+        ("all", Self::All),
+    ];
+}
+
 /// A request without problems, with what was looked up on the way.
 pub(super) struct Checked {
     pub(super) request: SendRequest,
     pub(super) template: Option<Arc<Compiled>>,
+    pub(super) recipient_kind: RecipientKind,
     pub(super) channel_id: Option<ChannelId>,
     pub(super) message_type: String,
     pub(super) on_behalf_of: Option<UserId>,
     pub(super) priority: u8,
+    /// Only if it is still ahead.
+    pub(super) scheduled_at: Option<Time>,
 }
 
 impl Checked {
     pub(super) fn to_everyone(&self) -> bool {
-        self.request.recipient_type.as_deref() == Some("all")
+        self.recipient_kind == RecipientKind::All
     }
 
-    /// Users that are named, duplicates included.
+    /// Recipients that are named, duplicates included.
     pub(super) fn recipient_count(&self) -> usize {
         self.request.recipients.as_ref().map_or(0, Vec::len)
     }
@@ -49,7 +72,7 @@ impl Checked {
     ) -> Result<Self, Vec<FieldProblem>> {
         let mut problems = Problems::default();
         check_text(&request, template.is_some(), &mut problems);
-        check_recipients(&request, &mut problems);
+        let recipient_kind = check_recipients(&request, &mut problems);
         let message_type = given(request.message_type.as_ref())
             .or(template.as_ref().map(|template| template.source.message_type.as_str()))
             .unwrap_or(DEFAULT_TYPE)
@@ -59,45 +82,99 @@ impl Checked {
             .and_then(|id| problems.id("channel_id", ChannelId::new(id)));
         let on_behalf_of = given(request.on_behalf_of.as_ref())
             .and_then(|id| problems.id("on_behalf_of", UserId::new(id)));
-        let priority = match request.priority {
-            Some(said @ 1..=10) => u8::try_from(said).unwrap_or(DEFAULT_PRIORITY),
-            Some(_) => {
-                problems.say("priority", "must be 1 to 10");
-                DEFAULT_PRIORITY
-            }
-            None => template
-                .as_ref()
-                .and_then(|template| template.source.priority)
-                .unwrap_or(DEFAULT_PRIORITY),
-        };
-        if request.scheduled_at.is_some_and(|at| at > now) {
-            problems.say("scheduled_at", "a time in the future cannot be taken by this version");
+        let of_template = template.as_ref().and_then(|template| template.source.priority);
+        let priority = check_priority(request.priority, &mut problems)
+            .or(of_template)
+            .unwrap_or(DEFAULT_PRIORITY);
+        let scheduled_at = request.scheduled_at.filter(|at| *at > now);
+        if scheduled_at.is_some_and(|at| at > later(now, SCHEDULE_AHEAD_MAX)) {
+            let days = SCHEDULE_AHEAD_MAX.as_secs() / (24 * 3_600);
+            problems.say("scheduled_at", format!("must be at most {days} days ahead"));
         }
-        if request.expire_at.is_some_and(|at| at <= now) {
-            problems.say("expire_at", "must be in the future");
-        }
-        if let Some(metadata) = &request.metadata {
-            check_metadata(metadata, &mut problems);
+        check_expiry(request.expire_at, scheduled_at, now, &mut problems);
+        if let Some(key) = given(request.collapse_key.as_ref()) {
+            // A key is kept and compared like an id, so held to the same rules.
+            problems.id("collapse_key", UserId::new(key));
         }
         if let Some(sender) = &request.sender {
             check_sender(sender, &mut problems);
         }
-        let attachments = request.attachments.as_deref().unwrap_or_default();
-        problems.at_most("attachments", attachments.len(), ATTACHMENTS_MAX);
-        for (index, attachment) in attachments.iter().take(ATTACHMENTS_MAX).enumerate() {
-            check_attachment(index, attachment, &mut problems);
-        }
-        let actions = request.actions.as_deref().unwrap_or_default();
-        problems.at_most("actions", actions.len(), ACTIONS_MAX);
-        for (index, action) in actions.iter().take(ACTIONS_MAX).enumerate() {
-            check_action(index, action, &mut problems);
-        }
+        check_extras(
+            request.metadata.as_ref(),
+            request.attachments.as_deref(),
+            request.actions.as_deref(),
+            &mut problems,
+        );
         if problems.0.is_empty() {
-            Ok(Self { request, template, channel_id, message_type, on_behalf_of, priority })
+            Ok(Self {
+                request,
+                template,
+                recipient_kind,
+                channel_id,
+                message_type,
+                on_behalf_of,
+                priority,
+                scheduled_at,
+            })
         } else {
             Err(problems.0)
         }
     }
+}
+
+fn later(now: Time, by: Duration) -> Time {
+    Time::from_millis(now.millis().saturating_add_unsigned(by.as_millis() as u64))
+}
+
+pub(super) fn check_priority(said: Option<i64>, problems: &mut Problems) -> Option<u8> {
+    let priority = said.map(|said| u8::try_from(said).ok().filter(|said| (1..=10).contains(said)));
+    if priority == Some(None) {
+        problems.say("priority", "must be 1 to 10");
+    }
+    priority.flatten()
+}
+
+/// Nothing may be shown for no time at all.
+pub(super) fn check_expiry(
+    expire_at: Option<Time>,
+    scheduled_at: Option<Time>,
+    now: Time,
+    problems: &mut Problems,
+) {
+    let Some(expire_at) = expire_at else { return };
+    if expire_at <= now {
+        problems.say("expire_at", "must be in the future");
+    } else if scheduled_at.is_some_and(|at| expire_at <= at) {
+        problems.say("expire_at", "must be after scheduled_at");
+    }
+}
+
+/// What goes with the text.
+pub(super) fn check_extras(
+    metadata: Option<&Map<String, Value>>,
+    attachments: Option<&[AttachmentInfo]>,
+    actions: Option<&[ActionInfo]>,
+    problems: &mut Problems,
+) {
+    if let Some(metadata) = metadata {
+        problems.metadata(metadata, METADATA_BYTES_MAX);
+    }
+    let attachments = attachments.unwrap_or_default();
+    problems.at_most("attachments", attachments.len(), ATTACHMENTS_MAX);
+    for (index, attachment) in attachments.iter().take(ATTACHMENTS_MAX).enumerate() {
+        check_attachment(index, attachment, problems);
+    }
+    let actions = actions.unwrap_or_default();
+    problems.at_most("actions", actions.len(), ACTIONS_MAX);
+    for (index, action) in actions.iter().take(ACTIONS_MAX).enumerate() {
+        check_action(index, action, problems);
+    }
+}
+
+/// Lengths of what is written out.
+pub(super) fn check_lengths(title: Option<&str>, content: Option<&str>, problems: &mut Problems) {
+    problems.bytes("title", title.unwrap_or_default(), TITLE_BYTES_MAX);
+    problems.bytes("content", content.unwrap_or_default(), CONTENT_BYTES_MAX);
 }
 
 /// Title and content, or a template that brings them.
@@ -113,9 +190,7 @@ fn check_text(request: &SendRequest, has_template: bool, problems: &mut Problems
         if given(request.title.as_ref()).is_none() && given(request.content.as_ref()).is_none() {
             problems.say("content", "title or content is needed, or a template_id");
         }
-        problems.bytes("title", request.title.as_deref().unwrap_or_default(), TITLE_BYTES_MAX);
-        let content = request.content.as_deref().unwrap_or_default();
-        problems.bytes("content", content, CONTENT_BYTES_MAX);
+        check_lengths(request.title.as_deref(), request.content.as_deref(), problems);
         return;
     }
     for (path, text) in [
@@ -135,23 +210,23 @@ fn check_text(request: &SendRequest, has_template: bool, problems: &mut Problems
     }
 }
 
-fn check_recipients(request: &SendRequest, problems: &mut Problems) {
+fn check_recipients(request: &SendRequest, problems: &mut Problems) -> RecipientKind {
     let recipients = request.recipients.as_deref().unwrap_or_default();
-    match given(request.recipient_type.as_ref()) {
-        None | Some("user") => {
-            if recipients.is_empty() {
-                problems.say("recipients", "must name at least one recipient");
-            }
+    let said = given(request.recipient_type.as_ref());
+    let known = |word| RecipientKind::WORDS.into_iter().find(|(known, _)| *known == word);
+    let kind = match said.map(known) {
+        None => RecipientKind::Any,
+        Some(Some((_, kind))) => kind,
+        Some(None) => {
+            let words = RecipientKind::WORDS.map(|(word, _)| word).join(", ");
+            problems.say("recipient_type", format!("must be one of {words}"));
+            RecipientKind::Any
         }
-        Some("all") => {
-            if !recipients.is_empty() {
-                problems.say("recipients", "must be empty where recipient_type is all");
-            }
-        }
-        Some(group @ ("channel" | "role")) => {
-            problems.say("recipient_type", format!("there is no {group} of that name"));
-        }
-        Some(_) => problems.say("recipient_type", "must be one of user, channel, role, all"),
+    };
+    if kind == RecipientKind::All && !recipients.is_empty() {
+        problems.say("recipients", "must be empty where recipient_type is all");
+    } else if kind != RecipientKind::All && recipients.is_empty() {
+        problems.say("recipients", "must name at least one recipient");
     }
     problems.at_most("recipients", recipients.len(), RECIPIENTS_MAX);
     for (index, recipient) in recipients.iter().take(RECIPIENTS_MAX).enumerate() {
@@ -159,40 +234,7 @@ fn check_recipients(request: &SendRequest, problems: &mut Problems) {
             problems.say(format!("recipients[{index}]"), error.to_string());
         }
     }
-}
-
-fn check_metadata(metadata: &Map<String, Value>, problems: &mut Problems) {
-    fn deeper_than(value: &Value, levels: usize) -> bool {
-        let mut children: Box<dyn Iterator<Item = &Value>> = match value {
-            Value::Array(items) => Box::new(items.iter()),
-            Value::Object(fields) => Box::new(fields.values()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
-        };
-        levels == 0 || children.any(|child| deeper_than(child, levels - 1))
-    }
-    if metadata.values().any(|value| deeper_than(value, METADATA_DEPTH_MAX)) {
-        problems
-            .say("metadata", format!("must be nested at most {METADATA_DEPTH_MAX} levels deep"));
-    }
-    let mut size = Counted(0);
-    let counted = metadata.is_empty() || serde_json::to_writer(&mut size, metadata).is_ok();
-    if !counted || size.0 > METADATA_BYTES_MAX {
-        let problem = format!("must have at most {METADATA_BYTES_MAX} bytes as JSON");
-        problems.say("metadata", problem);
-    }
-}
-
-/// Counts bytes and keeps none.
-struct Counted(usize);
-
-impl std::io::Write for Counted {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.0 += data.len();
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    kind
 }
 
 fn check_sender(sender: &SenderInfo, problems: &mut Problems) {

@@ -41,6 +41,7 @@ pub(super) struct TemplateMetrics {
     count: Counter,
     tenant_bytes: Counter,
     all_bytes: Counter,
+    quota: Counter,
 }
 
 impl TemplateMetrics {
@@ -59,6 +60,7 @@ impl TemplateMetrics {
             count: limit("count"),
             tenant_bytes: limit("tenant_bytes"),
             all_bytes: limit("bytes"),
+            quota: limit("quota"),
         }
     }
 
@@ -67,6 +69,7 @@ impl TemplateMetrics {
             TemplateLimit::Count => self.count.increment(1),
             TemplateLimit::TenantBytes => self.tenant_bytes.increment(1),
             TemplateLimit::Bytes => self.all_bytes.increment(1),
+            TemplateLimit::Quota(_) => self.quota.increment(1),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use delivery::identity::MintRequest;
+use delivery::identity::{DEPARTMENT_PREFIX, MintRequest, department_role};
 use protocol::{DeviceId, TenantId, UserId};
 use serde_json::json;
 
@@ -26,6 +26,9 @@ pub(super) enum Command {
         /// A role, such as system_admin; may be given several times.
         #[arg(long)]
         role: Vec<String>,
+        /// The department.
+        #[arg(long)]
+        department: Option<String>,
         /// The tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -36,10 +39,18 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: &Command, output: Output, config: &Config) -> anyhow::Result<()> {
-    let Command::Mint { user, device, role, tenant, ttl } = command;
+    let Command::Mint { user, device, role, department, tenant, ttl } = command;
+    if let Some(name) = department {
+        anyhow::ensure!(
+            department_role(name).is_some(),
+            "--department must have 1 to {} bytes without control characters",
+            protocol::limits::ID_BYTES_MAX - DEPARTMENT_PREFIX.len()
+        );
+    }
     let request = MintRequest {
         device: device.clone(),
         roles: role.clone(),
+        department: department.clone(),
         tenant: tenant.clone(),
         ttl: *ttl,
         ..MintRequest::new(user.clone())

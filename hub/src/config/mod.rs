@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use delivery::limit::LimitConfig;
+use delivery::{limit::LimitConfig, store::Retention};
 use secrecy::SecretString;
 
 pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
@@ -90,6 +90,8 @@ pub struct StoreConfig {
     pub journal_sync: bool,
     /// Most users whose files are open; none means [`store_open_files`] of the descriptors' limit.
     pub open_files_max: Option<usize>,
+    /// Which messages an inbox keeps.
+    pub retention: Retention,
 }
 
 /// Who is asking.
@@ -253,6 +255,12 @@ impl Config {
                 flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
                 journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
                 open_files_max: given.optional_number("STORE_OPEN_FILES"),
+                retention: Retention {
+                    max_age: given.optional_duration("RETENTION_MAX_AGE"),
+                    max_messages: given
+                        .optional_number("RETENTION_MAX_MESSAGES")
+                        .map(|count| count as u64),
+                },
             },
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),

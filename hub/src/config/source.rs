@@ -243,7 +243,12 @@ impl Given {
     }
 
     pub(super) fn duration(&mut self, name: &'static str) -> Duration {
-        if let Value::Duration(duration) = self.value(name) { duration } else { Duration::ZERO }
+        self.optional_duration(name).unwrap_or_default()
+    }
+
+    /// Nothing where it is off.
+    pub(super) fn optional_duration(&mut self, name: &'static str) -> Option<Duration> {
+        if let Value::Duration(duration) = self.value(name) { Some(duration) } else { None }
     }
 
     pub(super) fn number(&mut self, name: &'static str) -> usize {

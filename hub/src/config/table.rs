@@ -53,6 +53,20 @@ pub enum Kind {
         /// Largest.
         max: usize,
     },
+    /// A duration with its unit, from and to, or `off`.
+    OffDuration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A whole number, or `off`.
+    OffCount {
+        /// Smallest.
+        min: usize,
+        /// Largest.
+        max: usize,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Web origins, separated by commas, or `*`.
@@ -333,6 +347,20 @@ pub const ALL: &[Setting] = &[
         "`full`: what is answered 2xx survives a power cut. `off` loses it and exists only so that the power-cut test can prove it would see a loss.",
     ),
     setting(
+        "RETENTION_MAX_AGE",
+        "off",
+        Kind::OffDuration { min: seconds(1), max: seconds(100 * 366 * 24 * 3_600) },
+        Store,
+        "Messages older than this are forgotten, read or not; `off` keeps them for ever. A device that comes back from before what is kept is told `resync_required`.",
+    ),
+    setting(
+        "RETENTION_MAX_MESSAGES",
+        "off",
+        Kind::OffCount { min: 1, max: 1_000_000_000 },
+        Store,
+        "Each inbox keeps its latest so many messages; `off` keeps all.",
+    ),
+    setting(
         "JWT_SECRET",
         "",
         Kind::Secret { bytes_min: 32 },
@@ -391,7 +419,8 @@ pub const CLUSTER_ONLY: &[&str] = &["DATABASE_URL", "REDIS_URL"];
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
-pub const OWN_PREFIXES: &[&str] = &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_"];
+pub const OWN_PREFIXES: &[&str] =
+    &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_", "RETENTION_"];
 
 /// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
 /// command line read.

@@ -35,6 +35,29 @@ fn defaults_are_valid_and_those_of_the_seed() {
 }
 
 #[test]
+fn retention_is_off_unless_it_is_set() {
+    let retention = |pairs: &[(&str, &str)]| {
+        Config::load(&environment(pairs), None).unwrap().config.store.retention
+    };
+    assert_eq!(retention(&[]), Retention::default());
+    let set = [("RETENTION_MAX_AGE", "90d"), ("RETENTION_MAX_MESSAGES", "1000")];
+    let expected =
+        Retention { max_age: Some(Duration::from_hours(90 * 24)), max_messages: Some(1_000) };
+    assert_eq!(retention(&set), expected);
+    for (name, text) in [
+        ("RETENTION_MAX_AGE", "90"),
+        ("RETENTION_MAX_AGE", "0s"),
+        ("RETENTION_MAX_AGE", "never"),
+        ("RETENTION_MAX_MESSAGES", "0"),
+        ("RETENTION_MAX_MESSAGES", "1k"),
+    ] {
+        let problems = mistakes(&[(name, text)]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].text.contains("`off`"), "{problems:?}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once() {
     let problems = mistakes(&[
         ("USER_SERVER_PORT", "eighty"),

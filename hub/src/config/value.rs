@@ -43,14 +43,17 @@ impl Kind {
             Self::Secret { bytes_min } => {
                 (text.len() >= bytes_min).then(|| Value::Text(text.to_owned()))
             }
-            Self::Duration { min, max } => parse_duration(text)
+            Self::OffDuration { .. } | Self::OffCount { .. } if text == "off" => Some(Value::None),
+            Self::Duration { min, max } | Self::OffDuration { min, max } => parse_duration(text)
                 .filter(|value| (min..=max).contains(value))
                 .map(Value::Duration),
             Self::Bytes { min, max } => {
                 parse_bytes(text).filter(|value| (min..=max).contains(value)).map(Value::Number)
             }
             Self::AutoCount { .. } if text == "auto" => Some(Value::None),
-            Self::Count { min, max } | Self::AutoCount { min, max } => {
+            Self::Count { min, max }
+            | Self::AutoCount { min, max }
+            | Self::OffCount { min, max } => {
                 text.parse().ok().filter(|value| (min..=max).contains(value)).map(Value::Number)
             }
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
@@ -83,6 +86,12 @@ impl Kind {
                 format!("a size in bytes, or with KiB, MiB, from {min} to {max}")
             }
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::OffDuration { min, max } => {
+                format!("`off` or {}", Self::Duration { min, max }.allowed())
+            }
+            Self::OffCount { min, max } => {
+                format!("`off` or {}", Self::Count { min, max }.allowed())
+            }
             Self::AutoCount { min, max } => {
                 format!("`auto` or a whole number from {min} to {max}")
             }

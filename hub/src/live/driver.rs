@@ -416,6 +416,8 @@ impl Driver {
             }
             Ok(caller) => {
                 self.session.refreshed(now, token_life(&caller));
+                let live = Arc::clone(&self.live);
+                self.live.tasks.spawn(async move { live.verifier().note(&caller).await });
                 return Ok(());
             }
             Err(refusal) => (refusal.kind(), refusal.to_string()),

@@ -148,6 +148,9 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     stream.set_nodelay(true).ok();
     SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX).ok();
 
+    // Before the inbox is watched: the groups of a new user are known when the first message comes.
+    tokio::time::timeout_at(deadline, live.verifier().note(&caller)).await.ok();
+
     let (reader, writer) = stream.into_split();
     let life = token_life(&caller);
     let connection = Arc::new(Connection::new(peer(caller, framing), device_type, writer));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delivery::identity::UserCaller;
+use delivery::{identity::UserCaller, store::BoxFuture};
 use protocol::ErrorType;
 
 /// Checks what a client shows at the handshake and in `refresh`.
@@ -12,6 +12,10 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`] says what the client is told.
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal>;
+
+    /// A user came in, or came with a new token: what the token says of them is remembered. Cannot
+    /// fail: nobody is sent away because it could not be written.
+    fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()>;
 }
 
 /// Why a token was refused. The text is one sentence for the client and never holds the token.

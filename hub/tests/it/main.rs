@@ -4,16 +4,24 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod after_sending;
 mod auth;
 mod bad_input;
+mod channels;
 mod history_checker;
+mod idempotency;
 mod lists;
 mod operate;
+mod permissions;
 mod promises;
 mod rate_limits;
 mod read_state;
+mod recipients;
+mod retention;
+mod schedule;
 mod send;
 mod sockets;
+mod stats;
 mod stream;
 mod support;
 mod templates;

@@ -6,9 +6,11 @@ use protocol::{Body, MessageFields, MessageId, MessageState, Time};
 
 use super::*;
 use crate::{
-    control::{ServiceStatus, TemplateLimit},
+    channel::ChannelRefusal,
+    control::{Quota, QuotaReached, ServiceStatus, TemplateLimit},
     limit::{LimitConfig, Limiter, Rate},
     send::Refusal,
+    store::Channel,
     template::{NotYours, tests::built_in_one},
 };
 
@@ -66,6 +68,28 @@ fn damaged() -> serde_json::Error {
     serde_json::from_str::<Seq>("secret").unwrap_err()
 }
 
+fn reached() -> QuotaReached {
+    let retry_after = Duration::from_secs(3_600);
+    QuotaReached { quota: Quota::MessagesPerDay, limit: 5, used: 5, retry_after }
+}
+
+fn channel() -> Box<ChannelInfo> {
+    let channel = Channel {
+        id: protocol::ChannelId::new("ops").unwrap(),
+        name: "Operations".to_owned(),
+        description: String::new(),
+        open: false,
+        history: false,
+        presence: false,
+        metadata: serde_json::Map::new(),
+        created_by: "a".to_owned(),
+        created_at: Time::default(),
+        updated_at: Time::default(),
+        version: 3,
+    };
+    Box::new(ChannelInfo { channel, members: 2 })
+}
+
 fn template() -> Box<Template> {
     Box::new(built_in_one("file_share").source.clone())
 }
@@ -87,6 +111,9 @@ fn every_error_has_its_status() {
         (ApiError::ContentEncoding, 415, false, false),
         (ApiError::Invalid(problem()), 422, false, false),
         (ApiError::UsersOnly, 403, false, false),
+        (ApiError::OtherTenant, 403, false, false),
+        (ApiError::TokenOnly, 403, false, false),
+        (ApiError::NoUser, 404, false, false),
         (ApiError::Resync { min_seq: Seq(5), head: Seq(9) }, 410, false, false),
         (ApiError::Draining, 503, true, true),
         (ApiError::Panicked, 500, false, false),
@@ -103,6 +130,7 @@ fn every_error_has_its_status() {
         (AuthError::Unavailable(Box::new(sqlite())).into(), 503, true, false),
         (SendError::Invalid(problem()).into(), 422, false, false),
         (SendError::Refused(Refusal::Everyone).into(), 403, false, false),
+        (SendError::Quota(reached()).into(), 429, true, false),
         (SendError::Store(StoreError::Busy("journal")).into(), 503, true, false),
         (StoreError::NotFound.into(), 404, false, false),
         (StoreError::VersionConflict(stored(&fields())).into(), 409, false, false),
@@ -116,6 +144,7 @@ fn every_error_has_its_status() {
         (ControlError::IdTaken.into(), 422, false, false),
         (ControlError::TooManyServices.into(), 422, false, false),
         (ControlError::TooManyKeys.into(), 422, false, false),
+        (ControlError::TooManyTenants.into(), 422, false, false),
         (
             ControlError::Transition {
                 from: ServiceStatus::Pending,
@@ -148,6 +177,15 @@ fn every_error_has_its_status() {
             false,
         ),
         (TemplateError::Control(sqlite()).into(), 500, false, false),
+        (ChannelError::NotFound.into(), 404, false, false),
+        (ChannelError::Invalid(problem()).into(), 422, false, false),
+        (ChannelError::IdTaken(channel()).into(), 409, false, false),
+        (ChannelError::VersionConflict(channel()).into(), 409, false, false),
+        (ChannelError::Closed.into(), 403, false, false),
+        (ChannelError::Refused(ChannelRefusal::NoKeeper).into(), 403, false, false),
+        (ChannelError::Quota(3).into(), 422, false, false),
+        (ChannelError::Store(StoreError::Limit("too many members")).into(), 422, false, false),
+        (ChannelError::Store(StoreError::Damaged(disk())).into(), 500, false, false),
     ];
     for (error, status, retries, closes) in cases {
         let failure = error.failure();
@@ -166,6 +204,12 @@ fn a_failure_carries_how_things_stand() {
     assert!(matches!(conflict.data, Some(FailureData::Message(_))));
     let conflict = ApiError::from(TemplateError::VersionConflict(template())).failure();
     assert!(matches!(conflict.data, Some(FailureData::Template(_))));
+    let conflict = ApiError::from(ChannelError::VersionConflict(channel())).failure();
+    let data = serde_json::to_value(conflict.data).unwrap();
+    assert_eq!(
+        (&data["id"], &data["version"], &data["members"]),
+        (&"ops".into(), &3.into(), &2.into())
+    );
     let resync = ApiError::Resync { min_seq: Seq(5), head: Seq(9) }.failure();
     assert_eq!(
         serde_json::to_value(resync.data).unwrap(),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     harness::{Api, request},
-    memory::Failing,
+    store::Failing,
 };
 use crate::{
     StoreError,

@@ -20,7 +20,7 @@ use protocol::{DeviceId, UserId};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::memory::MemoryStore;
+use super::store::TestStore;
 use crate::{
     InboxKey,
     api::{ApiConfig, ApiState, admin_routes, user_routes},
@@ -76,7 +76,7 @@ impl Recorder for Counts {
 pub(super) struct Api {
     users: Router,
     admins: Router,
-    pub(super) store: Arc<MemoryStore>,
+    pub(super) store: Arc<TestStore>,
     pub(super) identity: Arc<Identity>,
     pub(super) control: Arc<Control>,
     pub(super) counts: Counts,
@@ -152,11 +152,11 @@ impl Api {
             access_ttl: Duration::from_secs(60),
         };
         let identity = Arc::new(Identity::new(config, Arc::clone(&control)));
-        let store = Arc::new(MemoryStore::default());
+        let store = TestStore::open();
         let draining = Arc::new(AtomicBool::new(false));
         let counts = Counts::default();
         let state = ApiState::new(
-            Arc::clone(&store) as Arc<dyn crate::Store>,
+            Arc::clone(&store) as Arc<dyn crate::store::Storage>,
             Arc::clone(&identity),
             Arc::clone(&control),
             Arc::new(Limiter::new(limits, &counts)),
@@ -177,11 +177,17 @@ impl Api {
     }
 
     pub(super) fn user(&self, name: &str, roles: &[&str]) -> String {
-        let request = MintRequest {
-            roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        self.user_with(name, |request| {
+            request.roles = roles.iter().map(|&role| role.to_owned()).collect();
+        })
+    }
+
+    pub(super) fn user_with(&self, name: &str, change: impl FnOnce(&mut MintRequest)) -> String {
+        let mut request = MintRequest {
             device: Some(DeviceId::new("token-device").unwrap()),
             ..MintRequest::new(UserId::new(name).unwrap())
         };
+        change(&mut request);
         format!("Bearer {}", self.identity.mint(&request))
     }
 
@@ -217,6 +223,11 @@ impl Api {
 
     pub(super) async fn delete(&self, caller: &str, path: &str) -> Answer {
         self.call(request("DELETE", caller, path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn put(&self, caller: &str, path: &str, body: Value) -> Answer {
+        let request = request("PUT", caller, path).header("content-type", "application/json");
+        self.call(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     pub(super) async fn post(&self, caller: &str, path: &str, body: Value) -> Answer {

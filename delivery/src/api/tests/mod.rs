@@ -1,10 +1,13 @@
-//! The API as a client sees it, over a store in memory.
+//! The API as a client sees it, over the real store.
 
 mod admin;
+mod channels;
 mod envelope;
 mod harness;
 mod inbox;
 mod limits;
-pub(crate) mod memory;
 mod sends;
+pub(crate) mod store;
 mod templates;
+mod tenants;
+mod users;

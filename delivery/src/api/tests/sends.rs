@@ -162,8 +162,8 @@ async fn each_message_of_a_batch_is_judged_by_itself() {
     let thousand = json!({"messages": vec![hello(); 1_000]});
     let answer = api.post(&service, "/messages/send-batch", thousand).await;
     assert_eq!(answer.data()["accepted"], 1_000);
-    assert_eq!(api.store.messages(&Api::inbox("bob")).len(), 1_001);
-    let last = api.store.messages(&Api::inbox("bob")).last().unwrap().state.seq;
+    assert_eq!(api.store.messages(&Api::inbox("bob")).await.len(), 1_001);
+    let last = api.store.messages(&Api::inbox("bob")).await.last().unwrap().state.seq;
     assert_eq!(last, Seq(1_001));
 }
 

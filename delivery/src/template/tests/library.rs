@@ -71,14 +71,11 @@ fn request(changes: Value) -> TemplateRequest {
 }
 
 fn user(roles: &[&str], scope: &[&str]) -> Caller {
+    let inbox = InboxKey::new(TenantId::default(), UserId::new("chief").unwrap());
     Caller::User(Arc::new(UserCaller {
-        inbox: InboxKey::new(TenantId::default(), UserId::new("chief").unwrap()),
-        device: None,
-        session: None,
-        username: "chief".to_owned(),
         roles: roles.iter().map(|&r| r.to_owned()).collect(),
         scope: scope.iter().map(|&s| s.to_owned()).collect(),
-        expires_at: Time::MAX,
+        ..UserCaller::new(inbox, Time::MAX)
     }))
 }
 
@@ -192,14 +189,10 @@ fn who_may_write_what() {
     scene.update(&shop, "order", "t2").unwrap();
     assert_eq!(scene.update(&platform, "order", "t3").unwrap().created_by, "shop");
     // A user of the same name is somebody else.
+    let inbox = InboxKey::new(TenantId::default(), UserId::new("shop").unwrap());
     let namesake = Writer::new(&Caller::User(Arc::new(UserCaller {
-        inbox: InboxKey::new(TenantId::default(), UserId::new("shop").unwrap()),
-        device: None,
-        session: None,
-        username: String::new(),
         roles: vec!["system_admin".to_owned()],
-        scope: Vec::new(),
-        expires_at: Time::MAX,
+        ..UserCaller::new(inbox, Time::MAX)
     })))
     .unwrap();
     scene.create(&namesake, "by-a-user", "t").unwrap();

@@ -66,6 +66,11 @@ impl Api {
         self
     }
 
+    /// With this `Idempotency-Key`.
+    pub(crate) fn key(&self, key: &str) -> Self {
+        self.clone().header("Idempotency-Key", key)
+    }
+
     /// The `Authorization` it sends.
     pub(crate) fn credentials(&self) -> &str {
         self.authorization.as_deref().unwrap_or("")
@@ -77,6 +82,10 @@ impl Api {
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

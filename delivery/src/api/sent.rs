@@ -1,0 +1,265 @@
+//! What became of a message, and what its sender can still do: change it, take it back, not send it.
+//! Whoever is neither its sender nor an admin is told that there is no such message.
+
+use std::hash::{BuildHasher, RandomState};
+
+use axum::{
+    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    response::Response,
+};
+use http::Uri;
+use protocol::{Body, MessageFields, MessageId, TenantId, Time};
+use serde::Serialize;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{
+    ApiState,
+    answer::Answer,
+    body::{Decoded, Nothing, Payload},
+    caller::Who,
+    error::ApiError,
+    messages::message_id,
+    query::{PageMeta, Parameters},
+    sends::{ACTION, ATTACHMENT},
+    shape::{Shape, may},
+};
+use crate::{
+    StoreError, clock,
+    identity::{Caller, with_all_rights},
+    send::{self, EditRequest, SendError},
+    store::{Audience, Receipt, SenderKey, SentMessage, SentState},
+};
+
+impl Payload for EditRequest {
+    const SHAPE: Shape = Shape::Object(&[
+        may("title", Shape::Text),
+        may("content", Shape::Text),
+        may("priority", Shape::Whole),
+        may("expire_at", Shape::Time),
+        may("metadata", Shape::Map),
+        may("attachments", Shape::List(&ATTACHMENT)),
+        may("actions", Shape::List(&ACTION)),
+        may("channel_id", Shape::Fixed),
+        may("message_type", Shape::Fixed),
+        may("recipients", Shape::Fixed),
+        may("recipient_type", Shape::Fixed),
+        may("sender", Shape::Fixed),
+        may("on_behalf_of", Shape::Fixed),
+        may("scheduled_at", Shape::Fixed),
+        may("collapse_key", Shape::Fixed),
+        may("template_id", Shape::Fixed),
+        may("variables", Shape::Fixed),
+        may("locale", Shape::Fixed),
+    ]);
+}
+
+/// Edits of different messages that may run at a time; those of one message run one by one, because
+/// what an edit leaves out is taken from what is there. More locks than a node has cores are enough:
+/// each is held for one read and one commit.
+const EDIT_LOCKS: usize = 64;
+
+/// Lets one edit of a message run at a time.
+pub(crate) struct Edits {
+    locks: [Mutex<()>; EDIT_LOCKS],
+    hasher: RandomState,
+}
+
+impl Default for Edits {
+    fn default() -> Self {
+        Self { locks: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+}
+
+impl Edits {
+    async fn turn(&self, id: &MessageId) -> MutexGuard<'_, ()> {
+        let index = self.hasher.hash_one(id) % EDIT_LOCKS as u64;
+        self.locks[usize::try_from(index).expect("less than 64")].lock().await
+    }
+}
+
+type IdPath = Result<Path<String>, PathRejection>;
+
+/// The message, if the caller may know of it.
+async fn managed(
+    state: &ApiState,
+    caller: &Caller,
+    tenant: &TenantId,
+    id: IdPath,
+) -> Result<SentMessage, ApiError> {
+    let sent = state.0.store.sent(tenant, &message_id(id)?).await?.ok_or(StoreError::NotFound)?;
+    let may = caller.may_manage(&sent.sender)
+        || with_all_rights(&*state.0.directory, caller).await?.may_manage(&sent.sender);
+    if may { Ok(sent) } else { Err(StoreError::NotFound.into()) }
+}
+
+/// A message that the caller may change, and its wall.
+struct Change {
+    tenant: TenantId,
+    id: MessageId,
+    /// The admin, where it is not their own.
+    by_admin: Option<Caller>,
+}
+
+impl Change {
+    /// Who changed what of others, until there is an audit log: one line per change that was made.
+    fn log(&self, event: &'static str) {
+        if let Some(admin) = &self.by_admin {
+            let sender = admin.sender_key();
+            let by = match &sender {
+                SenderKey::User(user) => user.as_str(),
+                SenderKey::Service(service) => service.as_str(),
+                SenderKey::Admin => "admin_token",
+            };
+            tracing::info!(target: "security", event, by, message = self.id.as_str());
+        }
+    }
+}
+
+async fn changeable(
+    state: &ApiState,
+    who: impl Who,
+    uri: &Uri,
+    id: IdPath,
+) -> Result<Change, ApiError> {
+    let mut parameters = Parameters::new(uri)?;
+    let tenant = who.tenant(&mut parameters);
+    parameters.finish()?;
+    let caller = who.caller();
+    send::check_write(&caller).map_err(SendError::Refused)?;
+    let sent = managed(state, &caller, &tenant, id).await?;
+    let by_admin = (caller.sender_key() != sent.sender).then_some(caller);
+    Ok(Change { tenant, id: sent.id, by_admin })
+}
+
+/// A message as its sender sees it.
+#[derive(Serialize)]
+struct Edited {
+    message_id: MessageId,
+    state: SentState,
+    /// Whether the edit changed anything.
+    changed: bool,
+    message: MessageFields,
+}
+
+/// `PUT /messages/{id}`, and the same below `/admin`
+pub(super) async fn edit<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    id: IdPath,
+    OriginalUri(uri): OriginalUri,
+    Decoded(body): Decoded<EditRequest>,
+) -> Result<Response, ApiError> {
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
+    let store = &state.0.store;
+    let _turn = state.0.edits.turn(id).await;
+    // Looked at again in turn: it may have been sent or taken back in between.
+    let sent = store.sent(tenant, id).await?.ok_or(StoreError::NotFound)?;
+    let waits_until = match sent.state {
+        SentState::Scheduled => sent.scheduled_at,
+        SentState::Sent => None,
+        SentState::Cancelled => {
+            return Err(StoreError::Conflict("the message was cancelled").into());
+        }
+        SentState::Recalled => return Err(StoreError::Conflict("the message was recalled").into()),
+    };
+    let before = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
+    let now = clock::now();
+    if before.expired(now) {
+        return Err(StoreError::Conflict("the message has expired").into());
+    }
+    let before = before.fields()?;
+    let after = body.apply(&before, waits_until, now).map_err(SendError::Invalid)?;
+    let changed = after.is_some();
+    if let Some(after) = &after {
+        store.edit(tenant, id, Body::new(after).into()).await?;
+        change.log("message_edited");
+    }
+    let message = after.unwrap_or(before);
+    Ok(answer.success(&Edited { message_id: change.id, state: sent.state, changed, message }))
+}
+
+/// What has become of a message.
+#[derive(Serialize)]
+struct Stands {
+    message_id: MessageId,
+    state: SentState,
+}
+
+/// `POST /messages/{id}/recall`, and the same below `/admin`
+pub(super) async fn recall<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    id: IdPath,
+    OriginalUri(uri): OriginalUri,
+    Decoded(Nothing {}): Decoded<Nothing>,
+) -> Result<Response, ApiError> {
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
+    let stands = state.0.store.recall(tenant, id).await?;
+    change.log("message_recalled");
+    Ok(answer.success(&Stands { message_id: change.id, state: stands }))
+}
+
+/// `POST /messages/{id}/cancel`, and the same below `/admin`
+pub(super) async fn cancel<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    id: IdPath,
+    OriginalUri(uri): OriginalUri,
+    Decoded(Nothing {}): Decoded<Nothing>,
+) -> Result<Response, ApiError> {
+    let change = changeable(&state, who, &uri, id).await?;
+    let Change { tenant, id, .. } = &change;
+    state.0.store.cancel(tenant, id).await?;
+    change.log("message_cancelled");
+    Ok(answer.success(&Stands { message_id: change.id, state: SentState::Cancelled }))
+}
+
+/// A message and what became of it at its recipients.
+#[derive(Serialize)]
+struct Receipts {
+    message_id: MessageId,
+    state: SentState,
+    accepted_at: Time,
+    scheduled_at: Option<Time>,
+    sent_at: Option<Time>,
+    /// Null where groups or everyone received it: nobody counts them for it.
+    recipients: Option<u64>,
+    receipts: Vec<Receipt>,
+}
+
+/// `GET /messages/{id}/receipts`, and the same below `/admin`
+pub(super) async fn receipts<W: Who>(
+    State(state): State<ApiState>,
+    who: W,
+    answer: Answer,
+    id: IdPath,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = who.tenant(&mut parameters);
+    let (after, size) = parameters.id_paging();
+    parameters.finish()?;
+    let sent = managed(&state, &who.caller(), &tenant, id).await?;
+    let page = state.0.store.receipts(&tenant, &sent.id, after, size).await?;
+    let last = page.receipts.last().filter(|_| page.more);
+    let meta = PageMeta::of_ids(size, last.map(|last| last.user_id.as_str()));
+    let recipients = match &sent.audience {
+        Audience::Some { users, groups } if groups.is_empty() => Some(users.len() as u64),
+        Audience::Some { .. } | Audience::Everyone => None,
+    };
+    let receipts = Receipts {
+        message_id: sent.id,
+        state: sent.state,
+        accepted_at: sent.accepted_at,
+        scheduled_at: sent.scheduled_at,
+        sent_at: sent.sent_at,
+        recipients,
+        receipts: page.receipts,
+    };
+    Ok(answer.page(&receipts, &meta))
+}

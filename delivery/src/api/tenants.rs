@@ -1,0 +1,135 @@
+//! Tenants: what they may use and what they have used, for admins.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    response::Response,
+};
+use protocol::TenantId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ApiState,
+    answer::Answer,
+    body::{Decoded, Payload},
+    caller::Admin,
+    error::ApiError,
+    query::{PageMeta, Parameters},
+    shape::{Shape, may, must},
+};
+use crate::{
+    control::{Control, ControlError, Quotas, Tenant},
+    identity::AdminCaller,
+    object,
+};
+
+/// What is to become of a tenant's quotas.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantChange {
+    #[serde(deserialize_with = "object::one")]
+    quotas: Quotas,
+}
+
+impl Payload for TenantChange {
+    const SHAPE: Shape = Shape::Object(&[must(
+        "quotas",
+        Shape::Object(&[
+            may("messages_per_day", Shape::Whole),
+            may("recipients_per_day", Shape::Whole),
+            may("channels", Shape::Whole),
+            may("templates", Shape::Whole),
+        ]),
+    )]);
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    tenants: &'a [Tenant],
+    total: usize,
+}
+
+type TenantPath = Result<Path<String>, PathRejection>;
+
+/// The tenant in the path. A system admin looks after the own one.
+fn tenant_id(admin: &AdminCaller, id: TenantPath) -> Result<TenantId, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NoRoute)?;
+    let id = TenantId::new(id).map_err(|error| ApiError::field("id", error.to_string()))?;
+    match admin {
+        AdminCaller::User(user) if *user.tenant() != id => Err(ApiError::OtherTenant),
+        AdminCaller::User(_) | AdminCaller::Token => Ok(id),
+    }
+}
+
+/// Control data is read and written on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    state: &ApiState,
+    work: impl FnOnce(&Control) -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let control = Arc::clone(&state.0.control);
+    match tokio::task::spawn_blocking(move || work(&control)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(ApiError::Panicked),
+    }
+}
+
+/// `GET /admin/tenants`
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let (page, size) = parameters.paging();
+    parameters.finish()?;
+    let page = page.unwrap_or(1);
+    let all = match admin {
+        AdminCaller::Token => blocking(&state, Control::tenants).await?,
+        AdminCaller::User(user) => {
+            let own = user.tenant().clone();
+            vec![blocking(&state, move |control| control.tenant(&own)).await?]
+        }
+    };
+    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
+    let from = skipped.min(all.len());
+    let shown = &all[from..all.len().min(from + size)];
+    let meta = PageMeta {
+        page: Some(page),
+        size,
+        total_pages: Some(all.len().div_ceil(size) as u64),
+        next_cursor: None,
+    };
+    Ok(answer.page(&List { tenants: shown, total: all.len() }, &meta))
+}
+
+/// `GET /admin/tenants/{id}`
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    id: TenantPath,
+) -> Result<Response, ApiError> {
+    let id = tenant_id(&admin, id)?;
+    let tenant = blocking(&state, move |control| control.tenant(&id)).await?;
+    Ok(answer.success(&tenant))
+}
+
+/// `PUT /admin/tenants/{id}`
+pub(super) async fn update(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    id: TenantPath,
+    body: Result<Decoded<TenantChange>, ApiError>,
+) -> Result<Response, ApiError> {
+    let id = tenant_id(&admin, id)?;
+    // Nobody sets limits to oneself.
+    let AdminCaller::Token = admin else { return Err(ApiError::TokenOnly) };
+    let Decoded(TenantChange { quotas }) = body?;
+    let tenant = blocking(&state, move |control| control.set_quotas(&id, quotas)).await?;
+    let name = tenant.tenant_id.as_str();
+    tracing::info!(target: "security", event = "tenant_quotas_changed", by = "admin_token", tenant = name);
+    Ok(answer.success(&tenant))
+}

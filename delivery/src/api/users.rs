@@ -1,0 +1,205 @@
+//! Users, the roles and departments they carry, for admins (contract §11).
+
+use axum::{
+    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    response::Response,
+};
+use protocol::{FieldProblem, RoleId, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ApiState,
+    answer::Answer,
+    body::{Decoded, Payload},
+    caller::Admin,
+    channels::group_members,
+    error::ApiError,
+    query::{PageMeta, Parameters},
+    shape::{Shape, may, must},
+};
+use crate::{
+    identity::{AdminCaller, DEPARTMENT_PREFIX, department_role},
+    problems::Problems,
+    store::{Group, InboxKey, UserChange, UserRecord},
+};
+
+/// Most roles that admins may add to a user: each is looked at when the user's inbox is loaded.
+const ADDED_ROLES_MAX: usize = 64;
+
+/// The roles that are to be added to a user.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Roles {
+    roles: Vec<String>,
+}
+
+impl Payload for Roles {
+    const SHAPE: Shape = Shape::Object(&[must("roles", Shape::List(&Shape::Text))]);
+}
+
+/// The department that a user is to be in; none, or null, leaves it to tokens.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Department {
+    #[serde(default)]
+    department: Option<String>,
+}
+
+impl Payload for Department {
+    const SHAPE: Shape = Shape::Object(&[may("department", Shape::Text)]);
+}
+
+/// A user, with all that is known.
+#[derive(Serialize)]
+struct Known<'a> {
+    #[serde(flatten)]
+    record: &'a UserRecord,
+    /// All roles, those of tokens and those that were added.
+    roles: Vec<&'a RoleId>,
+}
+
+impl<'a> Known<'a> {
+    fn new(record: &'a UserRecord) -> Self {
+        let mut roles: Vec<&RoleId> =
+            record.token_roles.iter().chain(&record.added_roles).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        Self { record, roles }
+    }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    users: Vec<Known<'a>>,
+}
+
+type UserPath = Result<Path<String>, PathRejection>;
+
+/// The id in the path. One that could not be an id belongs to no user.
+fn user_id(id: UserPath) -> Result<UserId, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::NoUser)?;
+    UserId::new(id).map_err(|_| ApiError::NoUser)
+}
+
+/// Who changed what, until there is an audit log: one line per change that was made.
+fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
+    let by = match admin {
+        AdminCaller::Token => "admin_token",
+        AdminCaller::User(user) => user.user().as_str(),
+    };
+    tracing::info!(target: "security", event, by, user = user.as_str());
+}
+
+/// `GET /admin/users`
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    let (after, size) = parameters.id_paging();
+    parameters.finish()?;
+    let mut found = state.0.directory.users(&tenant, after, size + 1).await?;
+    let more = found.len() > size;
+    found.truncate(size);
+    let last = found.last().map(|user| user.user_id.as_str()).filter(|_| more);
+    let meta = PageMeta::of_ids(size, last);
+    Ok(answer.page(&List { users: found.iter().map(Known::new).collect() }, &meta))
+}
+
+/// `GET /admin/users/{id}`
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: UserPath,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    parameters.finish()?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let record = state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    Ok(answer.success(&Known::new(&record)))
+}
+
+/// `PUT /admin/users/{id}/roles`
+pub(super) async fn set_roles(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: UserPath,
+    Decoded(Roles { roles }): Decoded<Roles>,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    parameters.finish()?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let added_roles = Some(check_roles(roles).map_err(ApiError::Invalid)?);
+    let change = UserChange { added_roles, department: None };
+    let record = state.0.directory.change_user(&inbox, change).await?;
+    log_change(&admin.0, "user_roles_changed", &inbox.user);
+    Ok(answer.success(&Known::new(&record)))
+}
+
+fn check_roles(said: Vec<String>) -> Result<Vec<RoleId>, Vec<FieldProblem>> {
+    let mut problems = Problems::default();
+    problems.at_most("roles", said.len(), ADDED_ROLES_MAX);
+    let mut roles = Vec::new();
+    for (index, role) in said.into_iter().take(ADDED_ROLES_MAX).enumerate() {
+        let path = format!("roles[{index}]");
+        if role.starts_with(DEPARTMENT_PREFIX) {
+            problems.say(path, "is a department; a user has one, which is set by itself");
+        } else if let Some(role) = problems.id(&path, RoleId::new(role)) {
+            roles.push(role);
+        }
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    if problems.0.is_empty() { Ok(roles) } else { Err(problems.0) }
+}
+
+/// `PUT /admin/users/{id}/department`
+pub(super) async fn set_department(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: UserPath,
+    Decoded(Department { department }): Decoded<Department>,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    parameters.finish()?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    if department.as_deref().is_some_and(|name| department_role(name).is_none()) {
+        let most = protocol::limits::ID_BYTES_MAX - DEPARTMENT_PREFIX.len();
+        let problem = format!("must have 1 to {most} bytes without control characters, or be null");
+        return Err(ApiError::field("department", problem));
+    }
+    let change = UserChange { added_roles: None, department: Some(department) };
+    let record = state.0.directory.change_user(&inbox, change).await?;
+    log_change(&admin.0, "user_department_changed", &inbox.user);
+    Ok(answer.success(&Known::new(&record)))
+}
+
+/// `GET /admin/roles/{role}/members`
+pub(super) async fn role_members(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    role: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    let (after, size) = parameters.id_paging();
+    parameters.finish()?;
+    let Path(role) = role.map_err(|_| ApiError::NoRoute)?;
+    let role = RoleId::new(role).map_err(|error| ApiError::field("role", error.to_string()))?;
+    let (members, meta) = group_members(&state, &tenant, &Group::Role(role), after, size).await?;
+    Ok(answer.page(&members, &meta))
+}

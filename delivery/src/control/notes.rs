@@ -1,0 +1,61 @@
+//! What is written to `control.db` when there is time, by a thread of its own.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use protocol::Time;
+
+use super::{ControlError, USAGE_FLUSH_INTERVAL, database::Database, usage::Counters};
+
+/// Most notes that wait to be written. Over it they are dropped; the next use of the key, or the next
+/// message of a tenant, makes another one.
+pub(super) const NOTES_MAX: usize = 1_024;
+
+/// What is to be written when there is time.
+pub(super) enum Note {
+    /// A key was used.
+    KeyUsed(String, Time),
+    /// Some tenants used more than is written down.
+    UsageChanged,
+}
+
+/// Ends with the last sender; what tenants used is written once more then.
+pub(super) fn write(database: &Mutex<Database>, usage: &Counters, waiting: &Receiver<Note>) {
+    let mut usage_due: Option<Instant> = None;
+    loop {
+        let first = match usage_due {
+            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => waiting.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
+        let mut used = vec![];
+        for note in first.into_iter().chain(waiting.try_iter()) {
+            match note {
+                Note::KeyUsed(id, at) => used.push((id, at)),
+                Note::UsageChanged => {
+                    usage_due.get_or_insert_with(|| Instant::now() + USAGE_FLUSH_INTERVAL);
+                }
+            }
+        }
+        if !used.is_empty() {
+            log_failure(database.lock().touch_keys(&used), "the last use of service keys");
+        }
+        if usage_due.is_some_and(|due| ended || due <= Instant::now()) {
+            usage_due = None;
+            let rows = usage.take_dirty();
+            log_failure(database.lock().save_usage(&rows), "what tenants have used today");
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+fn log_failure(written: Result<(), ControlError>, what: &str) {
+    if let Err(error) = written {
+        tracing::warn!(error = &error as &dyn std::error::Error, "{what} could not be written");
+    }
+}
