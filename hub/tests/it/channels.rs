@@ -41,7 +41,8 @@ async fn unread_of(api: &Api) -> Vec<(String, u64)> {
 async fn a_channel_lives_survives_a_crash_and_ends() {
     let mut server = TestServer::start().await;
     let shop = server.service_of_level("business", &[]).await;
-    let made = make(&shop, json!({"id": "ops", "name": "运维", "metadata": {"color": "red"}})).await;
+    let made =
+        make(&shop, json!({"id": "ops", "name": "运维", "metadata": {"color": "red"}})).await;
     members(&shop, "ops", json!({"join": ["ann", "bob"]})).await;
     let renamed = json!({"name": "运维团队", "expected_version": 1});
     shop.put(&format!("{PATH}/ops"), renamed).await.ok();
@@ -56,7 +57,8 @@ async fn a_channel_lives_survives_a_crash_and_ends() {
     let mut ann = server.connect("ann").await;
     shop.call(Method::DELETE, &format!("{PATH}/ops"), None).await.ok();
     shop.get(&format!("{PATH}/ops")).await.refused(404, "not_found");
-    let sent = json!({"title": "t", "content": "c", "recipients": ["ops"], "recipient_type": "channel"});
+    let sent =
+        json!({"title": "t", "content": "c", "recipients": ["ops"], "recipient_type": "channel"});
     shop.send(sent).await.refused(422, "invalid");
     // What was received stays, and a new one of the id begins without members.
     assert_eq!(server.as_user("ann").all_messages().await.len(), 1);
@@ -75,9 +77,8 @@ async fn unread_counts_by_channel_never_drift() {
         members(&service, id, json!({"join": ["ann"]})).await;
     }
     let ann = server.as_user("ann");
-    let count = |a: u64, b: u64| {
-        vec![("a".to_owned(), a), ("b".to_owned(), b), ("empty".to_owned(), 0)]
-    };
+    let count =
+        |a: u64, b: u64| vec![("a".to_owned(), a), ("b".to_owned(), b), ("empty".to_owned(), 0)];
     assert_eq!(unread_of(&ann).await, count(0, 0));
     let mut ids = vec![];
     for n in 0..5 {
@@ -138,9 +139,7 @@ async fn open_channels_are_joined_and_left_by_users() {
     assert_eq!(phone.next_message().await.fields.title, "two");
     assert_eq!(unread_of(&ann).await, [("news".to_owned(), 1)]);
     // A member may send to it; somebody else may not, and is told nothing.
-    let message = |to: &str| {
-        json!({"title": "hi", "content": "c", "recipients": [to], "recipient_type": "channel"})
-    };
+    let message = |to: &str| json!({"title": "hi", "content": "c", "recipients": [to], "recipient_type": "channel"});
     ann.send(message("news")).await.ok();
     assert_eq!(phone.next_message().await.fields.sender, "ann");
     let eve = server.as_user("eve");
@@ -243,7 +242,8 @@ async fn walls_between_tenants() {
     ] {
         answer.refused(404, "not_found");
     }
-    let message = json!({"title": "t", "content": "c", "recipients": ["ops"], "recipient_type": "channel"});
+    let message =
+        json!({"title": "t", "content": "c", "recipients": ["ops"], "recipient_type": "channel"});
     theirs.send(message.clone()).await.refused(422, "invalid");
     // The same id there is another channel.
     make(&theirs, json!({"id": "ops", "name": "theirs"})).await;

@@ -96,10 +96,14 @@ async fn nobody_gets_anything() {
         ("nobody", (server.api(), server.as_admin().authorization("")), &[401][..]),
         ("expired", at(Token::of("insider").expires_in(-60).sign()), &[401]),
         ("wrong audience", at(Token::of("insider").claim("aud", "x").sign()), &[401]),
-        ("bad key", {
-            let bad = "phk_x_y";
-            (server.api().service_key(bad), server.as_admin().service_key(bad))
-        }, &[401]),
+        (
+            "bad key",
+            {
+                let bad = "phk_x_y";
+                (server.api().service_key(bad), server.as_admin().service_key(bad))
+            },
+            &[401],
+        ),
         ("suspended", (server.api().service_key(key), server.as_admin().service_key(key)), &[403]),
     ] {
         try_all(&USER_ROUTES, who, &user, allowed, &[]).await;
@@ -113,9 +117,8 @@ async fn others_get_nothing_of_it() {
     let owner = secret(&server).await;
     let list = ["GET /api/v3/channels"];
     let may_list = ["GET /api/v3/channels", "POST /api/v3/channels"];
-    let tenant = |roles: Value| {
-        Token::of("insider").claim("tenant_id", "t2").claim("roles", roles).sign()
-    };
+    let tenant =
+        |roles: Value| Token::of("insider").claim("tenant_id", "t2").claim("roles", roles).sign();
     let user = |token: &str| server.api().bearer(token);
     // Another user, and the same one of another tenant.
     try_all(&USER_ROUTES, "other user", &server.as_user("eve"), &[403, 404], &list).await;
@@ -130,7 +133,11 @@ async fn others_get_nothing_of_it() {
         new.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let made = server.create_service(new).await.ok();
         let id = made["id"].as_str().unwrap().to_owned();
-        server.as_admin().post(&format!("/api/v3/admin/services/{id}/approve"), json!({})).await.ok();
+        server
+            .as_admin()
+            .post(&format!("/api/v3/admin/services/{id}/approve"), json!({}))
+            .await
+            .ok();
         server.api().service_key(made["api_key"].as_str().unwrap())
     };
     let partner = service(json!({"level": "third_party"})).await;
@@ -188,10 +195,9 @@ async fn an_added_role_counts_at_once_and_not_on_the_admin_port() {
     let server = TestServer::start().await;
     let token = Token::of("ann").claim("department", "hr").sign();
     let ann = server.api().bearer(&token);
-    let mut bob = server.socket("bob").token(Token::of("bob").claim("department", "hr")).connect().await;
-    let to = |name: &str| {
-        json!({"title": "t", "content": "c", "recipients": [name], "recipient_type": "role"})
-    };
+    let mut bob =
+        server.socket("bob").token(Token::of("bob").claim("department", "hr")).connect().await;
+    let to = |name: &str| json!({"title": "t", "content": "c", "recipients": [name], "recipient_type": "role"});
     ann.send(to("department:hr")).await.refused(403, "forbidden");
     let roles = async |roles: Value| {
         let body = json!({"roles": roles});

@@ -119,14 +119,14 @@ async fn departments_of_tokens_and_of_admins_are_roles() {
     }
     let path = "/api/v3/admin/users/bob/department";
     server.as_admin().put(path, json!({"department": "hr"})).await.ok();
-    let sent = async |name: &str| {
-        service.send(to_kind(&[name], "role")).await.ok()["recipients"].clone()
-    };
+    let sent =
+        async |name: &str| service.send(to_kind(&[name], "role")).await.ok()["recipients"].clone();
     assert_eq!(sent("department:财务").await, 1);
     assert_eq!(sent("department:hr").await, 1);
     assert_eq!(server.as_user("ann").unread().await, 1);
     assert_eq!(server.as_user("bob").unread().await, 1);
-    let refused = service.send(to_kind(&["department:财 务"], "role")).await.refused(422, "invalid");
+    let refused =
+        service.send(to_kind(&["department:财 务"], "role")).await.refused(422, "invalid");
     assert!(refused.contains("recipients[0]") && refused.contains("nobody"), "{refused}");
 }
 

@@ -206,7 +206,10 @@ fn a_failure_carries_how_things_stand() {
     assert!(matches!(conflict.data, Some(FailureData::Template(_))));
     let conflict = ApiError::from(ChannelError::VersionConflict(channel())).failure();
     let data = serde_json::to_value(conflict.data).unwrap();
-    assert_eq!((&data["id"], &data["version"], &data["members"]), (&"ops".into(), &3.into(), &2.into()));
+    assert_eq!(
+        (&data["id"], &data["version"], &data["members"]),
+        (&"ops".into(), &3.into(), &2.into())
+    );
     let resync = ApiError::Resync { min_seq: Seq(5), head: Seq(9) }.failure();
     assert_eq!(
         serde_json::to_value(resync.data).unwrap(),

@@ -57,7 +57,10 @@ async fn a_channel_is_made_changed_and_ended() {
     }
     let stale = api.put(&shop, path, json!({"open": false, "expected_version": 1})).await;
     stale.error(409, "version_conflict");
-    assert_eq!((&stale.body["data"]["version"], &stale.body["data"]["open"]), (&json!(2), &json!(true)));
+    assert_eq!(
+        (&stale.body["data"]["version"], &stale.body["data"]["open"]),
+        (&json!(2), &json!(true))
+    );
     assert_eq!(api.put(&shop, path, json!({"open": false})).await.data()["version"], 3);
 
     let again = api.post(&shop, "/channels", new).await;
@@ -112,7 +115,8 @@ async fn wrong_channels_are_explained() {
     assert_eq!(change(json!({"expected_version": -1})).await.fields(), ["expected_version"]);
     // Nothing said is nothing changed but the version.
     assert_eq!(change(json!({})).await.data()["name"], "n");
-    let members = async |body: Value| api.post(&shop, &format!("/channels/{id}/members"), body).await;
+    let members =
+        async |body: Value| api.post(&shop, &format!("/channels/{id}/members"), body).await;
     for (wrong, path) in [
         (json!({}), "join"),
         (json!({"join": [], "leave": []}), "join"),
@@ -278,7 +282,10 @@ async fn users_join_and_leave_open_channels() {
     let call = async |caller: &str, what: &str| {
         api.post(caller, &format!("/channels/{what}"), json!({})).await
     };
-    assert_eq!(call(&ann, "open/join").await.data(), &json!({"joined": 1, "left": 0, "members": 1}));
+    assert_eq!(
+        call(&ann, "open/join").await.data(),
+        &json!({"joined": 1, "left": 0, "members": 1})
+    );
     assert_eq!(call(&ann, "open/join").await.data()["joined"], 0);
     assert_eq!(call(&eve, "open/leave").await.data()["left"], 0);
     assert_eq!(call(&ann, "open/leave").await.data()["left"], 1);
@@ -352,7 +359,10 @@ async fn a_channels_messages_are_those_of_the_inbox() {
     let all = list("").await;
     assert_eq!(titles(all.data()), ["m3", "m2", "m1"]);
     assert_eq!((&all.data()["total"], &all.data()["unread_count"]), (&json!(3), &json!(3)));
-    assert_eq!(all.body["meta"], json!({"page": 1, "size": 20, "total_pages": 1, "next_cursor": null}));
+    assert_eq!(
+        all.body["meta"],
+        json!({"page": 1, "size": 20, "total_pages": 1, "next_cursor": null})
+    );
     assert_eq!(titles(list("?sort=oldest&size=2").await.data()), ["m1", "m2"]);
     assert_eq!(titles(list("?priority_min=3").await.data()), ["m3"]);
     assert_eq!(titles(list("?cursor=n3").await.data()), ["m2", "m1"]);

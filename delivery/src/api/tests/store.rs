@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use crate::{
     Fanout,
     store::{
-        Audience, Batch, BoxFuture, Channel, ChannelInfo, ChangePage, Directory, Group, Head, Health,
-        InboxKey, InboxMessage, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
+        Audience, Batch, BoxFuture, ChangePage, Channel, ChannelInfo, Directory, Group, Head,
+        Health, InboxKey, InboxMessage, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
         MembersChanged, MessagePage, NameKind, Pressing, Retention, Sort, StatusFilter, Store,
         StoreError, Stored, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
         single::{SingleConfig, SingleStore},

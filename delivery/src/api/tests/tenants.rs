@@ -97,9 +97,8 @@ async fn channels_and_templates_have_quotas() {
     let api = Api::new();
     let shop = api.service(NewService::named("shop"));
     set(&api, json!({"channels": 2, "templates": 1})).await;
-    let channel = async |id: &str| {
-        api.post(&shop, "/channels", json!({"id": id, "name": id})).await
-    };
+    let channel =
+        async |id: &str| api.post(&shop, "/channels", json!({"id": id, "name": id})).await;
     channel("a").await.data();
     channel("b").await.data();
     let refused = channel("c").await;
@@ -135,7 +134,10 @@ async fn who_sees_and_sets_quotas() {
         request.roles = vec!["system_admin".to_owned()];
     });
     let list = api.get(&chief, "/admin/tenants").await;
-    assert_eq!((&list.data()["total"], &list.data()["tenants"][0]["tenant_id"]), (&json!(1), &json!("t2")));
+    assert_eq!(
+        (&list.data()["total"], &list.data()["tenants"][0]["tenant_id"]),
+        (&json!(1), &json!("t2"))
+    );
     assert_eq!(list.data()["tenants"][0]["quotas"]["channels"], Value::Null);
     api.get(&chief, "/admin/tenants/t2").await.data();
     api.get(&chief, "/admin/tenants/default").await.error(403, "forbidden");
@@ -143,8 +145,11 @@ async fn who_sees_and_sets_quotas() {
     api.put(&chief, "/admin/tenants/t2", body.clone()).await.error(403, "forbidden");
     api.put(&api.user("ann", &[]), "/admin/tenants/t2", body.clone()).await.error(403, "forbidden");
     let set = api.put(&admin(), "/admin/tenants/t2", body).await;
-    assert_eq!(set.data()["quotas"], json!({"messages_per_day": null, "recipients_per_day": null,
-        "channels": 5, "templates": null}));
+    assert_eq!(
+        set.data()["quotas"],
+        json!({"messages_per_day": null, "recipients_per_day": null,
+        "channels": 5, "templates": null})
+    );
     assert!(set.data()["updated_at"].is_string());
     for (wrong, field) in [
         (json!({}), "quotas"),

@@ -174,7 +174,8 @@ async fn what_one_may_not_send_to_is_not_there() {
     let partner = in_acme(Level::ThirdParty, &["ops"]);
     assert_eq!(told(&partner, "secret").await, told(&partner, "absent").await);
     // The nearest known name is one that the caller may know.
-    let near = |told: String| told.rsplit_once("nearest known is ").map(|(_, near)| near.to_owned());
+    let near =
+        |told: String| told.rsplit_once("nearest known is ").map(|(_, near)| near.to_owned());
     assert_eq!(near(told(&ordinary, "obs").await).as_deref(), Some("ops"));
     assert_eq!(near(told(&ordinary, "secre").await), None);
     let shop = in_acme(Level::Business, &[]);
@@ -276,7 +277,8 @@ async fn a_message_to_one_channel_belongs_to_it() {
     let (_store, sender) = world().await;
     let shop = in_acme(Level::Business, &[]);
     let sent = async |recipients: &[&str], kind: Option<&str>, label: Option<&str>| {
-        let request = json!({"recipients": recipients, "recipient_type": kind, "channel_id": label});
+        let request =
+            json!({"recipients": recipients, "recipient_type": kind, "channel_id": label});
         let (outgoing, receipt) = ready(&sender, &shop, plain(request)).await.unwrap();
         (outgoing.body.fields().unwrap().channel_id, receipt.recipients)
     };
@@ -307,9 +309,8 @@ async fn groups_of_a_message_have_a_limit() {
 async fn a_batch_asks_once_for_all_its_names() {
     let (_store, sender) = world().await;
     let shop = in_acme(Level::Business, &[]);
-    let mut batch: Vec<Result<SendRequest, Vec<FieldProblem>>> = (0..50)
-        .map(|n| Ok(plain(json!({"recipients": [format!("user-{n}"), "bob"]}))))
-        .collect();
+    let mut batch: Vec<Result<SendRequest, Vec<FieldProblem>>> =
+        (0..50).map(|n| Ok(plain(json!({"recipients": [format!("user-{n}"), "bob"]})))).collect();
     batch.push(Ok(plain(json!({"recipients": ["ops"]}))));
     batch.push(Ok(plain(json!({"recipients": ["absent"], "recipient_type": "channel"}))));
     let results = sender.send_batch(&shop, batch).await.unwrap();
