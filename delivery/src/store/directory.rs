@@ -96,7 +96,7 @@ pub struct UserRecord {
 }
 
 /// What a valid token says of its user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenFacts {
     /// When it was made: an older token does not undo what a newer one said.
     pub issued_at: Time,

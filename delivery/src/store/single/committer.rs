@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     ahead::Ahead,
@@ -39,8 +39,8 @@ struct Submission {
     records: Vec<(Record, Vec<u8>)>,
     accepted: Instant,
     reply: oneshot::Sender<Result<(), StoreError>>,
-    /// Released when the records are visible, or refused.
-    _holding: Option<OwnedMutexGuard<()>>,
+    /// Dropped when the records are visible, or refused.
+    _holding: Box<dyn Send>,
 }
 
 impl Submission {
@@ -94,14 +94,14 @@ impl Committer {
 
     /// Makes records durable, all or none, and hands them to the inboxes.
     pub(super) async fn submit(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        self.submit_holding(records, None).await
+        self.submit_holding(records, ()).await
     }
 
-    /// The same, holding a lock until the records are visible, also if the caller goes away.
+    /// The same, holding locks until the records are visible, also if the caller goes away.
     pub(super) async fn submit_holding(
         &self,
         records: Vec<Record>,
-        holding: Option<OwnedMutexGuard<()>>,
+        holding: impl Send + 'static,
     ) -> Result<(), StoreError> {
         if !self.writable.load(Ordering::Acquire) {
             return Err(self.refusal());
@@ -114,6 +114,7 @@ impl Committer {
             })
             .collect();
         let (reply, receive) = oneshot::channel();
+        let holding = Box::new(holding);
         let submission = Submission { records, accepted: Instant::now(), reply, _holding: holding };
         let bytes = submission.bytes();
         {

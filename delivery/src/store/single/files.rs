@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +25,7 @@ use super::{
     metrics::StoreMetrics,
     record::Lsn,
     schema::Templates,
-    shared::Shared,
+    shared::{Shared, Standing, Wanted},
     user_files::{FileError, UserFiles},
 };
 use crate::{
@@ -35,6 +35,10 @@ use crate::{
 
 /// Changes written in one transaction, at most: bounds how long a question waits behind one.
 const APPLY_MAX: usize = 512;
+
+/// What was sent to groups and to everyone that a load takes into memory, at most: an inbox that was
+/// away for months in busy channels takes the rest over into its file first, part by part.
+pub(super) const CATCH_UP_MAX: usize = 1_024;
 
 /// How often a file that cannot be used is worth a line in the log, over all inboxes: a full disk
 /// fails for all of them, with every question and every second again. The metric counts each.
@@ -66,8 +70,8 @@ pub(super) struct Files {
 /// What a load finds.
 struct Found {
     base: Loaded,
+    /// Everything up to here is in `base`, or not for this inbox.
     applied: Lsn,
-    memberships: Memberships,
     shared: Vec<SharedEntry>,
     cursors: Cursors,
 }
@@ -89,39 +93,82 @@ impl Files {
             if let Some(loaded) = state.loaded() {
                 return Ok(*loaded);
             }
-            state.phase = Phase::Loading;
+            // From here on it is told who comes to and leaves its groups.
+            state.phase = Phase::Loading(Vec::new());
         }
-        let result = self.read(inbox);
+        let context = Arc::clone(&self.context);
+        let mut standing = Standing::default();
+        let found = self.look(inbox, &mut standing);
         let mut state = inbox.state.lock();
-        match result {
-            Ok(found) => {
-                let Found { base, applied, memberships, shared, cursors } = found;
-                let dropped = state.finish_load(base, applied, memberships, shared);
-                self.context.lag.remove(&dropped);
-                self.context.lag.show();
+        match found {
+            Ok(Found { base, applied, shared, cursors }) => {
+                let dropped = state.finish_load(base, applied, standing.memberships, shared);
+                context.lag.remove(&dropped);
+                context.lag.show();
                 state.cursors = (!cursors.devices.is_empty()).then(|| Box::new(cursors));
-                Ok(*state.loaded().expect("finish_load makes it loaded"))
+                let loaded = *state.loaded().expect("finish_load makes it loaded");
+                let much = state.lazy > LAZY_MAX;
+                drop(state);
+                if much && let Err(error) = self.flush_loaded(inbox, true) {
+                    // It is in `shared.db` as before.
+                    self.failed(inbox, error);
+                }
+                Ok(loaded)
             }
             Err(error) => {
-                state.phase = Phase::Unloaded;
+                let turns = state.unload();
+                let stays = standing.memberships.iter().map(|stay| &stay.group);
+                context.inboxes.groups.remove(inbox, stays.chain(turns.iter().map(|t| &t.group)));
                 drop(state);
                 Err(self.failed(inbox, error))
             }
         }
     }
 
-    fn read(&mut self, inbox: &Arc<Inbox>) -> Result<Found, FileError> {
+    /// Reads what there is of an inbox. `standing` is set first, whatever becomes of the rest.
+    fn look(&mut self, inbox: &Arc<Inbox>, standing: &mut Standing) -> Result<Found, FileError> {
+        let context = Arc::clone(&self.context);
+        let shared = |source| shared_error(&context.root, source);
+        *standing = context.shared.standing(&inbox.key).map_err(shared)?;
+        // Before what was sent to the groups is read: what is sent from now on comes by the index.
+        // The record that is being handed out right now may have passed it by.
+        let known_from = context.sequenced.load(Ordering::Acquire) + 1;
+        for stay in standing.memberships.iter_mut() {
+            stay.group = context.inboxes.groups.add(&stay.group, inbox, known_from);
+        }
+        let (mut base, mut applied) = self.read(inbox, standing.since)?;
+        let mut limit = CATCH_UP_MAX;
+        let entries = loop {
+            let wanted = context
+                .shared
+                .entries_after(&inbox.key.tenant, &standing.memberships, applied, limit)
+                .map_err(shared)?;
+            match wanted {
+                Wanted { entries, more: false } => break entries,
+                Wanted { entries, more: true } => {
+                    match self.take_over(inbox, base, applied, &standing.memberships, entries) {
+                        Ok(reached) => (base, applied) = reached,
+                        Err(error) if error.is_damage() => return Err(error),
+                        // Then it takes memory.
+                        Err(error) => {
+                            self.failed(inbox, error);
+                            limit = usize::MAX;
+                        }
+                    }
+                }
+            }
+        };
+        let dir = layout::inbox_dir(&context.root, &inbox.key);
+        let cursors = cursors::read(&dir)
+            .map_err(|source| FileError::Io { path: dir.join(".sync/devices.json"), source })?;
+        Ok(Found { base, applied, shared: entries, cursors })
+    }
+
+    /// What the file says of an inbox, and up to which record. `since` is the record since which it
+    /// exists, as far as `shared.db` knows.
+    fn read(&mut self, inbox: &Arc<Inbox>, since: Option<Lsn>) -> Result<(Loaded, Lsn), FileError> {
         let context = Arc::clone(&self.context);
         let dir = layout::inbox_dir(&context.root, &inbox.key);
-        let shared = |source| FileError::Sqlite {
-            path: layout::hub_dir(&context.root).join("shared.db"),
-            source,
-        };
-        let memberships = context.shared.memberships(&inbox.key).map_err(shared)?;
-        // Before what was sent to the groups is read: what is sent from now on comes by the index.
-        for stay in memberships.iter() {
-            context.inboxes.groups.add(&stay.group, inbox);
-        }
         let opened = self.open(inbox, false);
         let found = match opened.and_then(|files| files.map(|f| f.load(&inbox.key)).transpose()) {
             // What the file has can be read all the same.
@@ -131,34 +178,80 @@ impl Files {
             }
             found => found?,
         };
-        let (base, applied) = match found {
-            Some(found) => found,
-            None => match context.shared.known_since(&inbox.key).map_err(shared)? {
-                // It was seen, but messages of its own may have come before: between the look that
-                // found it unknown and the record that it was seen. Its log begins with the first
-                // of either.
-                Some(since) => {
-                    let state = inbox.state.lock();
-                    let first =
-                        state.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn);
-                    let begin = first.map_or(since, |first| since.min(first - 1));
-                    (Loaded { known: true, since: begin, ..Loaded::default() }, begin)
+        let first = inbox.state.lock().first_own();
+        // It was seen, but messages of its own may have come before: between the look that found it
+        // unknown and the record that it was seen. Its log begins with the first of either.
+        let begin = [since, first].into_iter().flatten().min();
+        match found {
+            Some((mut base, applied)) => {
+                if base.known && since.is_none_or(|since| Some(since) > begin) {
+                    // A crash came between the file and the note that it exists, and the journal
+                    // still has what it began with; or it was put there by hand.
+                    context.shared.add_known(inbox.key.clone(), begin.unwrap_or(0), clock::now());
+                }
+                base.since = begin.unwrap_or(if base.known { 0 } else { Lsn::MAX });
+                base.known |= begin.is_some();
+                Ok((base, applied))
+            }
+            None => match (since, begin) {
+                (Some(_), Some(begin)) => {
+                    let loaded = Loaded { known: true, since: begin, ..Loaded::default() };
+                    Ok((loaded, begin.saturating_sub(1)))
                 }
                 // Never seen: nothing of the past is for it, unless its first messages wait.
-                None => {
+                _ => {
                     let now = context.sequenced.load(Ordering::Acquire);
-                    let first = inbox.state.lock().tail.front().map(|entry| entry.lsn);
-                    (Loaded::default(), first.map_or(now, |first| now.min(first - 1)))
+                    Ok((
+                        Loaded::default(),
+                        begin.map_or(now, |first| now.min(first.saturating_sub(1))),
+                    ))
                 }
             },
+        }
+    }
+
+    /// Takes the first part of what was sent to an inbox over into its file. Answers what the file
+    /// says then, and up to which record.
+    fn take_over(
+        &mut self,
+        inbox: &Arc<Inbox>,
+        mut base: Loaded,
+        applied: Lsn,
+        memberships: &Memberships,
+        part: Vec<SharedEntry>,
+    ) -> Result<(Loaded, Lsn), FileError> {
+        let Some(up_to) = part.last().map(|entry| entry.lsn) else { return Ok((base, applied)) };
+        let entries = {
+            let state = inbox.state.lock();
+            state.load_part(&mut base, applied, memberships, part, up_to)
         };
-        let shared = context
-            .shared
-            .entries_after(&inbox.key.tenant, &memberships, applied)
-            .map_err(shared)?;
-        let cursors = cursors::read(&dir)
-            .map_err(|source| FileError::Io { path: dir.join(".sync/devices.json"), source })?;
-        Ok(Found { base, applied, memberships, shared, cursors })
+        let unread =
+            if entries.is_empty() { base.unread } else { self.put(inbox, &base, &entries)? };
+        let gone = inbox.state.lock().written(up_to, unread);
+        self.context.lag.remove(&gone);
+        Ok((Loaded { file_head: base.head, unread, uncounted: false, ..base }, up_to))
+    }
+
+    /// Writes changes of an inbox, which stands at `loaded` with them, into its files. Answers how
+    /// many messages are unread there.
+    fn put(
+        &mut self,
+        inbox: &Inbox,
+        loaded: &Loaded,
+        entries: &[TailEntry],
+    ) -> Result<u64, FileError> {
+        if loaded.file_head == Seq::ZERO {
+            // Everybody who has a file is known. Before it is there: what a crash leaves undone the
+            // journal still has then, see `trim`.
+            let at = match entries.first().map(|entry| &entry.what) {
+                Some(What::Message(body)) => body.facts().created_at,
+                _ => None,
+            };
+            let at = at.unwrap_or_else(clock::now);
+            self.context.shared.add_known(inbox.key.clone(), loaded.since, at);
+        }
+        let files = self.open(inbox, true)?.expect("open creates what is missing");
+        files.apply(&inbox.key, entries)
     }
 
     /// The changes after a position, from memory where it has all that is asked for.
@@ -192,20 +285,20 @@ impl Files {
 
     fn flush_loaded(&mut self, inbox: &Inbox, everything: bool) -> Result<(), FileError> {
         loop {
-            let entries: Vec<TailEntry> = {
+            let (loaded, entries): (Loaded, Vec<TailEntry>) = {
                 let state = inbox.state.lock();
                 if state.damaged.is_some() {
                     break;
                 }
                 let wanted = everything || state.tail.len() > state.lazy || state.lazy > LAZY_MAX;
                 let count = if wanted { state.tail.len().min(APPLY_MAX) } else { 0 };
-                state.tail.iter().take(count).cloned().collect()
+                let loaded = state.loaded().copied().unwrap_or_default();
+                (loaded, state.tail.iter().take(count).cloned().collect())
             };
             let Some(last) = entries.last() else { break };
             let applied = last.lsn;
             let context = Arc::clone(&self.context);
-            let files = self.open(inbox, true)?.expect("open creates what is missing");
-            let unread = files.apply(&inbox.key, &entries)?;
+            let unread = self.put(inbox, &loaded, &entries)?;
             let marks = entries.iter().any(|entry| !matches!(entry.what, What::Message(_)));
             let gone = inbox.state.lock().written(applied, unread);
             context.lag.remove(&gone);
@@ -333,4 +426,8 @@ impl Files {
             StoreError::NotWritable(error)
         }
     }
+}
+
+fn shared_error(root: &Path, source: rusqlite::Error) -> FileError {
+    FileError::Sqlite { path: layout::hub_dir(root).join("shared.db"), source }
 }

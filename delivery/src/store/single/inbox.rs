@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use protocol::{Body, DeviceId, MessageState, PressedAction, Seq, Status, Time};
 
 use super::{
-    membership::Memberships,
+    membership::{Memberships, Turn},
     record::{Lsn, MarkRecord, PressRecord, RewriteRecord},
 };
 use crate::{
@@ -55,9 +55,9 @@ pub(super) struct State {
     pub(super) damaged: Option<Arc<dyn std::error::Error + Send + Sync>>,
     /// Of devices that ever acked; none for the many inboxes without one.
     pub(super) cursors: Option<Box<Cursors>>,
-    /// The record that made it known, for a load that is under way.
+    /// The first record that made it known since it is in memory, for a load that is under way.
     pub(super) seen: Option<Lsn>,
-    /// The groups it is and was in; complete while loaded, before that only what has come since.
+    /// The groups it is and was in; only while it is loaded.
     pub(super) memberships: Memberships,
     /// How many entries of the tail change how earlier ones are shown.
     pub(super) rewrites: usize,
@@ -69,7 +69,8 @@ pub(super) struct State {
 pub(super) enum Phase {
     #[default]
     Unloaded,
-    Loading,
+    /// With what came while its memberships were being read; some of it may have been read too.
+    Loading(Vec<Turn>),
     Loaded(Loaded),
 }
 
@@ -322,7 +323,7 @@ impl State {
     pub(super) fn loaded(&self) -> Option<&Loaded> {
         match &self.phase {
             Phase::Loaded(loaded) => Some(loaded),
-            Phase::Unloaded | Phase::Loading => None,
+            Phase::Unloaded | Phase::Loading(_) => None,
         }
     }
 
@@ -348,18 +349,48 @@ impl State {
         if seq == Seq::ZERO { Push::Waiting } else { Push::At(seq) }
     }
 
-    /// Whether something in `shared.db` is for this inbox: a message if it is in one of its groups
-    /// at that record; an edit or a recall if it received the message. `since` is the record since
-    /// which it exists.
+    /// Whether something in `shared.db` is for this inbox, which is loaded and known.
     pub(super) fn receives(&self, since: Lsn, lsn: Lsn, to: &Audience, what: &What) -> bool {
-        let at = match what {
-            What::Rewrite(rewrite) => rewrite.target,
-            What::Message(_) | What::Mark(_) | What::Press(_) => lsn,
-        };
-        match to {
-            Audience::Everyone => since <= at,
-            Audience::Some { groups, .. } => self.memberships.any_at(groups, at),
+        receives(&self.memberships, since, lsn, to, what)
+    }
+
+    /// It begins to exist with a record, or an earlier one that is known already.
+    pub(super) fn see(&mut self, lsn: Lsn) {
+        self.seen.get_or_insert(lsn);
+        if let Phase::Loaded(loaded) = &mut self.phase {
+            loaded.known = true;
+            loaded.since = loaded.since.min(lsn);
+            loaded.last_lsn = loaded.last_lsn.max(lsn);
         }
+    }
+
+    /// The first record of its own that waits for its file.
+    pub(super) fn first_own(&self) -> Option<Lsn> {
+        self.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn)
+    }
+
+    /// Whether its first message waits for its file, so that nothing but the tail tells of it.
+    pub(super) fn is_new(&self) -> bool {
+        self.first_own().is_some()
+            && self.loaded().is_none_or(|loaded| loaded.file_head == Seq::ZERO)
+    }
+
+    /// The first part of a load that is too much for memory: what comes up to a record, numbered
+    /// after `base`, for the file. It stays in the tail until [`State::written`].
+    pub(super) fn load_part(
+        &self,
+        base: &mut Loaded,
+        applied: Lsn,
+        memberships: &Memberships,
+        shared: Vec<SharedEntry>,
+        up_to: Lsn,
+    ) -> Vec<TailEntry> {
+        let mut memberships = memberships.clone();
+        if let Phase::Loading(turns) = &self.phase {
+            turns.iter().for_each(|turn| memberships.turn(turn));
+        }
+        let own = self.tail.iter().take_while(|entry| entry.lsn <= up_to).cloned().collect();
+        number(base, applied, self.seen, &memberships, own, shared).0
     }
 
     /// Becomes loaded: what the file has already is dropped from the tail, what is in `shared.db`
@@ -369,44 +400,33 @@ impl State {
         &mut self,
         mut base: Loaded,
         applied: Lsn,
-        memberships: Memberships,
+        mut memberships: Memberships,
         shared: Vec<SharedEntry>,
     ) -> Vec<TailEntry> {
-        let later = std::mem::replace(&mut self.memberships, memberships);
-        self.memberships.merge(later);
-        let (mut merged, mut dropped): (Vec<TailEntry>, Vec<TailEntry>) =
-            std::mem::take(&mut self.tail).into_iter().partition(|entry| entry.lsn > applied);
-        let present: HashSet<Lsn> = merged.iter().map(|entry| entry.lsn).collect();
-        merged.extend(
-            shared
-                .into_iter()
-                .filter(|entry| entry.lsn > applied && !present.contains(&entry.lsn))
-                .map(|entry| entry.entry(None)),
-        );
-        merged.sort_by_key(|entry| entry.lsn);
-        if !base.known {
-            // It begins to exist with the first message of its own, or when it was seen; what
-            // everyone received before was not for it.
-            let first = merged.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn);
-            let begin = [first, self.seen].into_iter().flatten().min();
-            base.known = begin.is_some();
-            base.since = begin.unwrap_or(Lsn::MAX);
+        if let Phase::Loading(turns) = &self.phase {
+            turns.iter().for_each(|turn| memberships.turn(turn));
         }
-        let (kept, foreign) = merged.into_iter().partition(|entry: &TailEntry| match &entry.to {
-            Some(to) => self.receives(base.since, entry.lsn, to, &entry.what),
-            None => true,
-        });
-        merged = kept;
-        dropped.extend(foreign);
-        base.last_lsn = applied;
-        for entry in &mut merged {
-            take_seqs(&mut base, entry);
-        }
+        let own = std::mem::take(&mut self.tail).into();
+        let (merged, dropped) = number(&mut base, applied, self.seen, &memberships, own, shared);
+        self.memberships = memberships;
         self.lazy = merged.iter().filter(|entry| entry.lazy()).count();
         self.rewrites = merged.iter().filter(|entry| entry.what.rewrites()).count();
         self.tail = merged.into();
         self.phase = Phase::Loaded(base);
         dropped
+    }
+
+    /// Becomes unloaded; what is only in `shared.db` for it is found there again. Answers the turns
+    /// of a load that was given up.
+    pub(super) fn unload(&mut self) -> Vec<Turn> {
+        self.memberships = Memberships::default();
+        self.tail.retain(|entry| !entry.lazy());
+        self.lazy = 0;
+        self.rewrites = self.tail.iter().filter(|entry| entry.what.rewrites()).count();
+        match std::mem::take(&mut self.phase) {
+            Phase::Loading(turns) => turns,
+            Phase::Unloaded | Phase::Loaded(_) => Vec::new(),
+        }
     }
 
     /// The file has everything up to a record, and so many unread messages: drops it from the tail
@@ -451,8 +471,69 @@ impl State {
             && self.damaged.is_none()
             && self.tail.len() == self.lazy
             && !self.cursors.as_ref().is_some_and(|cursors| cursors.dirty)
-            && !matches!(self.phase, Phase::Loading)
+            && !matches!(self.phase, Phase::Loading(_))
     }
+}
+
+/// Whether something in `shared.db` is for an inbox: a message if it is in one of its groups at that
+/// record; an edit or a recall if it received the message. `since` is the record since which the
+/// inbox exists.
+pub(super) fn receives(
+    memberships: &Memberships,
+    since: Lsn,
+    lsn: Lsn,
+    to: &Audience,
+    what: &What,
+) -> bool {
+    let at = match what {
+        What::Rewrite(rewrite) => rewrite.target,
+        What::Message(_) | What::Mark(_) | What::Press(_) => lsn,
+    };
+    match to {
+        Audience::Everyone => since <= at,
+        Audience::Some { groups, .. } => memberships.any_at(groups, at),
+    }
+}
+
+/// Merges what an inbox has of its own and what `shared.db` has for it, and gives every change that
+/// the file does not have its seq. Answers those, and what is not for it or in the file already.
+fn number(
+    base: &mut Loaded,
+    applied: Lsn,
+    seen: Option<Lsn>,
+    memberships: &Memberships,
+    own: Vec<TailEntry>,
+    shared: Vec<SharedEntry>,
+) -> (Vec<TailEntry>, Vec<TailEntry>) {
+    let (mut merged, mut dropped): (Vec<TailEntry>, Vec<TailEntry>) =
+        own.into_iter().partition(|entry| entry.lsn > applied);
+    let present: HashSet<Lsn> = merged.iter().map(|entry| entry.lsn).collect();
+    merged.extend(
+        shared
+            .into_iter()
+            .filter(|entry| entry.lsn > applied && !present.contains(&entry.lsn))
+            .map(|entry| entry.entry(None)),
+    );
+    merged.sort_by_key(|entry| entry.lsn);
+    if !base.known {
+        // It begins to exist with the first message of its own, or when it was seen; what everyone
+        // received before was not for it.
+        let first = merged.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn);
+        let begin = [first, seen].into_iter().flatten().min();
+        base.known = begin.is_some();
+        base.since = begin.unwrap_or(Lsn::MAX);
+    }
+    let (mut kept, foreign): (Vec<TailEntry>, Vec<TailEntry>) =
+        merged.into_iter().partition(|entry| match &entry.to {
+            Some(to) => receives(memberships, base.since, entry.lsn, to, &entry.what),
+            None => true,
+        });
+    dropped.extend(foreign);
+    base.last_lsn = applied;
+    for entry in &mut kept {
+        take_seqs(base, entry);
+    }
+    (kept, dropped)
 }
 
 /// What became of a pushed change.

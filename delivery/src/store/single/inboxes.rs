@@ -9,11 +9,11 @@ use std::{
 use dashmap::DashMap;
 use protocol::TenantId;
 
-use super::{inbox::Inbox, membership::GroupIndex};
+use super::{group_index::GroupIndex, inbox::Inbox};
 use crate::InboxKey;
 
 /// How long an inbox that nobody watches stays in memory after it was last asked for.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Inboxes by key. Bounded by use: what is not watched, has nothing to write and was not asked for
 /// in [`IDLE_MAX`] is forgotten by [`Inboxes::sweep`].
@@ -68,16 +68,26 @@ impl Inboxes {
         self.map.len()
     }
 
-    /// Forgets what is not needed in memory.
-    pub(super) fn sweep(&self) {
-        let now = Instant::now();
-        // Whoever else holds the inbox got it under the lock that `retain` holds now.
-        self.map.retain(|_, inbox| {
+    /// Whether the inbox is in memory and exists.
+    pub(super) fn knows(&self, key: &InboxKey) -> bool {
+        self.map.get(key).is_some_and(|inbox| {
             let state = inbox.state.lock();
-            let idle = state.used.is_none_or(|used| now.duration_since(used) > IDLE_MAX);
+            state.loaded().is_some_and(|loaded| loaded.known) || state.first_own().is_some()
+        })
+    }
+
+    /// Forgets what is not needed in memory and was not asked for in so long.
+    pub(super) fn sweep(&self, idle_max: Duration) {
+        let now = Instant::now();
+        // Whoever else holds the inbox got it under the lock that `retain` holds now, or from the
+        // index of groups, and finds it unloaded.
+        self.map.retain(|_, inbox| {
+            let mut state = inbox.state.lock();
+            let idle = state.used.is_none_or(|used| now.duration_since(used) > idle_max);
             let forget = idle && state.forgettable() && Arc::strong_count(inbox) == 1;
             if forget {
-                self.groups.remove(inbox, &state.memberships);
+                self.groups.remove(inbox, state.memberships.iter().map(|stay| &stay.group));
+                state.unload();
             }
             !forget
         });

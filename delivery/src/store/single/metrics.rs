@@ -29,6 +29,21 @@ const LAG_BYTES: Metric = Metric::gauge(
     "",
     "Memory held by changes that are not yet in their users' files.",
 );
+const SHARED_BYTES: Metric = Metric::gauge(
+    "pushhub_store_shared_waiting_bytes",
+    "",
+    "Memory held by changes that are not yet in the file that all inboxes share.",
+);
+const TOKENS: Metric = Metric::counter(
+    "pushhub_store_tokens_total",
+    "result",
+    "Tokens that users showed, by what they said (known: looked at lately; same: nothing new; new).",
+);
+const ROLES_OVER: Metric = Metric::counter(
+    "pushhub_store_token_roles_over_total",
+    "",
+    "Roles of tokens that were passed over because their users are in as many groups as one may be.",
+);
 const INBOXES: Metric = Metric::gauge("pushhub_store_inboxes", "", "Inboxes held in memory.");
 const OPEN_FILES: Metric =
     Metric::gauge("pushhub_store_open_inboxes", "", "Inboxes whose files are open.");
@@ -57,6 +72,9 @@ pub const ALL: &[Metric] = &[
     COMMIT_RECORDS,
     LAG_RECORDS,
     LAG_BYTES,
+    SHARED_BYTES,
+    TOKENS,
+    ROLES_OVER,
     INBOXES,
     OPEN_FILES,
     SEGMENTS,
@@ -72,6 +90,11 @@ pub(super) struct StoreMetrics {
     pub(super) commit_records: Histogram,
     pub(super) lag_records: Gauge,
     pub(super) lag_bytes: Gauge,
+    pub(super) shared_bytes: Gauge,
+    pub(super) tokens_known: Counter,
+    pub(super) tokens_same: Counter,
+    pub(super) tokens_new: Counter,
+    pub(super) roles_over: Counter,
     pub(super) inboxes: Gauge,
     pub(super) open_files: Gauge,
     pub(super) segments: Gauge,
@@ -80,6 +103,7 @@ pub(super) struct StoreMetrics {
     pub(super) trim_errors: Counter,
     pub(super) busy_queue: Counter,
     pub(super) busy_lag: Counter,
+    pub(super) busy_shared: Counter,
     pub(super) busy_reads: Counter,
     pub(super) publish_dropped: Counter,
 }
@@ -96,6 +120,11 @@ impl StoreMetrics {
             commit_records: COMMIT_RECORDS.to_histogram(recorder, &[]),
             lag_records: LAG_RECORDS.to_gauge(recorder, &[]),
             lag_bytes: LAG_BYTES.to_gauge(recorder, &[]),
+            shared_bytes: SHARED_BYTES.to_gauge(recorder, &[]),
+            tokens_known: TOKENS.to_counter(recorder, &[("result", "known")]),
+            tokens_same: TOKENS.to_counter(recorder, &[("result", "same")]),
+            tokens_new: TOKENS.to_counter(recorder, &[("result", "new")]),
+            roles_over: ROLES_OVER.to_counter(recorder, &[]),
             inboxes: INBOXES.to_gauge(recorder, &[]),
             open_files: OPEN_FILES.to_gauge(recorder, &[]),
             segments: SEGMENTS.to_gauge(recorder, &[]),
@@ -104,6 +133,7 @@ impl StoreMetrics {
             trim_errors: ERRORS.to_counter(recorder, &[("op", "trim")]),
             busy_queue: BUSY.to_counter(recorder, &[("limit", "queue")]),
             busy_lag: BUSY.to_counter(recorder, &[("limit", "lag")]),
+            busy_shared: BUSY.to_counter(recorder, &[("limit", "shared")]),
             busy_reads: BUSY.to_counter(recorder, &[("limit", "reads")]),
             publish_dropped: PUBLISH_DROPPED.to_counter(recorder, &[]),
         }

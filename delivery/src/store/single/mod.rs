@@ -6,6 +6,7 @@
 //!              │ then
 //!              ├─▶ sequencer: inbox in memory gets the change and its seq, caller is answered
 //!              ├─▶ publisher ─▶ Fanout (sockets)
+//!              ├─▶ shared-writer, a second later: shared.db (what is for groups and everyone)
 //!              └─▶ worker, a second later: messages.db, read_status.db, .sync/
 //! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query;
 //!          a draft of the files where they cannot be written
@@ -16,7 +17,8 @@
 //! the same whenever it is worked out: at once for an inbox that is loaded, when its file is
 //! written for one that is not, or again after a crash.
 //!
-//! **Limits.** What waits for the journal: 64 MiB; what waits for the files: [`LAG_BYTES_MAX`];
+//! **Limits.** What waits for the journal: 64 MiB; for `shared.db`: 64 MiB; for the users' files:
+//! [`LAG_BYTES_MAX`];
 //! reads that wait: 65,536 a worker; changes that wait for sockets: 262,144 a publisher. At each
 //! the caller gets `Busy`, except the last, where the change is read from the store instead. Each
 //! has a counter, see [`metrics::ALL`].
@@ -24,7 +26,9 @@
 mod ahead;
 mod committer;
 mod cursors;
+mod directory;
 mod files;
+mod group_index;
 mod inbox;
 mod inboxes;
 mod journal;
@@ -66,9 +70,10 @@ use parking_lot::{Condvar, Mutex};
 use self::{
     ahead::Ahead,
     committer::Committer,
+    directory::{Locks, Noted},
     files::{Files, FilesContext},
     inbox::Inbox,
-    inboxes::Inboxes,
+    inboxes::{IDLE_MAX, Inboxes},
     lag::Lag,
     ledger::Ledger,
     metrics::StoreMetrics,
@@ -153,6 +158,10 @@ pub enum OpenError {
 pub struct SingleStore {
     committer: Arc<Committer>,
     inboxes: Arc<Inboxes>,
+    shared: Arc<Shared>,
+    locks: Locks,
+    noted: Noted,
+    root: Arc<Path>,
     workers: Arc<[Worker]>,
     publishers: Arc<[Publisher]>,
     lag: Arc<Lag>,
@@ -169,6 +178,7 @@ struct Threads {
     committer: JoinHandle<u64>,
     workers: Vec<JoinHandle<()>>,
     publishers: Vec<JoinHandle<()>>,
+    keeper: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
     trimmer: Arc<Trimmer>,
     /// Held as long as the store is open.
@@ -199,8 +209,9 @@ impl SingleStore {
         }
         let lock = lock(&hub)?;
         let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
+        let metrics = Arc::new(StoreMetrics::new(recorder));
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
-            let shared = Arc::new(Shared::open(&hub.join("shared.db"))?);
+            let shared = Arc::new(Shared::open(&hub.join("shared.db"), Arc::clone(&metrics))?);
             let recovered = journal::recover(&hub)?;
             let next = recovered.next.max(shared.floor()?);
             let sync = if config.journal_sync { Sync::Full } else { Sync::Off };
@@ -212,7 +223,6 @@ impl SingleStore {
             open().map_err(OpenError::Files)?;
 
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        let metrics = Arc::new(StoreMetrics::new(recorder));
         let inboxes = Arc::new(Inboxes::new(count));
         let lag = Arc::new(Lag::new(Arc::clone(&metrics)));
         let sequenced = Arc::new(AtomicU64::new(next - 1));
@@ -230,7 +240,6 @@ impl SingleStore {
             workers: Arc::clone(&workers),
             publishers: Arc::clone(&publishers),
             fanout: Arc::clone(&fanout),
-            metrics: Arc::clone(&metrics),
             dirty: vec![Vec::new(); count],
             changes: vec![Vec::new(); count],
         };
@@ -253,7 +262,7 @@ impl SingleStore {
         let trimmer = Arc::new(Trimmer {
             root,
             inboxes: Arc::clone(&inboxes),
-            shared,
+            shared: Arc::clone(&shared),
             committer: Arc::clone(&committer),
             metrics: Arc::clone(&metrics),
             sync_failed: AtomicBool::new(false),
@@ -261,6 +270,10 @@ impl SingleStore {
         let store = Arc::new(Self {
             committer,
             inboxes,
+            shared,
+            locks: Locks::default(),
+            noted: Noted::default(),
+            root: config.root.as_path().into(),
             workers,
             publishers,
             lag,
@@ -306,7 +319,12 @@ impl SingleStore {
                 thread("publisher", move || publishers[index].run(&*fanout))
             })
             .collect();
-        let (signal, keeper) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
+        let (shared, interval) = (Arc::clone(&self.shared), self.flush_interval);
+        let keeper = thread("shared-writer", move || {
+            give_way();
+            shared.run(interval);
+        });
+        let (signal, trimming) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         let housekeeper = thread("housekeeper", move || {
             let (stop, wake) = &*signal;
@@ -314,12 +332,12 @@ impl SingleStore {
             while !*stopped {
                 wake.wait_until(&mut stopped, Instant::now() + HOUSEKEEPING_EVERY);
                 parking_lot::MutexGuard::unlocked(&mut stopped, || {
-                    inboxes.sweep();
+                    inboxes.sweep(IDLE_MAX);
                     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
                     {
                         metrics.inboxes.set(inboxes.len() as f64);
                     }
-                    if let Err(error) = keeper.trim() {
+                    if let Err(error) = trimming.trim() {
                         metrics.trim_errors.increment(1);
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
@@ -329,7 +347,17 @@ impl SingleStore {
                 });
             }
         });
-        Threads { ahead, maker, committer, workers, publishers, housekeeper, trimmer, _lock: lock }
+        Threads {
+            ahead,
+            maker,
+            committer,
+            workers,
+            publishers,
+            keeper,
+            housekeeper,
+            trimmer,
+            _lock: lock,
+        }
     }
 
     /// Refreshes the gauges of what waits, for a scrape.

@@ -1,7 +1,7 @@
 //! [`Store`] for [`SingleStore`].
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     InboxKey, Store, StoreError, clock,
     store::{
-        Audience, Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
-        Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
+        Audience, Batch, BoxFuture, ChangePage, Group, Head, Health, InboxMessage, ListPage,
+        ListQuery, Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch,
+        WatchGuard,
     },
 };
 
@@ -91,6 +92,16 @@ impl Store for SingleStore {
                 "too much waits for the users' files",
             ))));
         }
+        let to_groups = |outgoing: &Outgoing| match &outgoing.audience {
+            Audience::Everyone => true,
+            Audience::Some { groups, .. } => !groups.is_empty(),
+        };
+        if batch.items.iter().any(to_groups) && self.shared.is_behind() {
+            self.metrics.busy_shared.increment(1);
+            return Box::pin(std::future::ready(Err(StoreError::Busy(
+                "too much waits for shared.db",
+            ))));
+        }
         let now = clock::now();
         let mut records: Vec<Record> =
             batch.items.into_iter().filter_map(|outgoing| record_of(outgoing, now)).collect();
@@ -142,7 +153,8 @@ impl Store for SingleStore {
             inbox.state.lock().watchers += 1;
             let guard = Guard(Arc::clone(&inbox));
             if !self.load(&inbox).await?.known {
-                let seen = Record::Seen { tenant: key.tenant, user: key.user };
+                let (tenant, user) = (key.tenant, key.user);
+                let seen = Record::Seen { tenant, user, at: clock::now() };
                 self.committer.submit(vec![seen]).await?;
             }
             let head = self.head_of(&inbox).await?;
@@ -311,7 +323,9 @@ fn record_of(outgoing: Outgoing, now: Time) -> Option<Record> {
         Audience::Everyone => Audience::Everyone,
         Audience::Some { users, groups } if users.is_empty() && groups.is_empty() => return None,
         Audience::Some { users, groups } => {
-            Audience::Some { users: once_each(users), groups: once_each(groups) }
+            // Sorted: every inbox that is in one of them looks for it here.
+            let groups: BTreeSet<Group> = groups.iter().cloned().collect();
+            Audience::Some { users: once_each(users), groups: groups.into_iter().collect() }
         }
     };
     let audience = Arc::new(audience);

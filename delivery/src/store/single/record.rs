@@ -23,7 +23,7 @@ pub(super) enum Record {
     /// A button that a user pressed, decided.
     Press(Arc<PressRecord>),
     /// An inbox begins to exist.
-    Seen { tenant: TenantId, user: UserId },
+    Seen { tenant: TenantId, user: UserId, at: Time },
     /// A message that waits for its time; the latest with an id counts.
     Scheduled(Arc<MessageRecord>),
     /// A message that waited does so no more.
@@ -97,17 +97,28 @@ pub(super) struct PressRecord {
     pub(super) unread_delta: i64,
 }
 
-/// A change of users, channels or their members, decided: replaying it needs no look at what was.
+/// A change of users, channels or their members, decided: whoever comes was out and whoever leaves
+/// was in, so that replaying it needs no look at what was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum DirectoryRecord {
-    /// A channel is this now.
-    Channel { tenant: TenantId, channel: Channel },
+    /// A channel is this now. `since` is the record that made it; none if this one does.
+    Channel { tenant: TenantId, channel: Channel, since: Option<Lsn> },
     /// A channel is gone, and all its members with it.
     ChannelGone { tenant: TenantId, id: ChannelId },
-    /// Users come to a group and leave it.
-    Members { tenant: TenantId, group: Group, join: Vec<UserId>, leave: Vec<UserId>, at: Time },
+    /// Users come to a channel and leave it.
+    Members { tenant: TenantId, id: ChannelId, join: Vec<UserId>, leave: Vec<UserId>, at: Time },
     /// A user is this now, and comes to groups and leaves them.
-    User { tenant: TenantId, record: UserRecord, join: Vec<Group>, leave: Vec<Group> },
+    User { tenant: TenantId, facts: Facts, join: Vec<Group>, leave: Vec<Group>, at: Time },
+}
+
+/// What is kept of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) record: UserRecord,
+    /// What the latest token said, for when an admin takes back another word.
+    pub(super) token_department: Option<String>,
+    /// When the latest token was made; none for a user who never showed one.
+    pub(super) issued_at: Option<Time>,
 }
 
 /// A record as bytes. Field names are not written: add fields at the end, kinds at the end.
@@ -119,7 +130,8 @@ enum Encoded<'a> {
     Rewrite(EncodedRewrite<'a>),
     Mark(Arc<MarkRecord>),
     Press(Arc<PressRecord>),
-    Seen(TenantId, UserId),
+    /// With unix ms.
+    Seen(TenantId, UserId, i64),
     #[serde(borrow)]
     Scheduled(EncodedMessage<'a>),
     Cancelled(TenantId, MessageId),
@@ -224,7 +236,9 @@ impl Record {
             }
             Self::Mark(mark) => Encoded::Mark(Arc::clone(mark)),
             Self::Press(press) => Encoded::Press(Arc::clone(press)),
-            Self::Seen { tenant, user } => Encoded::Seen(tenant.clone(), user.clone()),
+            Self::Seen { tenant, user, at } => {
+                Encoded::Seen(tenant.clone(), user.clone(), at.millis())
+            }
             Self::Cancelled { tenant, id } => Encoded::Cancelled(tenant.clone(), id.clone()),
             Self::Answer(answer) => Encoded::Answer(Arc::clone(answer)),
             Self::Directory(record) => Encoded::Directory(Arc::clone(record)),
@@ -249,7 +263,9 @@ impl Record {
             })),
             Encoded::Mark(mark) => Self::Mark(mark),
             Encoded::Press(press) => Self::Press(press),
-            Encoded::Seen(tenant, user) => Self::Seen { tenant, user },
+            Encoded::Seen(tenant, user, at) => {
+                Self::Seen { tenant, user, at: Time::from_millis(at) }
+            }
             Encoded::Cancelled(tenant, id) => Self::Cancelled { tenant, id },
             Encoded::Answer(answer) => Self::Answer(answer),
             Encoded::Directory(record) => Self::Directory(record),

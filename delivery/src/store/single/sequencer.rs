@@ -17,9 +17,8 @@ use super::{
     inboxes::Inboxes,
     lag::Lag,
     ledger::Ledger,
-    metrics::StoreMetrics,
     publisher::Publisher,
-    record::{DirectoryRecord, Lsn, MessageRecord, Record, RewriteRecord},
+    record::{Lsn, MessageRecord, Record, RewriteRecord},
     shared::Shared,
     worker::Worker,
 };
@@ -40,7 +39,6 @@ pub(super) struct Sequencer {
     pub(super) workers: Arc<[Worker]>,
     pub(super) publishers: Arc<[Publisher]>,
     pub(super) fanout: Arc<dyn Fanout>,
-    pub(super) metrics: Arc<StoreMetrics>,
     pub(super) dirty: Vec<Vec<Arc<Inbox>>>,
     pub(super) changes: Vec<Vec<Stored>>,
 }
@@ -84,17 +82,11 @@ impl Sequencer {
             Record::Cancelled { tenant, id } => self.ledger.cancelled(lsn, tenant, id),
             Record::Answer(answer) => self.ledger.answered(lsn, answer),
             Record::Directory(record) => self.directory(lsn, &record),
-            Record::Seen { tenant, user } => {
+            Record::Seen { tenant, user, at } => {
                 let key = InboxKey::new(tenant, user);
-                self.shared.add_user(lsn, key.clone());
+                self.shared.add_seen(lsn, key.clone(), at);
                 if let Some(inbox) = self.inboxes.find(&key) {
-                    let mut state = inbox.state.lock();
-                    state.seen = Some(lsn);
-                    if let Phase::Loaded(loaded) = &mut state.phase {
-                        loaded.known = true;
-                        loaded.since = loaded.since.min(lsn);
-                        loaded.last_lsn = loaded.last_lsn.max(lsn);
-                    }
+                    inbox.state.lock().see(lsn);
                 }
             }
             Record::Probe => {}
@@ -102,13 +94,8 @@ impl Sequencer {
         self.sequenced.store(lsn, Ordering::Release);
     }
 
-    /// Makes the batch visible to whoever asks next: what is for all inboxes is on its way to
-    /// `shared.db`, and the workers know what to write.
+    /// Makes the batch visible to whoever asks next: the workers know what to write.
     pub(super) fn finish_batch(&mut self) {
-        if let Err(error) = self.shared.flush() {
-            self.metrics.shared_errors.increment(1);
-            tracing::warn!(%error, "shared.db cannot be written now; the journal keeps what belongs there");
-        }
         self.lag.show();
         let now = Instant::now();
         for (worker, dirty) in self.workers.iter().zip(&mut self.dirty) {
@@ -122,8 +109,6 @@ impl Sequencer {
             publisher.offer(changes, at_leisure, &*self.fanout);
         }
     }
-
-    fn directory(&mut self, _lsn: Lsn, _record: &DirectoryRecord) {}
 
     fn push(&mut self, tenant: &TenantId, user: UserId, entry: TailEntry) {
         let inbox = self.inboxes.get(InboxKey::new(tenant.clone(), user));
@@ -155,15 +140,15 @@ impl Sequencer {
         weight: usize,
         accepted: Option<Instant>,
     ) {
-        let shared = |what: &What| SharedEntry { lsn, to: Arc::clone(to), what: what.clone() };
+        let shared = SharedEntry { lsn, to: without_users(to), what: what.clone() };
         let inboxes = match &**to {
             Audience::Everyone => {
-                self.shared.add_entry(tenant, shared(&what));
+                self.shared.add_entry(tenant, shared.clone());
                 self.inboxes.of_tenant(tenant)
             }
             Audience::Some { users, groups } => {
                 if !groups.is_empty() {
-                    self.shared.add_entry(tenant, shared(&what));
+                    self.shared.add_entry(tenant, shared.clone());
                 }
                 let weight = weight / users.len().max(1) + ENTRY_WEIGHT;
                 let entry = TailEntry {
@@ -177,11 +162,11 @@ impl Sequencer {
                 for user in &**users {
                     self.push(tenant, user.clone(), entry.clone());
                 }
-                if groups.is_empty() { Vec::new() } else { self.inboxes.groups.of(tenant, groups) }
+                self.inboxes.groups.send(tenant, groups, lsn)
             }
         };
         for inbox in inboxes {
-            self.push_shared(&inbox, shared(&what).entry(accepted));
+            self.push_shared(&inbox, shared.clone().entry(accepted));
         }
     }
 
@@ -193,7 +178,7 @@ impl Sequencer {
             (Phase::Loaded(loaded), Some(to)) => {
                 loaded.known && state.receives(loaded.since, entry.lsn, to, &entry.what)
             }
-            (Phase::Loading, _) => true,
+            (Phase::Loading(_), _) => true,
             (Phase::Loaded(_) | Phase::Unloaded, _) => false,
         };
         if !wanted {
@@ -240,5 +225,15 @@ impl Sequencer {
                 publishers[publisher].offer(&mut changes.changes, false, &*fanout);
             }
         });
+    }
+}
+
+/// Whom something in `shared.db` is for: users that are named have it from their own tails.
+fn without_users(to: &Arc<Audience>) -> Arc<Audience> {
+    match &**to {
+        Audience::Some { users, groups } if !users.is_empty() => {
+            Arc::new(Audience::Some { users: Arc::new([]), groups: Arc::clone(groups) })
+        }
+        Audience::Some { .. } | Audience::Everyone => Arc::clone(to),
     }
 }

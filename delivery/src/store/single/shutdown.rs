@@ -29,6 +29,9 @@ impl Shutdown {
         for worker in self.threads.workers {
             let _ = worker.join();
         }
+        // The workers have left their notes of new inboxes.
+        self.threads.trimmer.shared.close();
+        let _ = self.threads.keeper.join();
         for publisher in &*self.publishers {
             publisher.close();
         }

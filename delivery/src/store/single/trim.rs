@@ -54,18 +54,19 @@ impl Trimmer {
         if segments.is_empty() || self.sync_failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.shared.flush()?;
-        // What is for everyone stands in `shared.db`; only the rest needs the journal.
+        // What is for groups and everyone stands in `shared.db`; only the rest needs the journal.
         let needed = self
             .inboxes
             .all()
             .iter()
             .filter_map(|inbox| {
                 let state = inbox.state.lock();
-                state.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn)
+                state.first_own()
             })
             .min()
             .unwrap_or(u64::MAX);
+        // After that look: what left a tail before it has left its note that the inbox exists.
+        self.shared.flush()?;
         let free: Vec<_> = segments.into_iter().filter(|segment| segment.last < needed).collect();
         let Some(last) = free.iter().map(|segment| segment.last).max() else { return Ok(()) };
         self.shared.set_floor(last + 1)?;
