@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
@@ -34,13 +35,16 @@ const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// How often a journal that cannot be written is tried anew.
 const REOPEN_EVERY: Duration = Duration::from_millis(500);
 
+/// Locks that go along with records.
+type Holding = SmallVec<[OwnedMutexGuard<()>; 2]>;
+
 /// Records of one call: durable together or not at all.
 struct Submission {
     records: Vec<(Record, Vec<u8>)>,
     accepted: Instant,
     reply: oneshot::Sender<Result<(), StoreError>>,
     /// Released when the records are visible, or refused.
-    _holding: Option<OwnedMutexGuard<()>>,
+    _holding: Holding,
 }
 
 impl Submission {
@@ -97,12 +101,22 @@ impl Committer {
         self.submit_holding(records, None).await
     }
 
-    /// The same, holding a lock until the records are visible, also if the caller goes away.
+    /// The same, holding locks until the records are visible, also if the caller goes away.
     pub(super) async fn submit_holding(
         &self,
         records: Vec<Record>,
-        holding: Option<OwnedMutexGuard<()>>,
+        holding: impl IntoIterator<Item = OwnedMutexGuard<()>>,
     ) -> Result<(), StoreError> {
+        let reply = self.enqueue(records, holding)?;
+        reply.await.unwrap_or(Err(StoreError::Closing))
+    }
+
+    /// The same; the answer comes when the records are visible, or refused.
+    pub(super) fn enqueue(
+        &self,
+        records: Vec<Record>,
+        holding: impl IntoIterator<Item = OwnedMutexGuard<()>>,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         if !self.writable.load(Ordering::Acquire) {
             return Err(self.refusal());
         }
@@ -114,6 +128,7 @@ impl Committer {
             })
             .collect();
         let (reply, receive) = oneshot::channel();
+        let holding = holding.into_iter().collect();
         let submission = Submission { records, accepted: Instant::now(), reply, _holding: holding };
         let bytes = submission.bytes();
         {
@@ -129,7 +144,7 @@ impl Committer {
             queue.submissions.push_back(submission);
         }
         self.wake.notify_one();
-        receive.await.unwrap_or(Err(StoreError::Closing))
+        Ok(receive)
     }
 
     fn refusal(&self) -> StoreError {

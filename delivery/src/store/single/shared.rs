@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
-use protocol::{Body, MessageId, TenantId, Time};
+use protocol::{Body, MessageId, TenantId, Time, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS members (    -- who is and was in which group
     PRIMARY KEY (tenant, user, grp, since_lsn)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS members_now ON members (tenant, grp, user) WHERE until_lsn IS NULL;
+CREATE INDEX IF NOT EXISTS members_past ON members (tenant, grp, user) WHERE until_lsn IS NOT NULL;
 CREATE TABLE IF NOT EXISTS users (      -- seen, perhaps without a file yet
     tenant TEXT NOT NULL,
     user TEXT NOT NULL,
@@ -255,6 +256,70 @@ impl Shared {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into())
+    }
+
+    /// What was sent by a record to groups or everyone.
+    pub(super) fn body_at(&self, lsn: Lsn) -> rusqlite::Result<Option<Arc<Body>>> {
+        let waiting = self.waiting.lock();
+        for item in &*waiting {
+            if let Item::Entry { entry, .. } = item
+                && entry.lsn == lsn
+                && let What::Message(body) = &entry.what
+            {
+                return Ok(Some(Arc::clone(body)));
+            }
+        }
+        self.reader
+            .lock()
+            .prepare_cached("SELECT id, expire_at, body FROM broadcasts WHERE lsn = ?1")?
+            .query_row([lsn.cast_signed()], |row| body_of(row, 0))
+            .optional()
+    }
+
+    /// Who was in a group at a record, or, without a group, known: in the order of their ids, after
+    /// one of them. As far as it is written: what waits while the disk refuses is not looked at.
+    pub(super) fn users_at(
+        &self,
+        tenant: &TenantId,
+        group: Option<&Group>,
+        lsn: Lsn,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<UserId>> {
+        let reader = self.reader.lock();
+        // Each arm by the index that has it in order.
+        let mut select = reader.prepare_cached(match group {
+            Some(_) => {
+                "SELECT user FROM (
+                   SELECT user FROM members WHERE tenant = ?1 AND user > ?2 AND since_lsn < ?3
+                     AND grp = ?5 AND until_lsn IS NULL
+                   UNION
+                   SELECT user FROM members WHERE tenant = ?1 AND user > ?2 AND since_lsn < ?3
+                     AND grp = ?5 AND until_lsn IS NOT NULL AND until_lsn > ?3)
+                 ORDER BY user LIMIT ?4"
+            }
+            None => {
+                "SELECT user FROM users WHERE tenant = ?1 AND user > ?2 AND since_lsn <= ?3
+                   AND ?5 IS NULL ORDER BY user LIMIT ?4"
+            }
+        })?;
+        let values = params![
+            tenant.as_str(),
+            after.map_or("", UserId::as_str),
+            lsn.cast_signed(),
+            i64::try_from(limit).unwrap_or(i64::MAX),
+            group.map(to_json),
+        ];
+        let rows = select.query_map(values, |row| {
+            UserId::new(row.get_ref(0)?.as_str()?).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    0,
+                    rusqlite::types::Type::Text,
+                    Box::new(error),
+                )
+            })
+        })?;
+        rows.collect()
     }
 
     /// What was sent after a record to everyone in a tenant, and to the groups of an inbox.
