@@ -193,6 +193,7 @@ fn store_config(config: &Config, descriptors: usize) -> SingleConfig {
         flush_interval: config.store.flush_interval,
         open_inboxes: store_open_files(config, descriptors),
         journal_sync: config.store.journal_sync,
+        ..SingleConfig::default()
     }
 }
 

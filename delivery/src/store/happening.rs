@@ -66,3 +66,9 @@ pub trait Witness: Send + Sync + 'static {
         happenings: &[Happening],
     ) -> Result<(), Arc<dyn std::error::Error + Send + Sync>>;
 }
+
+impl std::fmt::Debug for dyn Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Witness")
+    }
+}

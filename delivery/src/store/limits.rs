@@ -18,5 +18,12 @@ pub const USER_GROUPS_MAX: usize = 1_000;
 /// How long an answer to an `Idempotency-Key` is kept (contract §5).
 pub const ANSWER_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
 
+/// How long it is kept what was sent, where nothing else is said: long enough to edit, recall and
+/// look after a message in its quarter.
+pub const SENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
+
+/// How long statistics are kept: a year and a month, to compare a month with the same one before.
+pub const STATS_KEPT: std::time::Duration = std::time::Duration::from_hours(400 * 24);
+
 /// Most rows of an answer to a statistics question.
 pub const STATS_ROWS_MAX: usize = 10_000;

@@ -25,11 +25,12 @@ use crate::{
 const SECONDS_BUCKETS: &[f64] =
     &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Upper bounds of how long a connection lived, in seconds.
+/// Upper bounds of how long a connection lived, or a message waited for its reader, in seconds.
 const LONG_BUCKETS: &[f64] = &[1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0];
 
-/// The metric that [`LONG_BUCKETS`] are for.
-const LONG_METRIC: &str = "pushhub_connection_lifespan_seconds";
+/// The metrics that [`LONG_BUCKETS`] are for.
+const LONG_METRICS: [&str; 2] =
+    ["pushhub_connection_lifespan_seconds", "pushhub_messages_read_delay_seconds"];
 
 /// Upper bounds of histograms that count things (messages of a batch, of a replay).
 const COUNT_BUCKETS: &[f64] =
@@ -145,11 +146,14 @@ impl Metrics {
     /// Never with the buckets above; the builder checks them.
     pub fn new() -> Result<Self, BuildError> {
         use metrics_exporter_prometheus::Matcher;
-        let recorder = PrometheusBuilder::new()
+        let mut builder = PrometheusBuilder::new()
             .set_buckets(COUNT_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full(LONG_METRIC.to_owned()), LONG_BUCKETS)?
-            .build_recorder();
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?;
+        for metric in LONG_METRICS {
+            let metric = Matcher::Full(metric.to_owned());
+            builder = builder.set_buckets_for_metric(metric, LONG_BUCKETS)?;
+        }
+        let recorder = builder.build_recorder();
         let handle = recorder.handle();
         let recorder: SharedRecorder = Arc::new(recorder);
         BUILD_INFO.describe(&*recorder);
@@ -198,7 +202,7 @@ mod tests {
         let text = one.render();
         assert!(text.contains("pushhub_test_seconds_bucket{le=\"0.0025\"} 0"), "{text}");
         assert!(text.contains("pushhub_test_seconds_bucket{le=\"0.005\"} 1"), "{text}");
-        let long = Metric::histogram(LONG_METRIC, "", "A test.");
+        let long = Metric::histogram(LONG_METRICS[0], "", "A test.");
         long.to_histogram(&*one.recorder(), &[]).record(100.0);
         let text = one.render();
         assert!(text.contains("lifespan_seconds_bucket{le=\"600\"} 1"), "{text}");

@@ -103,6 +103,16 @@ impl Committer {
         records: Vec<Record>,
         holding: impl Send + 'static,
     ) -> Result<(), StoreError> {
+        let reply = self.enqueue(records, holding)?;
+        reply.await.unwrap_or(Err(StoreError::Closing))
+    }
+
+    /// The same; the answer comes when the records are visible, or refused.
+    pub(super) fn enqueue(
+        &self,
+        records: Vec<Record>,
+        holding: impl Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         if !self.writable.load(Ordering::Acquire) {
             return Err(self.refusal());
         }
@@ -130,7 +140,7 @@ impl Committer {
             queue.submissions.push_back(submission);
         }
         self.wake.notify_one();
-        receive.await.unwrap_or(Err(StoreError::Closing))
+        Ok(receive)
     }
 
     fn refusal(&self) -> StoreError {

@@ -4,6 +4,8 @@ use metrics::{Counter, Gauge, Histogram, Recorder};
 
 use crate::metrics::Metric;
 
+pub use super::ledger::metrics::ALL as LEDGER;
+
 const COMMITS: Metric = Metric::counter(
     "pushhub_store_commits_total",
     "result",
@@ -101,10 +103,13 @@ pub(super) struct StoreMetrics {
     pub(super) file_errors: Counter,
     pub(super) shared_errors: Counter,
     pub(super) trim_errors: Counter,
+    pub(super) ledger_errors: Counter,
     pub(super) busy_queue: Counter,
     pub(super) busy_lag: Counter,
     pub(super) busy_shared: Counter,
     pub(super) busy_reads: Counter,
+    pub(super) busy_ledger: Counter,
+    pub(super) busy_ledger_reads: Counter,
     pub(super) publish_dropped: Counter,
 }
 
@@ -131,10 +136,13 @@ impl StoreMetrics {
             file_errors: ERRORS.to_counter(recorder, &[("op", "user_file")]),
             shared_errors: ERRORS.to_counter(recorder, &[("op", "shared")]),
             trim_errors: ERRORS.to_counter(recorder, &[("op", "trim")]),
+            ledger_errors: ERRORS.to_counter(recorder, &[("op", "ledger")]),
             busy_queue: BUSY.to_counter(recorder, &[("limit", "queue")]),
             busy_lag: BUSY.to_counter(recorder, &[("limit", "lag")]),
             busy_shared: BUSY.to_counter(recorder, &[("limit", "shared")]),
             busy_reads: BUSY.to_counter(recorder, &[("limit", "reads")]),
+            busy_ledger: BUSY.to_counter(recorder, &[("limit", "ledger")]),
+            busy_ledger_reads: BUSY.to_counter(recorder, &[("limit", "ledger_reads")]),
             publish_dropped: PUBLISH_DROPPED.to_counter(recorder, &[]),
         }
     }

@@ -49,6 +49,7 @@ mod sequencer;
 mod shared;
 mod shutdown;
 mod sql;
+mod threads;
 mod trim;
 mod user_files;
 mod worker;
@@ -61,7 +62,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -75,7 +75,7 @@ use self::{
     inbox::Inbox,
     inboxes::{IDLE_MAX, Inboxes},
     lag::Lag,
-    ledger::Ledger,
+    ledger::{Ledger, Scheduler, metrics::LedgerMetrics},
     metrics::StoreMetrics,
     publisher::Publisher,
     schema::Templates,
@@ -83,10 +83,15 @@ use self::{
     shared::Shared,
     shutdown::Shutdown,
     sql::Sync,
+    threads::{Threads, give_way, thread},
     trim::Trimmer,
     worker::{CROWD_PATIENCE, Worker},
 };
-use crate::{Fanout, InboxKey};
+use crate::{
+    Fanout, InboxKey,
+    clock::WallClock,
+    store::{Witness, limits},
+};
 
 pub use self::{
     layout::{hub_dir, inbox_dir},
@@ -100,11 +105,6 @@ pub const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(CROWD_PATIENCE a
 /// Memory that changes may hold until they are in their files, in bytes. At 60,000 changes a second
 /// of half a KiB this is eight seconds of writing; above it sends are answered `Busy`.
 pub const LAG_BYTES_MAX: i64 = 256 << 20;
-
-/// How much store workers give way; 19 is the most. At 10 a worker still gets a tenth of a core that
-/// everybody wants.
-#[cfg(target_os = "linux")]
-const WORKER_NICENESS: i32 = 10;
 
 /// How often old journal segments are looked at and idle inboxes forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(2);
@@ -121,6 +121,13 @@ pub struct SingleConfig {
     /// Whether commits of the journal are synced. Only `false` in the test that proves that losing
     /// power without it would be seen.
     pub journal_sync: bool,
+    /// How long it is kept what was sent, for those who sent it: at least as long as inboxes keep
+    /// messages (`RETENTION_MAX_AGE`).
+    pub sent_kept: Duration,
+    /// When scheduled messages are due, and how old something is that is kept for a time.
+    pub clock: WallClock,
+    /// Is told what becomes of messages.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl Default for SingleConfig {
@@ -130,6 +137,9 @@ impl Default for SingleConfig {
             flush_interval: Duration::from_secs(1),
             open_inboxes: 1_024,
             journal_sync: true,
+            sent_kept: limits::SENT_KEPT,
+            clock: WallClock::default(),
+            witness: None,
         }
     }
 }
@@ -149,7 +159,7 @@ pub enum OpenError {
     /// Another process has it.
     #[error("{0} is in use by another process; one node serves a storage folder")]
     InUse(PathBuf),
-    /// The journal or `shared.db` cannot be used.
+    /// The journal, `shared.db` or `ledger.db` cannot be used.
     #[error("the store's files cannot be opened")]
     Files(#[source] Box<dyn std::error::Error + Send + std::marker::Sync>),
 }
@@ -165,24 +175,12 @@ pub struct SingleStore {
     workers: Arc<[Worker]>,
     publishers: Arc<[Publisher]>,
     lag: Arc<Lag>,
+    ledger: Arc<Ledger>,
     metrics: Arc<StoreMetrics>,
     threads: Mutex<Option<Threads>>,
     closing: AtomicBool,
     housekeeping: Arc<(Mutex<bool>, Condvar)>,
     flush_interval: Duration,
-}
-
-struct Threads {
-    ahead: Arc<Ahead>,
-    maker: JoinHandle<()>,
-    committer: JoinHandle<u64>,
-    workers: Vec<JoinHandle<()>>,
-    publishers: Vec<JoinHandle<()>>,
-    keeper: JoinHandle<()>,
-    housekeeper: JoinHandle<()>,
-    trimmer: Arc<Trimmer>,
-    /// Held as long as the store is open.
-    _lock: File,
 }
 
 impl SingleStore {
@@ -212,14 +210,20 @@ impl SingleStore {
         let metrics = Arc::new(StoreMetrics::new(recorder));
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
             let shared = Arc::new(Shared::open(&hub.join("shared.db"), Arc::clone(&metrics))?);
+            let ledger = Ledger::open(
+                &hub.join("ledger.db"),
+                config,
+                Arc::new(LedgerMetrics::new(recorder)),
+                Arc::clone(&metrics),
+            )?;
             let recovered = journal::recover(&hub)?;
             let next = recovered.next.max(shared.floor()?);
             let sync = if config.journal_sync { Sync::Full } else { Sync::Off };
             let ahead = Ahead::new(hub.clone(), sync, recovered.number);
             let segment = ahead.make()?;
-            Ok((shared, recovered, next, Arc::new(ahead), segment, Templates::new()?))
+            Ok((shared, ledger, recovered, next, Arc::new(ahead), segment, Templates::new()?))
         };
-        let (shared, recovered, next, ahead, segment, templates) =
+        let (shared, (ledger, books), recovered, next, ahead, segment, templates) =
             open().map_err(OpenError::Files)?;
 
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
@@ -230,7 +234,6 @@ impl SingleStore {
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
         let publishers: Arc<[Publisher]> =
             (0..count).map(|_| Publisher::new(Arc::clone(&metrics))).collect();
-        let ledger = Arc::new(Ledger::default());
         let mut sequencer = Sequencer {
             inboxes: Arc::clone(&inboxes),
             shared: Arc::clone(&shared),
@@ -263,6 +266,7 @@ impl SingleStore {
             root,
             inboxes: Arc::clone(&inboxes),
             shared: Arc::clone(&shared),
+            ledger: Arc::clone(&ledger),
             committer: Arc::clone(&committer),
             metrics: Arc::clone(&metrics),
             sync_failed: AtomicBool::new(false),
@@ -277,6 +281,7 @@ impl SingleStore {
             workers,
             publishers,
             lag,
+            ledger,
             metrics,
             threads: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -284,13 +289,14 @@ impl SingleStore {
             flush_interval: config.flush_interval,
         });
         let start = committer::Start { segment, ahead, next, sequencer };
-        *store.threads.lock() = Some(store.spawn(start, &context, fanout, trimmer, lock));
+        *store.threads.lock() = Some(store.spawn(start, books, &context, fanout, trimmer, lock));
         Ok(store)
     }
 
     fn spawn(
         &self,
         start: committer::Start,
+        books: ledger::Start,
         context: &Arc<FilesContext>,
         fanout: Arc<dyn Fanout>,
         trimmer: Arc<Trimmer>,
@@ -324,6 +330,13 @@ impl SingleStore {
             give_way();
             shared.run(interval);
         });
+        let scheduler = Scheduler {
+            ledger: Arc::clone(&self.ledger),
+            committer: Arc::clone(&self.committer),
+            lag: Arc::clone(&self.lag),
+        };
+        let scheduler = thread("scheduler", move || scheduler.run());
+        let (ledger, ledger_reader) = self.ledger.spawn(books, self.flush_interval);
         let (signal, trimming) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         let housekeeper = thread("housekeeper", move || {
@@ -354,6 +367,9 @@ impl SingleStore {
             workers,
             publishers,
             keeper,
+            scheduler,
+            ledger,
+            ledger_reader,
             housekeeper,
             trimmer,
             _lock: lock,
@@ -375,6 +391,7 @@ impl SingleStore {
         Some(Shutdown {
             threads: self.threads.lock().take()?,
             committer: Arc::clone(&self.committer),
+            ledger: Arc::clone(&self.ledger),
             workers: Arc::clone(&self.workers),
             publishers: Arc::clone(&self.publishers),
             housekeeping: Arc::clone(&self.housekeeping),
@@ -387,27 +404,6 @@ impl Drop for SingleStore {
         if let Some(shutdown) = self.take_shutdown() {
             shutdown.run();
         }
-    }
-}
-
-fn thread<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> JoinHandle<T> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .expect("the system can start a thread")
-}
-
-/// Lets threads that make a caller wait go first. Filling files can wait: what waits longer is
-/// written in larger, cheaper batches. Measured at 5,000 sends a second on 2 cores: push p99 19 ms
-/// without, 2 ms with.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
-        // Linux has a niceness for each thread; where it is refused all is well, only slower.
-        tracing::debug!(%error, "store workers keep the normal priority");
     }
 }
 

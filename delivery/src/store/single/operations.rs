@@ -102,7 +102,13 @@ impl Store for SingleStore {
                 "too much waits for shared.db",
             ))));
         }
-        let now = clock::now();
+        if self.ledger.full() {
+            self.metrics.busy_ledger.increment(1);
+            return Box::pin(std::future::ready(Err(StoreError::Busy(
+                "too much waits for the ledger",
+            ))));
+        }
+        let now = self.ledger.clock.now();
         let mut records: Vec<Record> =
             batch.items.into_iter().filter_map(|outgoing| record_of(outgoing, now)).collect();
         records.extend(batch.answer.map(|answer| Record::Answer(Arc::new(answer))));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Threads, committer::Committer, publisher::Publisher, worker::Worker};
+use super::{Threads, committer::Committer, ledger::Ledger, publisher::Publisher, worker::Worker};
 
 /// The end of the store.
 pub(super) struct Shutdown {
     pub(super) threads: Threads,
     pub(super) committer: Arc<Committer>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) publishers: Arc<[Publisher]>,
     pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
@@ -19,6 +20,8 @@ impl Shutdown {
     /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
     /// until everything is in its files.
     pub(super) fn run(self) {
+        self.ledger.stop_sending();
+        let _ = self.threads.scheduler.join();
         self.committer.close();
         let _ = self.threads.committer.join();
         self.threads.ahead.close();
@@ -32,6 +35,10 @@ impl Shutdown {
         // The workers have left their notes of new inboxes.
         self.threads.trimmer.shared.close();
         let _ = self.threads.keeper.join();
+        // Workers tell it what happened to messages.
+        self.ledger.close();
+        let _ = self.threads.ledger.join();
+        let _ = self.threads.ledger_reader.join();
         for publisher in &*self.publishers {
             publisher.close();
         }

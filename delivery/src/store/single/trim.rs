@@ -1,7 +1,7 @@
 //! Lets the journal go where the users' files have it.
 //!
-//! A segment may be deleted when every record in it has been applied to its files and those files
-//! are on the disk. User files are not synced one by one: one `syncfs` of the storage folder's file
+//! A segment may be deleted when every record in it has been applied to its files, `ledger.db` among
+//! them, and those files are on the disk. User files are not synced one by one: one `syncfs` of the storage folder's file
 //! system covers them all, and it reports write errors that happened since the last one.
 
 use std::{
@@ -15,13 +15,15 @@ use std::{
 };
 
 use super::{
-    committer::Committer, inboxes::Inboxes, metrics::StoreMetrics, segment, shared::Shared,
+    committer::Committer, inboxes::Inboxes, ledger::Ledger, metrics::StoreMetrics, segment,
+    shared::Shared,
 };
 
 pub(super) struct Trimmer {
     pub(super) root: File,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) committer: Arc<Committer>,
     pub(super) metrics: Arc<StoreMetrics>,
     /// A sync has failed once. Linux reports that once and may have dropped the pages: the next
@@ -63,6 +65,7 @@ impl Trimmer {
                 let state = inbox.state.lock();
                 state.first_own()
             })
+            .chain(self.ledger.needed())
             .min()
             .unwrap_or(u64::MAX);
         // After that look: what left a tail before it has left its note that the inbox exists.

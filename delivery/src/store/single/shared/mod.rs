@@ -16,6 +16,7 @@ mod read;
 mod readers;
 mod recent;
 mod schema;
+mod sent;
 #[cfg(test)]
 mod tests;
 mod waiting;

@@ -54,6 +54,7 @@ CREATE TABLE members (                  -- who is and was in which group
     PRIMARY KEY (tenant, user, grp, since_lsn)
 ) WITHOUT ROWID;
 CREATE INDEX members_now ON members (tenant, grp, user) WHERE until_lsn IS NULL;
+CREATE INDEX members_past ON members (tenant, grp, user) WHERE until_lsn IS NOT NULL;
 CREATE TABLE channels (
     tenant TEXT NOT NULL,
     id TEXT NOT NULL,

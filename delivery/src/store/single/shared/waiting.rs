@@ -257,6 +257,14 @@ impl Waiting {
         user
     }
 
+    /// What was sent to groups or everyone by a record.
+    pub(super) fn entry_at(&self, at: Lsn) -> Option<Arc<SharedEntry>> {
+        self.items.iter().find_map(|item| match item {
+            Item::Entry { entry, .. } if entry.lsn == at => Some(Arc::clone(entry)),
+            _ => None,
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
