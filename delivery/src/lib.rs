@@ -16,6 +16,7 @@ pub mod limit;
 pub mod metrics;
 mod object;
 mod problems;
+pub mod search;
 pub mod send;
 pub mod store;
 pub mod template;
