@@ -25,6 +25,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 use protocol::{Body, DeviceId, MessageId, MessageState, Seq, Status, TenantId, Time, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::search::{Highlight, Terms};
+
 /// A boxed future, so that the trait can be used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -180,6 +182,8 @@ pub struct ListQuery {
     pub since: Option<Time>,
     /// Only created before.
     pub until: Option<Time>,
+    /// Only with these words, see [`crate::search`].
+    pub text: Option<Terms>,
     /// Order.
     pub sort: Sort,
     /// Where in the list.
@@ -209,6 +213,8 @@ impl Default for ListPosition {
 pub struct ListPage {
     /// The messages.
     pub messages: Vec<InboxMessage>,
+    /// One for each message where the list was searched ([`ListQuery::text`]), else empty.
+    pub highlights: Vec<Highlight>,
     /// How many match in all.
     pub total: u64,
     /// Unread messages of the inbox, whatever the filter.
@@ -365,10 +371,11 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<ChangePage, StoreError>>;
 
-    /// A page of a list.
+    /// A page of a list. With [`ListQuery::text`] it is a search: every message that was stored before
+    /// is found, in the state it is in now; a search may need an index that can be written.
     ///
     /// # Errors
-    /// `Damaged`, `Closing`.
+    /// `Damaged`, `Closing`; with a text also `Busy`, `NotWritable`.
     fn list(
         &self,
         inbox: &InboxKey,

@@ -7,6 +7,7 @@ use protocol::{DeviceId, MessageId, MessageState, Seq, Status};
 
 use crate::{
     clock,
+    search::{Highlight, Terms, Texts},
     store::{
         Audience, BoxFuture, Change, ChangePage, Head, Health, InboxKey, InboxMessage, ListPage,
         ListPosition, ListQuery, Mark, MarkTarget, Marked, Outgoing, Sort, StatusChange,
@@ -50,6 +51,14 @@ impl Inbox {
         self.log.push(Change::Status(StatusChange { message_id, status, device, at }));
         1
     }
+}
+
+/// How a message is shown to who searched for one term, if its title or content has it.
+fn shows(terms: &Terms, message: &InboxMessage) -> Option<Highlight> {
+    let json = message.body.json();
+    let texts = Texts::of_body(std::str::from_utf8(&json).unwrap()).unwrap();
+    let shown = Highlight::new(terms, &texts);
+    (shown.title.contains("<em>") || shown.content.contains("<em>")).then_some(shown)
 }
 
 /// Makes the error that every call answers.
@@ -223,6 +232,7 @@ impl Store for MemoryStore {
                         && query.sender.as_ref().is_none_or(|s| *s == fields.sender)
                         && query.since.is_none_or(|at| at <= fields.created_at)
                         && query.until.is_none_or(|at| fields.created_at < at)
+                        && query.text.as_ref().is_none_or(|terms| shows(terms, message).is_some())
                 })
                 .cloned()
                 .collect();
@@ -241,8 +251,13 @@ impl Store for MemoryStore {
                 }
             };
             let more = found.len() > skip + query.size;
-            let messages = found.into_iter().skip(skip).take(query.size).collect();
-            Ok(ListPage { messages, total, unread: inbox.unread(), more })
+            let messages: Vec<_> = found.into_iter().skip(skip).take(query.size).collect();
+            let highlights = query
+                .text
+                .iter()
+                .flat_map(|terms| messages.iter().filter_map(move |message| shows(terms, message)));
+            let highlights = highlights.collect();
+            Ok(ListPage { messages, highlights, total, unread: inbox.unread(), more })
         })
     }
 

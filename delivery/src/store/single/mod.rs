@@ -9,6 +9,7 @@
 //!              └─▶ worker, a second later: messages.db, read_status.db, .sync/
 //! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query;
 //!          a draft of the files where they cannot be written
+//! search ─▶ the worker writes the tail, a search thread asks .sync/search.db and messages.db
 //! ```
 //!
 //! **Why the seq need not be in the journal.** The changes of an inbox are numbered in journal
@@ -17,7 +18,7 @@
 //! written for one that is not, or again after a crash.
 //!
 //! **Limits.** What waits for the journal: 64 MiB; what waits for the files: [`LAG_BYTES_MAX`];
-//! reads that wait: 65,536 a worker; changes that wait for sockets: 262,144 a publisher. At each
+//! reads that wait: 65,536 a worker; searches that wait: 1,024; changes that wait for sockets: 262,144 a publisher. At each
 //! the caller gets `Busy`, except the last, where the change is read from the store instead. Each
 //! has a counter, see [`metrics::ALL`].
 
@@ -38,6 +39,7 @@ mod publisher;
 mod queries;
 mod record;
 mod schema;
+mod search;
 mod segment;
 mod sequencer;
 mod shared;
@@ -71,6 +73,7 @@ use self::{
     metrics::StoreMetrics,
     publisher::Publisher,
     schema::Templates,
+    search::Searches,
     sequencer::Sequencer,
     shared::Shared,
     shutdown::Shutdown,
@@ -152,6 +155,7 @@ pub struct SingleStore {
     inboxes: Arc<Inboxes>,
     workers: Arc<[Worker]>,
     publishers: Arc<[Publisher]>,
+    searches: Arc<Searches>,
     lag: Arc<Lag>,
     metrics: Arc<StoreMetrics>,
     threads: Mutex<Option<Threads>>,
@@ -166,6 +170,7 @@ struct Threads {
     committer: JoinHandle<u64>,
     workers: Vec<JoinHandle<()>>,
     publishers: Vec<JoinHandle<()>>,
+    searches: Vec<JoinHandle<()>>,
     housekeeper: JoinHandle<()>,
     trimmer: Arc<Trimmer>,
     /// Held as long as the store is open.
@@ -212,6 +217,8 @@ impl SingleStore {
         let metrics = Arc::new(StoreMetrics::new(recorder));
         let inboxes = Arc::new(Inboxes::new(count));
         let lag = Arc::new(Lag::new(Arc::clone(&metrics)));
+        let searches = Searches::new(config.root.clone(), Arc::clone(&metrics))
+            .map_err(|error| OpenError::Files(Box::new(error)))?;
         let sequenced = Arc::new(AtomicU64::new(next - 1));
         let workers: Arc<[Worker]> =
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
@@ -257,6 +264,7 @@ impl SingleStore {
             inboxes,
             workers,
             publishers,
+            searches: Arc::new(searches),
             lag,
             metrics,
             threads: Mutex::default(),
@@ -300,6 +308,15 @@ impl SingleStore {
                 thread("publisher", move || publishers[index].run(&*fanout))
             })
             .collect();
+        let searches = (0..search::THREADS)
+            .map(|index| {
+                let searches = Arc::clone(&self.searches);
+                thread("search", move || {
+                    give_way();
+                    searches.run(index);
+                })
+            })
+            .collect();
         let (signal, keeper) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
         let housekeeper = thread("housekeeper", move || {
@@ -323,7 +340,17 @@ impl SingleStore {
                 });
             }
         });
-        Threads { ahead, maker, committer, workers, publishers, housekeeper, trimmer, _lock: lock }
+        Threads {
+            ahead,
+            maker,
+            committer,
+            workers,
+            publishers,
+            searches,
+            housekeeper,
+            trimmer,
+            _lock: lock,
+        }
     }
 
     /// Refreshes the gauges of what waits, for a scrape.
@@ -343,6 +370,7 @@ impl SingleStore {
             committer: Arc::clone(&self.committer),
             workers: Arc::clone(&self.workers),
             publishers: Arc::clone(&self.publishers),
+            searches: Arc::clone(&self.searches),
             housekeeping: Arc::clone(&self.housekeeping),
         })
     }

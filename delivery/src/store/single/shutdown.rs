@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Threads, committer::Committer, publisher::Publisher, worker::Worker};
+use super::{
+    Threads, committer::Committer, publisher::Publisher, search::Searches, worker::Worker,
+};
 
 /// The end of the store.
 pub(super) struct Shutdown {
@@ -12,6 +14,7 @@ pub(super) struct Shutdown {
     pub(super) committer: Arc<Committer>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) publishers: Arc<[Publisher]>,
+    pub(super) searches: Arc<Searches>,
     pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -34,6 +37,10 @@ impl Shutdown {
         }
         for publisher in self.threads.publishers {
             let _ = publisher.join();
+        }
+        self.searches.close();
+        for searches in self.threads.searches {
+            let _ = searches.join();
         }
         *self.housekeeping.0.lock() = true;
         self.housekeeping.1.notify_all();
