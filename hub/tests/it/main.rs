@@ -12,6 +12,7 @@ mod operate;
 mod promises;
 mod rate_limits;
 mod read_state;
+mod search;
 mod send;
 mod sockets;
 mod stream;
