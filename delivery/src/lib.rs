@@ -18,6 +18,7 @@ pub mod metrics;
 mod nearest;
 mod object;
 mod problems;
+pub mod search;
 pub mod send;
 pub mod store;
 pub mod template;

@@ -233,10 +233,8 @@ fn store(error: &StoreError) -> Failure {
                 Err(_) => internal(),
             }
         }
-        StoreError::Busy(_) => {
-            Failure::new(ErrorType::Unavailable, "too much is waiting to be stored; try again")
-                .retry(RETRY_AFTER_BUSY)
-        }
+        StoreError::Busy(why) => Failure::new(ErrorType::Unavailable, format!("{why}; try again"))
+            .retry(RETRY_AFTER_BUSY),
         StoreError::NotWritable(_) => {
             Failure::new(ErrorType::Unavailable, "nothing can be stored now; try again")
                 .retry(RETRY_AFTER_DOWN)

@@ -14,13 +14,22 @@ use super::{
     error::{ApiError, Shown, message},
     query::{ListRequest, Parameters},
 };
-use crate::{StoreError, store::UnreadCounts};
+use crate::{StoreError, search::Highlight, store::UnreadCounts};
 
 #[derive(Serialize)]
-struct List {
-    messages: Vec<Shown>,
+struct List<'a> {
+    messages: Vec<Listed<'a>>,
     unread_count: u64,
     total: u64,
+}
+
+/// A message of a list; where the list was searched, with what matched.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    message: Shown,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    highlight: Option<&'a Highlight>,
 }
 
 /// `GET /messages`
@@ -33,8 +42,14 @@ pub(super) async fn list(
     let request = ListRequest::parse(&uri)?;
     let page = state.0.store.list(&user.inbox, request.query.clone()).await?;
     let last = page.messages.last().filter(|_| page.more).map(|message| message.state.seq);
+    let highlights = page.highlights.iter().map(Some).chain(std::iter::repeat(None));
+    let listed = page
+        .messages
+        .iter()
+        .zip(highlights)
+        .map(|(stored, highlight)| Ok(Listed { message: message(stored)?, highlight }));
     let list = List {
-        messages: page.messages.iter().map(message).collect::<Result<_, _>>()?,
+        messages: listed.collect::<Result<_, ApiError>>()?,
         unread_count: page.unread,
         total: page.total,
     };

@@ -9,7 +9,10 @@ use protocol::{ChannelId, FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
 use serde::Serialize;
 
 use super::{error::ApiError, shape};
-use crate::store::{ListPosition, ListQuery, Sort, StatusFilter};
+use crate::{
+    search::Terms,
+    store::{ListPosition, ListQuery, Sort, StatusFilter},
+};
 
 /// Entries of a page unless asked otherwise (seed 003 §3.3).
 pub const PAGE_SIZE_DEFAULT: usize = 20;
@@ -40,6 +43,11 @@ impl Parameters {
 
     /// A parameter's text; an empty one counts as left out.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+        self.given(name).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter's text, also an empty one.
+    fn given(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let mut values = Vec::new();
         self.given.retain_mut(|(given, value)| {
@@ -51,7 +59,7 @@ impl Parameters {
         if values.len() > 1 {
             self.say(name, "must be given once");
         }
-        values.pop().filter(|value| !value.is_empty())
+        values.pop()
     }
 
     /// A parameter that can be parsed; `expected` says how it should look.
@@ -212,9 +220,9 @@ impl ListRequest {
                 &[("newest", Sort::Newest), ("oldest", Sort::Oldest), ("priority", Sort::Priority)],
             )
             .unwrap_or_default();
-        if parameters.text("q").is_some() {
-            parameters.say("q", "full text search cannot be done by this version");
-        }
+        let text = parameters.given("q").and_then(|text| {
+            Terms::parse(&text).map_err(|error| parameters.say("q", error.to_string())).ok()
+        });
         let (page, size) = parameters.paging();
         let cursor_text = parameters.text("cursor");
         let history = cursor_text
@@ -244,6 +252,7 @@ impl ListRequest {
             sender: parameters.id("sender"),
             since: parameters.time("since"),
             until: parameters.time("until"),
+            text,
             sort,
             at: match cursor {
                 Some(seq) => ListPosition::After(seq),

@@ -3,6 +3,7 @@
 use protocol::{ChannelId, Seq, Time};
 
 use super::InboxMessage;
+use crate::search::{Highlight, Terms};
 
 /// How a list is sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct ListQuery {
     pub since: Option<Time>,
     /// Only created before.
     pub until: Option<Time>,
+    /// Only with these words, see [`crate::search`].
+    pub text: Option<Terms>,
     /// Order.
     pub sort: Sort,
     /// Where in the list.
@@ -80,6 +83,8 @@ impl Default for ListPosition {
 pub struct ListPage {
     /// The messages.
     pub messages: Vec<InboxMessage>,
+    /// One for each message where the list was searched ([`ListQuery::text`]), else empty.
+    pub highlights: Vec<Highlight>,
     /// How many match in all.
     pub total: u64,
     /// Unread messages of the inbox, whatever the filter.

@@ -206,10 +206,11 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<ChangePage, StoreError>>;
 
-    /// A page of a list.
+    /// A page of a list. With [`ListQuery::text`] it is a search: every message that was stored before
+    /// is found, in the state it is in now; a search may need an index that can be written.
     ///
     /// # Errors
-    /// `Damaged`, `Closing`.
+    /// `Damaged`, `Closing`; with a text also `Busy`, `NotWritable`.
     fn list(
         &self,
         inbox: &InboxKey,

@@ -10,6 +10,7 @@ pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod marks;
 pub(crate) mod model;
+pub(crate) mod search;
 
 use std::{future::Future, path::Path, sync::Arc};
 
@@ -78,6 +79,14 @@ macro_rules! suite {
                 marks: many_up_to_and_channel_mark_what_they_name,
                 marks: what_is_unknown_is_not_found,
                 marks: concurrent_marks_count_once,
+                search: finds_words_and_marks_them,
+                search: has_all_filters_sorts_and_pages_of_a_list,
+                search: sees_every_change_at_once,
+                search: finds_all_that_belongs_to_an_inbox_and_nothing_else,
+                search: finds_everything_after_an_end_and_a_kill,
+                search: is_right_or_refused_while_an_inbox_cannot_be_written,
+                search: many_at_once_find_the_same,
+                search: a_closed_store_searches_nothing,
             );
 
             #[test]

@@ -7,6 +7,7 @@ use std::{
 
 use delivery::{
     InboxKey, StoreError,
+    search::Terms,
     store::{Change, ListQuery, Mark, MarkTarget, Sort, StatusFilter, Watch},
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
@@ -375,23 +376,27 @@ impl<B: Backend> Life<B> {
             (StatusFilter::Read, &[Status::Read]),
             (StatusFilter::Archived, &[Status::Archived]),
         ] {
-            let query = ListQuery {
-                status: filter,
-                sort: Sort::Oldest,
-                size: 1_000,
-                ..ListQuery::default()
-            };
-            let page = self.fix.list(key, query).await;
-            let listed: Vec<_> =
-                page.messages.iter().map(|m| (m.state.seq.0, m.body.id().clone())).collect();
             let mut expected: Vec<_> = model
                 .live()
                 .filter(|(_, message)| wanted.contains(&message.status))
                 .map(|(id, message)| (message.seq, id.clone()))
                 .collect();
             expected.sort();
-            assert_eq!(listed, expected, "{filter:?} of {key:?}");
-            assert_eq!((page.total, page.unread), (expected.len() as u64, model.unread()));
+            // Every message has these words.
+            for text in [None, Some(Terms::parse("内容").unwrap())] {
+                let query = ListQuery {
+                    status: filter,
+                    sort: Sort::Oldest,
+                    size: 1_000,
+                    text,
+                    ..ListQuery::default()
+                };
+                let page = self.fix.list(key, query).await;
+                let listed: Vec<_> =
+                    page.messages.iter().map(|m| (m.state.seq.0, m.body.id().clone())).collect();
+                assert_eq!(listed, expected, "{filter:?} of {key:?}");
+                assert_eq!((page.total, page.unread), (expected.len() as u64, model.unread()));
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod read_state;
 mod recipients;
 mod retention;
 mod schedule;
+mod search;
 mod send;
 mod sockets;
 mod stats;

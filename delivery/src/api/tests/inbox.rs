@@ -98,11 +98,37 @@ async fn lists_are_filtered_sorted_and_paged() {
 }
 
 #[tokio::test]
+async fn a_searched_list_shows_what_matched_in_both_codecs() {
+    let api = Api::new();
+    filled(&api).await;
+    let bob = api.user("bob", &[]);
+    let answer = api.get(&bob, "/messages?q=%EF%BC%94").await;
+    assert_eq!(titles(answer.data()), ["message 4"]);
+    let shown = &answer.data()["messages"][0]["highlight"];
+    assert_eq!(shown["title"], "message <em>4</em>");
+    assert!(shown["content"].is_string());
+    let packed = request("GET", &bob, "/messages?q=4").header("accept", "application/msgpack");
+    let packed = api.call(packed.body(Body::empty()).unwrap()).await;
+    assert_eq!(packed.data()["messages"][0]["highlight"], *shown);
+    let plain = api.get(&bob, "/messages").await;
+    assert!(plain.data()["messages"][0].get("highlight").is_none());
+    let none = api.get(&bob, "/messages?q=nothing").await;
+    assert_eq!(none.data()["messages"], json!([]));
+    let long = api.get(&bob, &format!("/messages?q={}", "a".repeat(257))).await;
+    assert_eq!(long.fields(), ["q"]);
+    assert!(long.body["message"].as_str().unwrap().contains("256"), "{}", long.body);
+    let many: String = (0..17).map(|n| format!("w{n}+")).collect();
+    let answer = api.get(&bob, &format!("/messages?q={many}")).await;
+    assert_eq!(answer.fields(), ["q"]);
+    assert!(answer.body["message"].as_str().unwrap().contains("16"), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn every_wrong_parameter_is_named() {
     let api = Api::new();
     let bob = api.user("bob", &[]);
     let query = "size=201&page=x&sort=best&status=gone&is_read=maybe&priority_min=11&since=yesterday\
-        &q=text&statuss=read&cursor=z9&channel_id=a&channel_id=b";
+        &q=%20%3F&statuss=read&cursor=z9&channel_id=a&channel_id=b";
     let answer = api.get(&bob, &format!("/messages?{query}")).await;
     let mut fields = answer.fields();
     fields.sort_unstable();
@@ -129,6 +155,8 @@ async fn every_wrong_parameter_is_named() {
         ("sort=oldest&cursor=n5", "cursor"),
         ("sort=priority&cursor=n5", "cursor"),
         ("status=read&is_read=false", "is_read"),
+        ("q=", "q"),
+        ("q=a&q=b", "q"),
     ] {
         assert_eq!(api.get(&bob, &format!("/messages?{query}")).await.fields(), [path], "{query}");
     }

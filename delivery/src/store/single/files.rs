@@ -342,15 +342,21 @@ impl Files {
         }
     }
 
+    /// Puts everything of an inbox into its files, for who reads them.
+    pub(super) fn write(&mut self, inbox: &Arc<Inbox>) -> Result<(), StoreError> {
+        self.flush(inbox, true)?;
+        match inbox.state.lock().damaged.clone() {
+            Some(damage) => Err(StoreError::Damaged(damage)),
+            None => Ok(()),
+        }
+    }
+
     fn query_files<T>(
         &mut self,
         inbox: &Arc<Inbox>,
         ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
     ) -> Result<Option<T>, StoreError> {
-        self.flush(inbox, true)?;
-        if let Some(damage) = inbox.state.lock().damaged.clone() {
-            return Err(StoreError::Damaged(damage));
-        }
+        self.write(inbox)?;
         let context = Arc::clone(&self.context);
         self.open(inbox, false)
             .and_then(|files| files.map(|files| ask(files, &context.templates)).transpose())

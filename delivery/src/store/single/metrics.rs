@@ -67,6 +67,24 @@ const PUBLISH_DROPPED: Metric = Metric::counter(
     "Changes that were not published because too many were waiting; connections read them from the store.",
 );
 
+const SEARCH_SECONDS: Metric = Metric::histogram(
+    "pushhub_store_search_seconds",
+    "index",
+    "Time of one search of an inbox, by whether its index was (nearly) up to date (ready) or had to be made first (behind).",
+);
+const SEARCHES_WAITING: Metric =
+    Metric::gauge("pushhub_store_searches_waiting", "", "Searches that wait for an answer.");
+const SEARCH_INDEXED: Metric = Metric::counter(
+    "pushhub_store_search_indexed_total",
+    "",
+    "Messages that were taken over into the indexes of searches.",
+);
+const SEARCH_RENEWED: Metric = Metric::counter(
+    "pushhub_store_search_renewed_total",
+    "",
+    "Indexes of searches that were begun anew: damaged, of another version, or not of these messages.",
+);
+
 /// Every metric of this area.
 pub const ALL: &[Metric] = &[
     COMMITS,
@@ -83,6 +101,10 @@ pub const ALL: &[Metric] = &[
     ERRORS,
     BUSY,
     PUBLISH_DROPPED,
+    SEARCH_SECONDS,
+    SEARCHES_WAITING,
+    SEARCH_INDEXED,
+    SEARCH_RENEWED,
 ];
 
 pub(super) struct StoreMetrics {
@@ -111,6 +133,13 @@ pub(super) struct StoreMetrics {
     pub(super) busy_ledger: Counter,
     pub(super) busy_ledger_reads: Counter,
     pub(super) publish_dropped: Counter,
+    pub(super) search_ready: Histogram,
+    pub(super) search_behind: Histogram,
+    pub(super) searches_waiting: Gauge,
+    pub(super) searches_indexed: Counter,
+    pub(super) searches_renewed: Counter,
+    pub(super) search_errors: Counter,
+    pub(super) busy_searches: Counter,
 }
 
 impl StoreMetrics {
@@ -144,6 +173,13 @@ impl StoreMetrics {
             busy_ledger: BUSY.to_counter(recorder, &[("limit", "ledger")]),
             busy_ledger_reads: BUSY.to_counter(recorder, &[("limit", "ledger_reads")]),
             publish_dropped: PUBLISH_DROPPED.to_counter(recorder, &[]),
+            search_ready: SEARCH_SECONDS.to_histogram(recorder, &[("index", "ready")]),
+            search_behind: SEARCH_SECONDS.to_histogram(recorder, &[("index", "behind")]),
+            searches_waiting: SEARCHES_WAITING.to_gauge(recorder, &[]),
+            searches_indexed: SEARCH_INDEXED.to_counter(recorder, &[]),
+            searches_renewed: SEARCH_RENEWED.to_counter(recorder, &[]),
+            search_errors: ERRORS.to_counter(recorder, &[("op", "search")]),
+            busy_searches: BUSY.to_counter(recorder, &[("limit", "searches")]),
         }
     }
 }

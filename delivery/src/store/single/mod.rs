@@ -10,6 +10,7 @@
 //!              └─▶ worker, a second later: messages.db, read_status.db, .sync/
 //! read   ─▶ memory if it holds all that is asked, else the inbox's worker: write the tail, query;
 //!          a draft of the files where they cannot be written
+//! search ─▶ the worker writes the tail, a search thread asks .sync/search.db and messages.db
 //! ```
 //!
 //! **Why the seq need not be in the journal.** The changes of an inbox are numbered in journal
@@ -19,7 +20,7 @@
 //!
 //! **Limits.** What waits for the journal: 64 MiB; for `shared.db`: 64 MiB; for the users' files:
 //! [`LAG_BYTES_MAX`];
-//! reads that wait: 65,536 a worker; changes that wait for sockets: 262,144 a publisher. At each
+//! reads that wait: 65,536 a worker; searches that wait: 1,024; changes that wait for sockets: 262,144 a publisher. At each
 //! the caller gets `Busy`, except the last, where the change is read from the store instead. Each
 //! has a counter, see [`metrics::ALL`].
 
@@ -44,6 +45,7 @@ mod publisher;
 mod queries;
 mod record;
 mod schema;
+mod search;
 mod segment;
 mod sequencer;
 mod shared;
@@ -79,6 +81,7 @@ use self::{
     metrics::StoreMetrics,
     publisher::Publisher,
     schema::Templates,
+    search::Searches,
     sequencer::Sequencer,
     shared::Shared,
     shutdown::Shutdown,
@@ -174,6 +177,7 @@ pub struct SingleStore {
     root: Arc<Path>,
     workers: Arc<[Worker]>,
     publishers: Arc<[Publisher]>,
+    searches: Arc<Searches>,
     lag: Arc<Lag>,
     ledger: Arc<Ledger>,
     metrics: Arc<StoreMetrics>,
@@ -229,6 +233,8 @@ impl SingleStore {
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let inboxes = Arc::new(Inboxes::new(count));
         let lag = Arc::new(Lag::new(Arc::clone(&metrics)));
+        let searches = Searches::new(config.root.clone(), Arc::clone(&metrics))
+            .map_err(|error| OpenError::Files(Box::new(error)))?;
         let sequenced = Arc::new(AtomicU64::new(next - 1));
         let workers: Arc<[Worker]> =
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
@@ -280,6 +286,7 @@ impl SingleStore {
             root: config.root.as_path().into(),
             workers,
             publishers,
+            searches: Arc::new(searches),
             lag,
             ledger,
             metrics,
@@ -325,6 +332,15 @@ impl SingleStore {
                 thread("publisher", move || publishers[index].run(&*fanout))
             })
             .collect();
+        let searches = (0..search::THREADS)
+            .map(|index| {
+                let searches = Arc::clone(&self.searches);
+                thread("search", move || {
+                    give_way();
+                    searches.run(index);
+                })
+            })
+            .collect();
         let (shared, interval) = (Arc::clone(&self.shared), self.flush_interval);
         let keeper = thread("shared-writer", move || {
             give_way();
@@ -366,6 +382,7 @@ impl SingleStore {
             committer,
             workers,
             publishers,
+            searches,
             keeper,
             scheduler,
             ledger,
@@ -394,6 +411,7 @@ impl SingleStore {
             ledger: Arc::clone(&self.ledger),
             workers: Arc::clone(&self.workers),
             publishers: Arc::clone(&self.publishers),
+            searches: Arc::clone(&self.searches),
             housekeeping: Arc::clone(&self.housekeeping),
         })
     }

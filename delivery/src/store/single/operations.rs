@@ -210,6 +210,9 @@ impl Store for SingleStore {
         query: ListQuery,
     ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
         let inbox = self.inbox(inbox);
+        if let Some(terms) = query.text.clone() {
+            return Box::pin(self.search(inbox, terms, query));
+        }
         Box::pin(async move {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker]
@@ -220,7 +223,7 @@ impl Store for SingleStore {
                     })?;
                     let ((messages, total, more), expired) = found.unwrap_or_default();
                     let unread = head_without(&asked, expired).unread;
-                    Ok(ListPage { messages, total, unread, more })
+                    Ok(ListPage { messages, highlights: vec![], total, unread, more })
                 })
                 .await
         })

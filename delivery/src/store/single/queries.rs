@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-const COLUMNS: &str = "seq, version, status, id, expire_at, body";
+/// What [`message`] reads.
+pub(super) const COLUMNS: &str = "seq, version, status, id, expire_at, body";
 
 /// Why a mark cannot be decided.
 pub(super) enum Refusal {
@@ -47,12 +48,12 @@ fn state(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageState> {
     })
 }
 
-fn message(row: &rusqlite::Row<'_>) -> rusqlite::Result<InboxMessage> {
+pub(super) fn message(row: &rusqlite::Row<'_>) -> rusqlite::Result<InboxMessage> {
     Ok(InboxMessage { state: state(row)?, body: body_of(row, 3)?, pressed: Vec::new() })
 }
 
 impl UserFiles {
-    fn fill_read_at(
+    pub(super) fn fill_read_at(
         &mut self,
         templates: &Templates,
         messages: &mut [InboxMessage],
@@ -193,39 +194,7 @@ impl UserFiles {
         query: &ListQuery,
         now: Time,
     ) -> Result<(Vec<InboxMessage>, u64, bool), FileError> {
-        let mut conditions = vec!["(expire_at IS NULL OR expire_at > ?)".to_owned()];
-        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(now.millis())];
-        conditions.push(
-            match query.status {
-                StatusFilter::Inbox => "status IN (0, 1)",
-                StatusFilter::Unread => "status = 0",
-                StatusFilter::Read => "status = 1",
-                StatusFilter::Archived => "status = 2",
-                StatusFilter::All => "status <> 3",
-            }
-            .to_owned(),
-        );
-        let mut filter = |condition: &str, value: Option<Box<dyn ToSql>>| {
-            if let Some(value) = value {
-                conditions.push(condition.to_owned());
-                values.push(value);
-            }
-        };
-        fn boxed<T: ToSql + 'static>(value: T) -> Box<dyn ToSql> {
-            Box::new(value)
-        }
-        filter("body ->> '$.channel_id' = ?", query.channel_id.clone().map(boxed));
-        filter("body ->> '$.message_type' = ?", query.message_type.clone().map(boxed));
-        filter("body ->> '$.priority' >= ?", query.priority_min.map(boxed));
-        filter("body ->> '$.sender' = ?", query.sender.clone().map(boxed));
-        filter(
-            "julianday(body ->> '$.created_at') >= julianday(?)",
-            query.since.map(|t| boxed(t.to_string())),
-        );
-        filter(
-            "julianday(body ->> '$.created_at') < julianday(?)",
-            query.until.map(|t| boxed(t.to_string())),
-        );
+        let (mut conditions, mut values) = conditions(query, now);
         let count_conditions = conditions.join(" AND ");
         let count_values = values.len();
 
@@ -243,11 +212,7 @@ impl UserFiles {
                 values.push(Box::new(at_most_i64(seq)));
             }
         }
-        let order = match query.sort {
-            Sort::Newest => "seq DESC",
-            Sort::Oldest => "seq ASC",
-            Sort::Priority => "body ->> '$.priority' DESC, seq DESC",
-        };
+        let order = order(query.sort);
         // One more than asked tells whether there is more.
         values.push(Box::new(i64::try_from(query.size).unwrap_or(i64::MAX).saturating_add(1)));
         values.push(Box::new(offset));
@@ -333,6 +298,54 @@ impl UserFiles {
             }
         }
         Ok(Ok(decision))
+    }
+}
+
+/// What a message of a list must fulfil, whatever words it has: SQL on `message`, joined by AND, and
+/// its values.
+pub(super) fn conditions(query: &ListQuery, now: Time) -> (Vec<String>, Vec<Box<dyn ToSql>>) {
+    let mut conditions = vec!["(expire_at IS NULL OR expire_at > ?)".to_owned()];
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(now.millis())];
+    conditions.push(
+        match query.status {
+            StatusFilter::Inbox => "status IN (0, 1)",
+            StatusFilter::Unread => "status = 0",
+            StatusFilter::Read => "status = 1",
+            StatusFilter::Archived => "status = 2",
+            StatusFilter::All => "status <> 3",
+        }
+        .to_owned(),
+    );
+    let mut filter = |condition: &str, value: Option<Box<dyn ToSql>>| {
+        if let Some(value) = value {
+            conditions.push(condition.to_owned());
+            values.push(value);
+        }
+    };
+    fn boxed<T: ToSql + 'static>(value: T) -> Box<dyn ToSql> {
+        Box::new(value)
+    }
+    filter("body ->> '$.channel_id' = ?", query.channel_id.clone().map(boxed));
+    filter("body ->> '$.message_type' = ?", query.message_type.clone().map(boxed));
+    filter("body ->> '$.priority' >= ?", query.priority_min.map(boxed));
+    filter("body ->> '$.sender' = ?", query.sender.clone().map(boxed));
+    filter(
+        "julianday(body ->> '$.created_at') >= julianday(?)",
+        query.since.map(|t| boxed(t.to_string())),
+    );
+    filter(
+        "julianday(body ->> '$.created_at') < julianday(?)",
+        query.until.map(|t| boxed(t.to_string())),
+    );
+    (conditions, values)
+}
+
+/// The order of a list, in SQL on `message`.
+pub(super) const fn order(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Newest => "seq DESC",
+        Sort::Oldest => "seq ASC",
+        Sort::Priority => "body ->> '$.priority' DESC, seq DESC",
     }
 }
 

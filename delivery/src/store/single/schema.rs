@@ -26,9 +26,12 @@ CREATE TABLE message (            -- what the view messages shows
     status INTEGER NOT NULL,      -- 0 unread, 1 read, 2 archived, 3 recalled
     expire_at INTEGER,            -- unix ms; after it the message is not shown
     id TEXT NOT NULL UNIQUE,
+    body_version INTEGER NOT NULL, -- seq of the change that last wrote the body
     body TEXT NOT NULL            -- JSON, as sent to clients
 );
 CREATE INDEX message_unread ON message (seq) WHERE status = 0;
+CREATE INDEX message_away ON message (seq, status) WHERE status > 1;
+CREATE INDEX message_edited ON message (body_version) WHERE body_version > seq;
 CREATE INDEX message_expiring ON message (expire_at) WHERE expire_at IS NOT NULL;
 CREATE VIEW messages AS           -- the inbox, column by column
     SELECT seq, id,
@@ -122,7 +125,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    fn new(name: &'static str, schema: &'static str) -> rusqlite::Result<Self> {
+    pub(super) fn new(name: &'static str, schema: &'static str) -> rusqlite::Result<Self> {
         Ok(Self { name, schema, bytes: fresh(schema)? })
     }
 

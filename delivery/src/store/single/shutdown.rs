@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Threads, committer::Committer, ledger::Ledger, publisher::Publisher, worker::Worker};
+use super::{
+    Threads, committer::Committer, ledger::Ledger, publisher::Publisher, search::Searches,
+    worker::Worker,
+};
 
 /// The end of the store.
 pub(super) struct Shutdown {
@@ -13,6 +16,7 @@ pub(super) struct Shutdown {
     pub(super) ledger: Arc<Ledger>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) publishers: Arc<[Publisher]>,
+    pub(super) searches: Arc<Searches>,
     pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -44,6 +48,10 @@ impl Shutdown {
         }
         for publisher in self.threads.publishers {
             let _ = publisher.join();
+        }
+        self.searches.close();
+        for searches in self.threads.searches {
+            let _ = searches.join();
         }
         *self.housekeeping.0.lock() = true;
         self.housekeeping.1.notify_all();

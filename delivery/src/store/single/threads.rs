@@ -16,6 +16,7 @@ pub(super) struct Threads {
     pub(super) committer: JoinHandle<u64>,
     pub(super) workers: Vec<JoinHandle<()>>,
     pub(super) publishers: Vec<JoinHandle<()>>,
+    pub(super) searches: Vec<JoinHandle<()>>,
     pub(super) keeper: JoinHandle<()>,
     pub(super) scheduler: JoinHandle<()>,
     pub(super) ledger: JoinHandle<()>,

@@ -268,8 +268,8 @@ fn write(db: &Connection, entries: &[TailEntry], last: &TailEntry) -> rusqlite::
                 unread += 1;
                 expiring |= body.expire_at().is_some();
                 db.prepare_cached(
-                    "INSERT INTO message (seq, version, status, expire_at, id, body)
-                     VALUES (?1, ?1, 0, ?2, ?3, ?4)",
+                    "INSERT INTO message (seq, version, status, expire_at, id, body_version, body)
+                     VALUES (?1, ?1, 0, ?2, ?3, ?1, ?4)",
                 )?
                 .execute(params![
                     entry.seq.0.cast_signed(),
