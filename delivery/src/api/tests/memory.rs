@@ -138,6 +138,10 @@ impl Store for MemoryStore {
         Box::pin(std::future::ready(Ok(0)))
     }
 
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     fn mark(
         &self,
         inbox: &InboxKey,

@@ -68,18 +68,24 @@ impl Inboxes {
         self.map.len()
     }
 
-    /// Forgets what is not needed in memory.
-    pub(super) fn sweep(&self) {
+    /// Forgets what is not needed in memory. Answers the inboxes that must be written before they can
+    /// be; their `queued` is set.
+    pub(super) fn sweep(&self) -> Vec<Arc<Inbox>> {
         let now = Instant::now();
+        let mut first_written = Vec::new();
         // Whoever else holds the inbox got it under the lock that `retain` holds now.
         self.map.retain(|_, inbox| {
-            let state = inbox.state.lock();
+            let mut state = inbox.state.lock();
             let idle = state.used.is_none_or(|used| now.duration_since(used) > IDLE_MAX);
+            if idle && state.watchers == 0 && state.write_notes() {
+                first_written.push(Arc::clone(inbox));
+            }
             let forget = idle && state.forgettable() && Arc::strong_count(inbox) == 1;
             if forget {
                 self.groups.remove(inbox, &state.memberships);
             }
             !forget
         });
+        first_written
     }
 }

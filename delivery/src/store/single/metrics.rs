@@ -50,6 +50,17 @@ const PUBLISH_DROPPED: Metric = Metric::counter(
     "Changes that were not published because too many were waiting; connections read them from the store.",
 );
 
+const NOTES_DROPPED: Metric = Metric::counter(
+    "pushhub_store_receipts_dropped_total",
+    "",
+    "Notes of what went to devices that were given up because their inbox's file could not be written.",
+);
+const PRUNED: Metric = Metric::counter(
+    "pushhub_store_pruned_total",
+    "kind",
+    "What was forgotten because it was too old or too much: message, in an inbox; shared, kept once for many inboxes.",
+);
+
 /// Every metric of this area.
 pub const ALL: &[Metric] = &[
     COMMITS,
@@ -63,6 +74,8 @@ pub const ALL: &[Metric] = &[
     ERRORS,
     BUSY,
     PUBLISH_DROPPED,
+    NOTES_DROPPED,
+    PRUNED,
 ];
 
 pub(super) struct StoreMetrics {
@@ -82,6 +95,9 @@ pub(super) struct StoreMetrics {
     pub(super) busy_lag: Counter,
     pub(super) busy_reads: Counter,
     pub(super) publish_dropped: Counter,
+    pub(super) notes_dropped: Counter,
+    pub(super) pruned: Counter,
+    pub(super) pruned_shared: Counter,
 }
 
 impl StoreMetrics {
@@ -106,6 +122,9 @@ impl StoreMetrics {
             busy_lag: BUSY.to_counter(recorder, &[("limit", "lag")]),
             busy_reads: BUSY.to_counter(recorder, &[("limit", "reads")]),
             publish_dropped: PUBLISH_DROPPED.to_counter(recorder, &[]),
+            notes_dropped: NOTES_DROPPED.to_counter(recorder, &[]),
+            pruned: PRUNED.to_counter(recorder, &[("kind", "message")]),
+            pruned_shared: PRUNED.to_counter(recorder, &[("kind", "shared")]),
         }
     }
 }

@@ -34,10 +34,13 @@ mod ledger;
 mod marking;
 mod membership;
 pub mod metrics;
+mod noting;
 mod operations;
 mod private;
+mod pruner;
 mod publisher;
 mod queries;
+mod receipts;
 mod record;
 mod schema;
 mod segment;
@@ -47,6 +50,7 @@ mod shutdown;
 mod sql;
 mod trim;
 mod user_files;
+mod walk;
 mod worker;
 
 use std::{
@@ -72,6 +76,7 @@ use self::{
     lag::Lag,
     ledger::Ledger,
     metrics::StoreMetrics,
+    pruner::Pruner,
     publisher::Publisher,
     schema::Templates,
     sequencer::Sequencer,
@@ -81,7 +86,7 @@ use self::{
     trim::Trimmer,
     worker::{CROWD_PATIENCE, Worker},
 };
-use crate::{Fanout, InboxKey};
+use crate::{Fanout, InboxKey, store::Retention};
 
 pub use self::{
     layout::{hub_dir, inbox_dir},
@@ -116,6 +121,9 @@ pub struct SingleConfig {
     /// Whether commits of the journal are synced. Only `false` in the test that proves that losing
     /// power without it would be seen.
     pub journal_sync: bool,
+    /// What inboxes keep. What they need not is forgotten slowly: an inbox is looked at some time
+    /// after an hour, see [`crate::Store::prune_all`] for at once.
+    pub retention: Retention,
 }
 
 impl Default for SingleConfig {
@@ -125,6 +133,7 @@ impl Default for SingleConfig {
             flush_interval: Duration::from_secs(1),
             open_inboxes: 1_024,
             journal_sync: true,
+            retention: Retention::default(),
         }
     }
 }
@@ -160,6 +169,7 @@ pub struct SingleStore {
     threads: Mutex<Option<Threads>>,
     closing: AtomicBool,
     housekeeping: Arc<(Mutex<bool>, Condvar)>,
+    pruner: Arc<Pruner>,
     flush_interval: Duration,
 }
 
@@ -170,6 +180,7 @@ struct Threads {
     workers: Vec<JoinHandle<()>>,
     publishers: Vec<JoinHandle<()>>,
     housekeeper: JoinHandle<()>,
+    pruner: JoinHandle<()>,
     trimmer: Arc<Trimmer>,
     /// Held as long as the store is open.
     _lock: File,
@@ -243,12 +254,23 @@ impl SingleStore {
             root: config.root.clone(),
             templates,
             shared: Arc::clone(&shared),
+            ledger,
             inboxes: Arc::clone(&inboxes),
             sequenced,
             lag: Arc::clone(&lag),
             metrics: Arc::clone(&metrics),
             open_max: (config.open_inboxes / count).max(8),
             warned: Mutex::default(),
+        });
+        let pruner = Arc::new(Pruner {
+            root: config.root.clone(),
+            retention: config.retention,
+            inboxes: Arc::clone(&inboxes),
+            workers: Arc::clone(&workers),
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+            orders: Mutex::default(),
+            wake: Condvar::new(),
         });
         let trimmer = Arc::new(Trimmer {
             root,
@@ -268,6 +290,7 @@ impl SingleStore {
             threads: Mutex::default(),
             closing: AtomicBool::new(false),
             housekeeping: Arc::default(),
+            pruner,
             flush_interval: config.flush_interval,
         });
         let start = committer::Start { segment, ahead, next, sequencer };
@@ -308,13 +331,17 @@ impl SingleStore {
             .collect();
         let (signal, keeper) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        let workers_to_tell = Arc::clone(&self.workers);
         let housekeeper = thread("housekeeper", move || {
             let (stop, wake) = &*signal;
             let mut stopped = stop.lock();
             while !*stopped {
                 wake.wait_until(&mut stopped, Instant::now() + HOUSEKEEPING_EVERY);
                 parking_lot::MutexGuard::unlocked(&mut stopped, || {
-                    inboxes.sweep();
+                    for inbox in inboxes.sweep() {
+                        let worker = &workers_to_tell[inbox.worker];
+                        worker.mark_dirty(Instant::now(), &mut vec![inbox]);
+                    }
                     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
                     {
                         metrics.inboxes.set(inboxes.len() as f64);
@@ -329,7 +356,24 @@ impl SingleStore {
                 });
             }
         });
-        Threads { ahead, maker, committer, workers, publishers, housekeeper, trimmer, _lock: lock }
+        let pruner = {
+            let pruner = Arc::clone(&self.pruner);
+            thread("pruner", move || {
+                give_way();
+                pruner.run();
+            })
+        };
+        Threads {
+            ahead,
+            maker,
+            committer,
+            workers,
+            publishers,
+            housekeeper,
+            pruner,
+            trimmer,
+            _lock: lock,
+        }
     }
 
     /// Refreshes the gauges of what waits, for a scrape.
@@ -350,6 +394,7 @@ impl SingleStore {
             workers: Arc::clone(&self.workers),
             publishers: Arc::clone(&self.publishers),
             housekeeping: Arc::clone(&self.housekeeping),
+            pruner: Arc::clone(&self.pruner),
         })
     }
 }

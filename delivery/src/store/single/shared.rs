@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
-use protocol::{Body, MessageId, TenantId, Time};
+use protocol::{Body, IdError, MessageId, TenantId, Time};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS broadcasts ( -- messages to groups and to everyone, t
     everyone INTEGER NOT NULL,          -- 1 if it is for everyone in the tenant
     target INTEGER,                     -- of an edit or recall: the message's lsn
     id TEXT NOT NULL,                   -- the message's id
-    at INTEGER NOT NULL,                -- unix ms
+    at INTEGER NOT NULL,                -- unix ms; when the store was asked
     expire_at INTEGER,                  -- unix ms
     body TEXT                           -- JSON; none in a recall
 );
@@ -241,6 +241,69 @@ impl Shared {
             .map(|lsn| lsn.map(i64::cast_unsigned))
     }
 
+    /// Users who were seen, after one of them; those that wait for the disk come with a later walk.
+    pub(super) fn users_after(
+        &self,
+        after: Option<&InboxKey>,
+        limit: u32,
+    ) -> rusqlite::Result<Vec<InboxKey>> {
+        let (tenant, user) = after.map_or(("", ""), |key| (key.tenant.as_str(), key.user.as_str()));
+        self.reader
+            .lock()
+            .prepare_cached(
+                "SELECT tenant, user FROM users WHERE (tenant, user) > (?1, ?2)
+                 ORDER BY tenant, user LIMIT ?3",
+            )?
+            .query_map(params![tenant, user, limit], |row| {
+                Ok(InboxKey::new(id_at(row, 0)?, id_at(row, 1)?))
+            })?
+            .collect()
+    }
+
+    /// The latest of what was sent to groups or everyone, and is older than a moment together with
+    /// all before it.
+    pub(super) fn older_than(&self, moment: Time) -> rusqlite::Result<Option<Lsn>> {
+        let reader = self.reader.lock();
+        let first = reader
+            .query_row(
+                "SELECT lsn FROM broadcasts WHERE at >= ?1 ORDER BY lsn LIMIT 1",
+                [moment.millis()],
+                |row| row.get::<_, i64>(0),
+            )
+            .optional()?
+            .unwrap_or(i64::MAX);
+        reader
+            .query_row("SELECT max(lsn) FROM broadcasts WHERE lsn < ?1", [first], |row| row.get(0))
+            .map(|lsn: Option<i64>| lsn.map(i64::cast_unsigned))
+    }
+
+    /// Forgets some of what was sent to groups or everyone, up to a record that every inbox has taken
+    /// over. Answers how much that was.
+    pub(super) fn forget(&self, up_to: Lsn, limit: u32) -> rusqlite::Result<u64> {
+        let writer = self.writer.lock();
+        let transaction = writer.unchecked_transaction()?;
+        let gone: Vec<(i64, String)> = transaction
+            .prepare_cached(
+                "DELETE FROM broadcasts WHERE lsn IN
+                 (SELECT lsn FROM broadcasts WHERE lsn <= ?1 ORDER BY lsn LIMIT ?2)
+                 RETURNING lsn, audience",
+            )?
+            .query_map(params![up_to.cast_signed(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut delete = transaction
+            .prepare_cached("DELETE FROM broadcast_groups WHERE grp = ?1 AND lsn = ?2")?;
+        for (lsn, audience) in &gone {
+            if let Ok(Audience::Some { groups, .. }) = serde_json::from_str(audience) {
+                for group in &*groups {
+                    delete.execute(params![to_json(group), lsn])?;
+                }
+            }
+        }
+        drop(delete);
+        transaction.commit()?;
+        Ok(gone.len() as u64)
+    }
+
     /// The groups a user is and was in.
     pub(super) fn memberships(&self, key: &InboxKey) -> rusqlite::Result<Memberships> {
         let reader = self.reader.lock();
@@ -308,11 +371,9 @@ impl Shared {
 }
 
 fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusqlite::Result<()> {
-    let (id, target, at, body) = match &entry.what {
-        What::Message(body) => (body.id(), None, body.facts().created_at, Some(body)),
-        What::Rewrite(rewrite) => {
-            (&rewrite.id, Some(rewrite.target), Some(rewrite.at), rewrite.body.as_ref())
-        }
+    let (id, target, body) = match &entry.what {
+        What::Message(body) => (body.id(), None, Some(body)),
+        What::Rewrite(rewrite) => (&rewrite.id, Some(rewrite.target), rewrite.body.as_ref()),
         What::Mark(_) | What::Press(_) => return Ok(()),
     };
     let json = body.map(|body| body.json());
@@ -328,7 +389,7 @@ fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusql
         *entry.to == Audience::Everyone,
         target.map(u64::cast_signed),
         id.as_str(),
-        at.unwrap_or_default().millis(),
+        entry.at.millis(),
         body.and_then(|body| body.expire_at()).map(Time::millis),
         json.as_deref().map(|json| std::str::from_utf8(json).expect("a body is JSON")),
     ])?;
@@ -346,6 +407,7 @@ fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusql
 /// Reads `lsn, id, expire_at, body, audience, target, at`.
 fn read_entry(tenant: &TenantId, row: &rusqlite::Row<'_>) -> rusqlite::Result<SharedEntry> {
     let to: Arc<Audience> = Arc::new(from_json(row, 4)?);
+    let at = Time::from_millis(row.get(6)?);
     let body = match row.get_ref(3)?.as_str_or_null()? {
         Some(_) => Some(body_of(row, 1)?),
         None => None,
@@ -354,14 +416,14 @@ fn read_entry(tenant: &TenantId, row: &rusqlite::Row<'_>) -> rusqlite::Result<Sh
         (None, Some(body)) => What::Message(body),
         (target, body) => What::Rewrite(Arc::new(RewriteRecord {
             tenant: tenant.clone(),
-            id: message_id_of(row, 1)?,
+            id: id_at(row, 1)?,
             target: target.unwrap_or_default().cast_unsigned(),
             audience: Arc::clone(&to),
-            at: Time::from_millis(row.get(6)?),
+            at,
             body,
         })),
     };
-    Ok(SharedEntry { lsn: row.get::<_, i64>(0)?.cast_unsigned(), to, what })
+    Ok(SharedEntry { lsn: row.get::<_, i64>(0)?.cast_unsigned(), at, to, what })
 }
 
 /// As it stands in a column.
@@ -378,15 +440,19 @@ fn from_json<T: serde::de::DeserializeOwned>(
     })
 }
 
-fn message_id_of(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<MessageId> {
-    MessageId::new(row.get_ref(at)?.as_str()?).map_err(|error| {
+/// Reads an id.
+pub(super) fn id_at<T: std::str::FromStr<Err = IdError>>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<T> {
+    row.get_ref(at)?.as_str()?.parse().map_err(|error: IdError| {
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
     })
 }
 
 /// Reads `id, expire_at, body` from three columns.
 pub(super) fn body_of(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Arc<Body>> {
-    let id = message_id_of(row, at)?;
+    let id: MessageId = id_at(row, at)?;
     let expire_at = row.get::<_, Option<i64>>(at + 1)?.map(Time::from_millis);
     Ok(Arc::new(Body::from_stored(id, expire_at, row.get_ref(at + 2)?.as_bytes()?)))
 }

@@ -1,6 +1,9 @@
 //! What a worker does with its inboxes' files: load, write the tail, ask, keep the most used ones
 //! open.
 
+mod flush;
+mod prune;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -15,26 +18,25 @@ use parking_lot::Mutex;
 
 use protocol::Seq;
 
+use self::flush::Batch;
 use super::{
-    cursors,
-    inbox::{Cursors, Inbox, LAZY_MAX, Loaded, Phase, SharedEntry, TailEntry, What},
+    cursors::{self, Cursors},
+    inbox::{Inbox, Loaded, Phase, SharedEntry},
     inboxes::Inboxes,
     lag::Lag,
     layout,
+    ledger::Ledger,
     membership::Memberships,
     metrics::StoreMetrics,
     record::Lsn,
     schema::Templates,
     shared::Shared,
-    user_files::{FileError, UserFiles},
+    user_files::{FileError, UserFiles, Writing},
 };
 use crate::{
     InboxKey, clock,
     store::{ChangePage, StoreError},
 };
-
-/// Changes written in one transaction, at most: bounds how long a question waits behind one.
-const APPLY_MAX: usize = 512;
 
 /// How often a file that cannot be used is worth a line in the log, over all inboxes: a full disk
 /// fails for all of them, with every question and every second again. The metric counts each.
@@ -45,6 +47,7 @@ pub(super) struct FilesContext {
     pub(super) root: PathBuf,
     pub(super) templates: Templates,
     pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) inboxes: Arc<Inboxes>,
     /// The latest record that was handed to the inboxes.
     pub(super) sequenced: Arc<AtomicU64>,
@@ -132,8 +135,9 @@ impl Files {
             found => found?,
         };
         let (base, applied) = match found {
-            Some(found) => found,
-            None => match context.shared.known_since(&inbox.key).map_err(shared)? {
+            Some((base, applied)) if base.known => (base, applied),
+            // A file that nothing was written to says nothing, as if there were none.
+            Some(_) | None => match context.shared.known_since(&inbox.key).map_err(shared)? {
                 // It was seen, but messages of its own may have come before: between the look that
                 // found it unknown and the record that it was seen. Its log begins with the first
                 // of either.
@@ -173,65 +177,18 @@ impl Files {
         if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
             return Ok(page);
         }
-        let now = clock::now();
-        let changes = self.query(inbox, |open, templates| {
-            open.changes(templates, &inbox.key, since, limit, bytes_max, now)
-        })?;
-        let state = inbox.state.lock();
-        let loaded = state.loaded().copied().unwrap_or_default();
-        let changes = changes.unwrap_or_default();
-        Ok(ChangePage { changes, head: loaded.head, min_seq: loaded.min_seq })
-    }
-
-    /// Writes the inbox's tail and cursors to its files; what is only for everyone stays lazy
-    /// unless `everything` is asked for, or it has become much.
-    pub(super) fn flush(&mut self, inbox: &Arc<Inbox>, everything: bool) -> Result<(), StoreError> {
-        self.load(inbox)?;
-        self.flush_loaded(inbox, everything).map_err(|error| self.failed(inbox, error))
-    }
-
-    fn flush_loaded(&mut self, inbox: &Inbox, everything: bool) -> Result<(), FileError> {
-        loop {
-            let entries: Vec<TailEntry> = {
-                let state = inbox.state.lock();
-                if state.damaged.is_some() {
-                    break;
-                }
-                let wanted = everything || state.tail.len() > state.lazy || state.lazy > LAZY_MAX;
-                let count = if wanted { state.tail.len().min(APPLY_MAX) } else { 0 };
-                state.tail.iter().take(count).cloned().collect()
+        let found = self.query(inbox, |open, templates| {
+            let min_seq = open.counted()?.min_seq;
+            let changes = if since < min_seq {
+                Vec::new()
+            } else {
+                open.changes(templates, &inbox.key, since, limit, bytes_max)?
             };
-            let Some(last) = entries.last() else { break };
-            let applied = last.lsn;
-            let context = Arc::clone(&self.context);
-            let files = self.open(inbox, true)?.expect("open creates what is missing");
-            let unread = files.apply(&inbox.key, &entries)?;
-            let marks = entries.iter().any(|entry| !matches!(entry.what, What::Message(_)));
-            let gone = inbox.state.lock().written(applied, unread);
-            context.lag.remove(&gone);
-            context.lag.show();
-            if marks {
-                let files = self.open(inbox, true)?.expect("open creates what is missing");
-                files.status(&context.templates)?;
-            }
-        }
-        let dirty = {
-            let mut state = inbox.state.lock();
-            state.cursors.as_mut().filter(|cursors| cursors.dirty).map(|cursors| {
-                cursors.dirty = false;
-                cursors.devices.clone()
-            })
-        };
-        if let Some(devices) = dirty {
-            let dir = layout::inbox_dir(&self.context.root, &inbox.key);
-            if let Err(source) = cursors::write(&dir, &devices) {
-                if let Some(cursors) = &mut inbox.state.lock().cursors {
-                    cursors.dirty = true;
-                }
-                return Err(FileError::Io { path: dir.join(".sync/devices.json"), source });
-            }
-        }
-        Ok(())
+            Ok((changes, min_seq))
+        })?;
+        let (changes, min_seq) = found.unwrap_or_default();
+        let head = inbox.state.lock().loaded().map(|loaded| loaded.head).unwrap_or_default();
+        Ok(ChangePage { changes, head, min_seq })
     }
 
     /// Asks an inbox's files, with everything in them; `None` where the inbox is empty. When they
@@ -254,10 +211,7 @@ impl Files {
         inbox: &Arc<Inbox>,
         ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
     ) -> Result<Option<T>, StoreError> {
-        self.flush(inbox, true)?;
-        if let Some(damage) = inbox.state.lock().damaged.clone() {
-            return Err(StoreError::Damaged(damage));
-        }
+        self.write(inbox)?;
         let context = Arc::clone(&self.context);
         self.open(inbox, false)
             .and_then(|files| files.map(|files| ask(files, &context.templates)).transpose())
@@ -270,10 +224,12 @@ impl Files {
         ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
     ) -> Result<T, StoreError> {
         let templates = &self.context.templates;
-        let tail: Vec<TailEntry> = inbox.state.lock().tail.iter().cloned().collect();
-        UserFiles::draft(&layout::inbox_dir(&self.context.root, &inbox.key), templates)
+        let Batch { entries, notes, since } = Batch::copy(inbox);
+        let (key, entries, notes) = (&inbox.key, &*entries, &*notes);
+        UserFiles::draft(&layout::inbox_dir(&self.context.root, key), templates)
             .and_then(|mut draft| {
-                draft.apply(&inbox.key, &tail)?;
+                draft.apply(&Writing { key, entries, since, notes, witness: None })?;
+                draft.settle(clock::now())?;
                 ask(&mut draft, templates)
             })
             .map_err(|error| self.failed(inbox, error))
@@ -296,6 +252,12 @@ impl Files {
         Ok(Some(&mut open.files))
     }
 
+    fn close(&mut self, inbox: &Inbox) {
+        if self.open.remove(&inbox.key).is_some() {
+            self.context.metrics.open_files.decrement(1);
+        }
+    }
+
     /// Closes the files that were not used for longest, some at a time: finding them reads the
     /// whole table, and opening a file costs far more than that.
     fn make_room(&mut self) {
@@ -314,9 +276,7 @@ impl Files {
     /// Turns an error about an inbox into what its callers get, and drops its handle: after a
     /// failed write or sync the handle's word cannot be trusted any more.
     fn failed(&mut self, inbox: &Inbox, error: FileError) -> StoreError {
-        if self.open.remove(&inbox.key).is_some() {
-            self.context.metrics.open_files.decrement(1);
-        }
+        self.close(inbox);
         self.context.metrics.file_errors.increment(1);
         let damage = error.is_damage();
         let error: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
