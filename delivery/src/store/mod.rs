@@ -263,6 +263,13 @@ pub trait Store: Send + Sync + 'static {
         retention: Retention,
     ) -> BoxFuture<'_, Result<u64, StoreError>>;
 
+    /// Forgets, now and in every inbox, what the store is set up not to keep: it does so by itself,
+    /// slowly. Answers how many messages that were.
+    ///
+    /// # Errors
+    /// `NotWritable` where some inbox could not be written, `Closing`.
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is
     /// older than a second.
     fn health(&self) -> BoxFuture<'_, Health>;

@@ -117,6 +117,10 @@ impl Store for ListStore {
         ready(Ok(0))
     }
 
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(0))
+    }
+
     fn mark(
         &self,
         _: &InboxKey,

@@ -9,10 +9,49 @@ use std::{fs, io, path::Path};
 use protocol::{DeviceId, Seq, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    inbox::{Cursor, Cursors},
-    private,
-};
+use super::private;
+
+/// Devices whose cursors an inbox keeps; the one that acked longest ago makes room.
+pub(super) const DEVICES_MAX: usize = 64;
+
+/// Device cursors, kept in `.sync/devices.json`.
+#[derive(Default)]
+pub(super) struct Cursors {
+    pub(super) devices: Vec<(DeviceId, Cursor)>,
+    pub(super) dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) seq: Seq,
+    pub(super) acked_at: Time,
+}
+
+impl Cursors {
+    pub(super) fn get(&self, device: &DeviceId) -> Option<Seq> {
+        self.devices.iter().find(|(id, _)| id == device).map(|(_, cursor)| cursor.seq)
+    }
+
+    /// Moves forward; whether anything changed.
+    pub(super) fn advance(&mut self, device: &DeviceId, seq: Seq, now: Time) -> bool {
+        if let Some((_, cursor)) = self.devices.iter_mut().find(|(id, _)| id == device) {
+            if cursor.seq >= seq {
+                return false;
+            }
+            *cursor = Cursor { seq, acked_at: now };
+        } else {
+            if self.devices.len() >= DEVICES_MAX {
+                let oldest = (0..self.devices.len())
+                    .min_by_key(|&index| self.devices[index].1.acked_at)
+                    .expect("the list is full, so not empty");
+                self.devices.swap_remove(oldest);
+            }
+            self.devices.push((device.clone(), Cursor { seq, acked_at: now }));
+        }
+        self.dirty = true;
+        true
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct File {

@@ -12,19 +12,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use protocol::{Body, DeviceId, MessageState, PressedAction, Seq, Status, Time};
+use protocol::{Body, MessageState, PressedAction, Seq, Status, Time};
 
 use super::{
+    cursors::Cursors,
     membership::{Memberships, Turn},
+    receipts::Notes,
     record::{Lsn, MarkRecord, PressRecord, RewriteRecord},
+    user_files::Counted,
 };
 use crate::{
     InboxKey, clock,
     store::{Audience, Change, ChangePage, StatusChange, Stored},
 };
-
-/// Devices whose cursors an inbox keeps; the one that acked longest ago makes room.
-pub(super) const DEVICES_MAX: usize = 64;
 
 /// Changes for everyone that an inbox may hold in memory only. They are in `shared.db`, so they
 /// need not be written to this inbox's file before it is touched; beyond this they are. At 96 bytes
@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) damaged: Option<Arc<dyn std::error::Error + Send + Sync>>,
     /// Of devices that ever acked; none for the many inboxes without one.
     pub(super) cursors: Option<Box<Cursors>>,
+    /// What went to devices and is not in the file yet; none for most inboxes.
+    pub(super) notes: Option<Box<Notes>>,
     /// The first record that made it known since it is in memory, for a load that is under way.
     pub(super) seen: Option<Lsn>,
     /// The groups it is and was in; only while it is loaded.
@@ -89,6 +91,9 @@ pub(super) struct Loaded {
     /// Something in the tail makes unread messages vanish, and only the file knows how many: then
     /// `unread` is not the answer either.
     pub(super) uncounted: bool,
+    /// Unread messages have vanished since it was loaded. A mark that was decided before that may
+    /// come after it, and count what is no more: from now on only the file says what a mark did.
+    pub(super) vanished: bool,
     /// The inbox exists: it has a file, or a record that it was seen.
     pub(super) known: bool,
     /// The record since which it exists.
@@ -100,6 +105,8 @@ pub(super) struct Loaded {
 #[derive(Clone)]
 pub(super) struct TailEntry {
     pub(super) lsn: Lsn,
+    /// When the store was asked.
+    pub(super) at: Time,
     /// The first seq it takes; zero while the inbox is not loaded.
     pub(super) seq: Seq,
     pub(super) accepted: Option<Instant>,
@@ -128,11 +135,28 @@ impl What {
         }
     }
 
-    /// Whether only the file knows how many unread messages it makes vanish.
-    fn uncounted(&self) -> bool {
+    /// Whether it may make unread messages vanish; only the file knows how many.
+    fn vanishes(&self) -> bool {
         match self {
             Self::Message(body) => body.facts().collapse_key.is_some(),
-            Self::Rewrite(rewrite) => rewrite.body.is_none(),
+            // An edit may make a message expire.
+            Self::Rewrite(_) => true,
+            Self::Mark(_) | Self::Press(_) => false,
+        }
+    }
+
+    /// Whether it was decided on what was in the inbox then.
+    const fn decided(&self) -> bool {
+        matches!(self, Self::Mark(_) | Self::Press(_))
+    }
+
+    /// Whether it has a message that expires.
+    fn expires(&self) -> bool {
+        match self {
+            Self::Message(body) => body.expire_at().is_some(),
+            Self::Rewrite(rewrite) => {
+                rewrite.body.as_ref().is_some_and(|body| body.expire_at().is_some())
+            }
             Self::Mark(_) | Self::Press(_) => false,
         }
     }
@@ -172,6 +196,8 @@ impl TailEntry {
 #[derive(Clone)]
 pub(super) struct SharedEntry {
     pub(super) lsn: Lsn,
+    /// When the store was asked.
+    pub(super) at: Time,
     pub(super) to: Arc<Audience>,
     pub(super) what: What,
 }
@@ -179,47 +205,8 @@ pub(super) struct SharedEntry {
 impl SharedEntry {
     /// As an entry of a tail.
     pub(super) fn entry(self, accepted: Option<Instant>) -> TailEntry {
-        let Self { lsn, to, what } = self;
-        TailEntry { lsn, seq: Seq::ZERO, accepted, what, to: Some(to), weight: LAZY_WEIGHT }
-    }
-}
-
-/// Device cursors, kept in `.sync/devices.json`.
-#[derive(Default)]
-pub(super) struct Cursors {
-    pub(super) devices: Vec<(DeviceId, Cursor)>,
-    pub(super) dirty: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
-    pub(super) seq: Seq,
-    pub(super) acked_at: Time,
-}
-
-impl Cursors {
-    pub(super) fn get(&self, device: &DeviceId) -> Option<Seq> {
-        self.devices.iter().find(|(id, _)| id == device).map(|(_, cursor)| cursor.seq)
-    }
-
-    /// Moves forward; whether anything changed.
-    pub(super) fn advance(&mut self, device: &DeviceId, seq: Seq, now: Time) -> bool {
-        if let Some((_, cursor)) = self.devices.iter_mut().find(|(id, _)| id == device) {
-            if cursor.seq >= seq {
-                return false;
-            }
-            *cursor = Cursor { seq, acked_at: now };
-        } else {
-            if self.devices.len() >= DEVICES_MAX {
-                let oldest = (0..self.devices.len())
-                    .min_by_key(|&index| self.devices[index].1.acked_at)
-                    .expect("the list is full, so not empty");
-                self.devices.swap_remove(oldest);
-            }
-            self.devices.push((device.clone(), Cursor { seq, acked_at: now }));
-        }
-        self.dirty = true;
-        true
+        let Self { lsn, at, to, what } = self;
+        TailEntry { lsn, at, seq: Seq::ZERO, accepted, what, to: Some(to), weight: LAZY_WEIGHT }
     }
 }
 
@@ -240,7 +227,7 @@ impl Inbox {
         let loaded = state.loaded()?;
         let head = loaded.head;
         let mut changes: Vec<Stored> = Vec::new();
-        if since < head {
+        if (loaded.min_seq..head).contains(&since) {
             if since < loaded.file_head || state.rewrites > 0 {
                 return None;
             }
@@ -429,9 +416,8 @@ impl State {
         }
     }
 
-    /// The file has everything up to a record, and so many unread messages: drops it from the tail
-    /// and answers it.
-    pub(super) fn written(&mut self, applied: Lsn, unread: u64) -> Vec<TailEntry> {
+    /// The file has everything up to a record: drops it from the tail and answers it.
+    pub(super) fn written(&mut self, applied: Lsn, counted: Counted) -> Vec<TailEntry> {
         let mut gone = Vec::new();
         while self.tail.front().is_some_and(|entry| entry.lsn <= applied) {
             let entry = self.tail.pop_front().expect("there is a front");
@@ -442,18 +428,38 @@ impl State {
             }
             gone.push(entry);
         }
-        if let Phase::Loaded(loaded) = &mut self.phase
-            && loaded.uncounted
-        {
-            let waiting: i64 = self.tail.iter().map(|entry| entry.what.unread()).sum();
-            loaded.unread = unread.saturating_add_signed(waiting);
-            loaded.uncounted = self.tail.iter().any(|entry| entry.what.uncounted());
-        }
         if self.tail.is_empty() {
             // A burst must not leave its capacity behind in every inbox.
             self.tail.shrink_to(0);
         }
+        self.counted(counted);
         gone
+    }
+
+    /// The file counts so, without the tail.
+    pub(super) fn counted(&mut self, counted: Counted) {
+        let Phase::Loaded(loaded) = &mut self.phase else { return };
+        let waiting: i64 = self.tail.iter().map(|entry| entry.what.unread()).sum();
+        loaded.unread = counted.unread.saturating_add_signed(waiting);
+        loaded.expiring = counted.expiring || self.tail.iter().any(|entry| entry.what.expires());
+        loaded.uncounted &=
+            self.tail.iter().any(|entry| entry.what.vanishes() || entry.what.decided());
+        loaded.min_seq = counted.min_seq;
+    }
+
+    /// Unread messages vanish, or have, by other means than what is in the tail.
+    pub(super) fn vanish(&mut self) {
+        if let Phase::Loaded(loaded) = &mut self.phase {
+            (loaded.vanished, loaded.uncounted) = (true, true);
+        }
+    }
+
+    /// Makes notes a reason to write its file. Whether it is to be queued for that; it counts as
+    /// queued then.
+    pub(super) fn write_notes(&mut self) -> bool {
+        let Some(notes) = &mut self.notes else { return false };
+        notes.due = true;
+        self.needs_work() && !std::mem::replace(&mut self.queued, true)
     }
 
     /// Whether something must be written to its files sooner or later.
@@ -461,6 +467,7 @@ impl State {
         self.damaged.is_none()
             && (self.tail.len() > self.lazy
                 || self.lazy > LAZY_MAX
+                || self.notes.as_ref().is_some_and(|notes| notes.due)
                 || self.cursors.as_ref().is_some_and(|cursors| cursors.dirty))
     }
 
@@ -470,6 +477,7 @@ impl State {
             && !self.queued
             && self.damaged.is_none()
             && self.tail.len() == self.lazy
+            && self.notes.is_none()
             && !self.cursors.as_ref().is_some_and(|cursors| cursors.dirty)
             && !matches!(self.phase, Phase::Loading(_))
     }
@@ -530,6 +538,8 @@ fn number(
         });
     dropped.extend(foreign);
     base.last_lsn = applied;
+    // What a mark was decided on may have vanished since, and be in the file already.
+    base.vanished = kept.iter().any(|entry| entry.what.decided());
     for entry in &mut kept {
         take_seqs(base, entry);
     }
@@ -557,8 +567,7 @@ fn take_seqs(loaded: &mut Loaded, entry: &mut TailEntry) {
     loaded.since = loaded.since.min(entry.lsn);
     loaded.last_lsn = entry.lsn;
     loaded.unread = loaded.unread.saturating_add_signed(entry.what.unread());
-    loaded.uncounted |= entry.what.uncounted();
-    if let What::Message(body) = &entry.what {
-        loaded.expiring |= body.expire_at().is_some();
-    }
+    loaded.vanished |= entry.what.vanishes();
+    loaded.uncounted |= entry.what.vanishes() || (loaded.vanished && entry.what.decided());
+    loaded.expiring |= entry.what.expires();
 }

@@ -76,14 +76,19 @@ impl Inboxes {
         })
     }
 
-    /// Forgets what is not needed in memory and was not asked for in so long.
-    pub(super) fn sweep(&self, idle_max: Duration) {
+    /// Forgets what is not needed in memory and was not asked for in so long. Answers the inboxes that
+    /// must be written before they can be; their `queued` is set.
+    pub(super) fn sweep(&self, idle_max: Duration) -> Vec<Arc<Inbox>> {
         let now = Instant::now();
+        let mut first_written = Vec::new();
         // Whoever else holds the inbox got it under the lock that `retain` holds now, or from the
         // index of groups, and finds it unloaded.
         self.map.retain(|_, inbox| {
             let mut state = inbox.state.lock();
             let idle = state.used.is_none_or(|used| now.duration_since(used) > idle_max);
+            if idle && state.watchers == 0 && state.write_notes() {
+                first_written.push(Arc::clone(inbox));
+            }
             let forget = idle && state.forgettable() && Arc::strong_count(inbox) == 1;
             if forget {
                 self.groups.remove(inbox, state.memberships.iter().map(|stay| &stay.group));
@@ -91,5 +96,6 @@ impl Inboxes {
             }
             !forget
         });
+        first_written
     }
 }

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::TenantId;
+use protocol::{TenantId, UserId};
 use sha2::{Digest, Sha256};
 
 use crate::InboxKey;
@@ -29,10 +29,28 @@ pub fn inbox_dir(root: &Path, key: &InboxKey) -> PathBuf {
     let mut path = if key.tenant == TenantId::default() {
         root.to_path_buf()
     } else {
-        root.join(".tenants").join(component(key.tenant.as_str()))
+        tenants_dir(root).join(component(key.tenant.as_str()))
     };
     path.push(component(key.user.as_str()));
     path
+}
+
+/// The folder of the tenants other than `default`.
+pub(super) fn tenants_dir(root: &Path) -> PathBuf {
+    root.join(".tenants")
+}
+
+/// Whose a folder is, as [`inbox_dir`] names them; none where a hash stands for a name.
+pub(super) fn key_of(dir: &Path) -> Option<InboxKey> {
+    let name = |path: &Path| id_of(path.file_name()?.to_str()?);
+    let user = name(dir)?;
+    let above = dir.parent()?;
+    let tenant = if above.parent()?.file_name()? == ".tenants" {
+        TenantId::new(name(above)?).ok()?
+    } else {
+        TenantId::default()
+    };
+    Some(InboxKey::new(tenant, UserId::new(user).ok()?))
 }
 
 /// The node's own folder.
@@ -64,6 +82,23 @@ fn component(id: &str) -> String {
     out
 }
 
+/// The id that became a path component; none for one that no id becomes, or that is a hash.
+fn id_of(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|id| component(id) == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +123,25 @@ mod tests {
         assert_eq!(component(&"张".repeat(42)).len(), 66);
     }
 
+    #[test]
+    fn a_folder_tells_whose_it_is_unless_a_hash_does_not() {
+        let root = Path::new("/root/x");
+        let key = |tenant: &str, user: &str| {
+            InboxKey::new(TenantId::new(tenant).unwrap(), UserId::new(user).unwrap())
+        };
+        for (tenant, user) in [("default", "ann"), ("t2", "../张三"), (".hub", "%"), ("a", "a@b")]
+        {
+            let key = key(tenant, user);
+            assert_eq!(key_of(&inbox_dir(root, &key)), Some(key));
+        }
+        let long = "张".repeat(42);
+        assert_eq!(key_of(&inbox_dir(root, &key("default", &long))), None);
+        assert_eq!(key_of(&inbox_dir(root, &key(&long, "ann"))), None);
+        for name in [".hub", "%zz", "%C3", "%61", "", ".tenants"] {
+            assert_eq!(id_of(name).filter(|id| !id.is_empty()), None, "{name}");
+        }
+    }
+
     proptest! {
         #[test]
         fn components_are_one_to_one_and_stay_inside(a in "\\PC{1,40}", b in "\\PC{1,40}") {
@@ -96,6 +150,7 @@ mod tests {
             prop_assert!(!x.contains('/') && !x.starts_with('.') && x.len() <= 255 && !x.is_empty());
             let path = Path::new("/root").join(&x);
             prop_assert_eq!(path.components().count(), 3);
+            prop_assert_eq!(id_of(&x), (!x.starts_with("%%")).then_some(a));
         }
     }
 }

@@ -1,48 +1,55 @@
-//! Marks: decided on what is in the inbox, then stored as a decision.
+//! Marks and presses: decided on what is in the inbox, then stored as a decision.
 
 use std::sync::Arc;
 
-use protocol::DeviceId;
+use protocol::{DeviceId, MessageId, Status};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     SingleStore,
     inbox::Inbox,
-    queries::{Decision, Refusal},
-    record::{MarkRecord, Record},
+    queries::{Decision, PressDecision, Refusal},
+    record::{MarkRecord, PressRecord, Record},
 };
 use crate::{
     InboxKey, StoreError, clock,
-    store::{Mark, MarkTarget, Marked},
+    store::{Mark, MarkTarget, Marked, Pressing},
 };
 
 /// Targets of one mark record: a longer mark is several records, so that none is large.
 const MARK_TARGETS_MAX: usize = 1_000;
 
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::NotFound,
+            Refusal::Conflict(current) => Self::VersionConflict(current),
+        }
+    }
+}
+
 impl SingleStore {
+    /// Held until what is decided is stored and visible, so that nothing else of this inbox is
+    /// decided on what was before. It goes along with the records, for the future that decides may be
+    /// dropped while they are on their way. Other inboxes do not wait.
+    async fn deciding(inbox: &Inbox) -> OwnedMutexGuard<()> {
+        Arc::clone(inbox.marking()).lock_owned().await
+    }
+
     async fn decide(
         &self,
         inbox: &Arc<Inbox>,
         mark: Mark,
         target: MarkTarget,
     ) -> Result<Decision, StoreError> {
-        let asked = Arc::clone(inbox);
-        self.workers[inbox.worker]
-            .ask(move |files| {
-                let now = clock::now();
-                let decided = files
-                    .query(&asked, |open, templates| open.decide(templates, mark, &target, now))?;
-                match (decided, &target) {
-                    (Some(Ok(decision)), _) => Ok(decision),
-                    (Some(Err(Refusal::NotFound)), _) | (None, MarkTarget::One { .. }) => {
-                        Err(StoreError::NotFound)
-                    }
-                    (Some(Err(Refusal::Conflict(current))), _) => {
-                        Err(StoreError::VersionConflict(current))
-                    }
-                    (None, _) => Ok(Decision::default()),
-                }
-            })
-            .await
+        let one = matches!(target, MarkTarget::One { .. });
+        let decided =
+            self.ask(inbox, move |open, templates| open.decide(templates, mark, &target)).await?;
+        match decided {
+            Some(decided) => Ok(decided?),
+            None if one => Err(StoreError::NotFound),
+            None => Ok(Decision::default()),
+        }
     }
 
     pub(super) async fn run_mark(
@@ -53,10 +60,7 @@ impl SingleStore {
         target: MarkTarget,
     ) -> Result<Marked, StoreError> {
         let inbox = self.inbox(key);
-        // Held until the mark is stored and visible, so that no other mark of this inbox is decided
-        // on what was before. It goes along with the records, for this future may be dropped while
-        // they are on their way. Other inboxes do not wait.
-        let deciding = Arc::clone(inbox.marking()).lock_owned().await;
+        let deciding = Self::deciding(&inbox).await;
         let one = match &target {
             MarkTarget::One { id, .. } => Some(id.clone()),
             _ => None,
@@ -92,5 +96,38 @@ impl SingleStore {
         };
         let head = self.head_of(&inbox).await?;
         Ok(Marked { changed: targets.len() as u64, head, message })
+    }
+
+    pub(super) async fn run_press(
+        &self,
+        key: &InboxKey,
+        device: Option<DeviceId>,
+        id: MessageId,
+        index: u8,
+    ) -> Result<Pressing, StoreError> {
+        let inbox = self.inbox(key);
+        let deciding = Self::deciding(&inbox).await;
+        let wanted = id.clone();
+        let decided = self
+            .ask(&inbox, move |open, templates| open.decide_press(templates, &wanted, index))
+            .await?
+            .unwrap_or(Err(Refusal::NotFound))?;
+        let (action, state) = match decided {
+            PressDecision::Press { action, message } => (action, message.state),
+            PressDecision::Pressed(message) => return Ok(Pressing { first: false, message }),
+        };
+        let record = Record::Press(Arc::new(PressRecord {
+            tenant: key.tenant.clone(),
+            user: key.user.clone(),
+            device,
+            at: clock::now(),
+            target: (state.seq.0, id.clone()),
+            index,
+            action,
+            archived: state.status == Status::Archived,
+            unread_delta: -i64::from(state.status == Status::Unread),
+        }));
+        self.committer.submit_holding(vec![record], Some(deciding)).await?;
+        Ok(Pressing { first: true, message: self.get_from(&inbox, &id).await? })
     }
 }

@@ -84,6 +84,16 @@ const SEARCH_RENEWED: Metric = Metric::counter(
     "",
     "Indexes of searches that were begun anew: damaged, of another version, or not of these messages.",
 );
+const NOTES_DROPPED: Metric = Metric::counter(
+    "pushhub_store_receipts_dropped_total",
+    "",
+    "Notes of what went to devices that were given up because their inbox's file could not be written.",
+);
+const PRUNED: Metric = Metric::counter(
+    "pushhub_store_pruned_total",
+    "kind",
+    "What was forgotten because it was too old or too much: message, in an inbox; shared, kept once for many inboxes.",
+);
 
 /// Every metric of this area.
 pub const ALL: &[Metric] = &[
@@ -105,6 +115,8 @@ pub const ALL: &[Metric] = &[
     SEARCHES_WAITING,
     SEARCH_INDEXED,
     SEARCH_RENEWED,
+    NOTES_DROPPED,
+    PRUNED,
 ];
 
 pub(super) struct StoreMetrics {
@@ -140,6 +152,9 @@ pub(super) struct StoreMetrics {
     pub(super) searches_renewed: Counter,
     pub(super) search_errors: Counter,
     pub(super) busy_searches: Counter,
+    pub(super) notes_dropped: Counter,
+    pub(super) pruned: Counter,
+    pub(super) pruned_shared: Counter,
 }
 
 impl StoreMetrics {
@@ -180,6 +195,9 @@ impl StoreMetrics {
             searches_renewed: SEARCH_RENEWED.to_counter(recorder, &[]),
             search_errors: ERRORS.to_counter(recorder, &[("op", "search")]),
             busy_searches: BUSY.to_counter(recorder, &[("limit", "searches")]),
+            notes_dropped: NOTES_DROPPED.to_counter(recorder, &[]),
+            pruned: PRUNED.to_counter(recorder, &[("kind", "message")]),
+            pruned_shared: PRUNED.to_counter(recorder, &[("kind", "shared")]),
         }
     }
 }

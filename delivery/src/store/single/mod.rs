@@ -39,10 +39,13 @@ mod ledger;
 mod marking;
 mod membership;
 pub mod metrics;
+mod noting;
 mod operations;
 mod private;
+mod pruner;
 mod publisher;
 mod queries;
+mod receipts;
 mod record;
 mod schema;
 mod search;
@@ -54,6 +57,7 @@ mod sql;
 mod threads;
 mod trim;
 mod user_files;
+mod walk;
 mod worker;
 
 use std::{
@@ -79,6 +83,7 @@ use self::{
     lag::Lag,
     ledger::{Ledger, Scheduler, metrics::LedgerMetrics},
     metrics::StoreMetrics,
+    pruner::Pruner,
     publisher::Publisher,
     schema::Templates,
     search::Searches,
@@ -93,7 +98,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Witness, limits},
+    store::{Retention, Witness, limits},
 };
 
 pub use self::{
@@ -131,6 +136,9 @@ pub struct SingleConfig {
     pub clock: WallClock,
     /// Is told what becomes of messages.
     pub witness: Option<Arc<dyn Witness>>,
+    /// What inboxes keep. What they need not is forgotten slowly: an inbox is looked at some time
+    /// after an hour, see [`crate::Store::prune_all`] for at once.
+    pub retention: Retention,
 }
 
 impl Default for SingleConfig {
@@ -143,6 +151,7 @@ impl Default for SingleConfig {
             sent_kept: limits::SENT_KEPT,
             clock: WallClock::default(),
             witness: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -184,6 +193,7 @@ pub struct SingleStore {
     threads: Mutex<Option<Threads>>,
     closing: AtomicBool,
     housekeeping: Arc<(Mutex<bool>, Condvar)>,
+    pruner: Arc<Pruner>,
     flush_interval: Duration,
 }
 
@@ -261,12 +271,23 @@ impl SingleStore {
             root: config.root.clone(),
             templates,
             shared: Arc::clone(&shared),
+            ledger: Arc::clone(&ledger),
             inboxes: Arc::clone(&inboxes),
             sequenced,
             lag: Arc::clone(&lag),
             metrics: Arc::clone(&metrics),
             open_max: (config.open_inboxes / count).max(8),
             warned: Mutex::default(),
+        });
+        let pruner = Arc::new(Pruner {
+            root: config.root.clone(),
+            retention: config.retention,
+            inboxes: Arc::clone(&inboxes),
+            workers: Arc::clone(&workers),
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+            orders: Mutex::default(),
+            wake: Condvar::new(),
         });
         let trimmer = Arc::new(Trimmer {
             root,
@@ -293,6 +314,7 @@ impl SingleStore {
             threads: Mutex::default(),
             closing: AtomicBool::new(false),
             housekeeping: Arc::default(),
+            pruner,
             flush_interval: config.flush_interval,
         });
         let start = committer::Start { segment, ahead, next, sequencer };
@@ -355,13 +377,17 @@ impl SingleStore {
         let (ledger, ledger_reader) = self.ledger.spawn(books, self.flush_interval);
         let (signal, trimming) = (Arc::clone(&self.housekeeping), Arc::clone(&trimmer));
         let (inboxes, metrics) = (Arc::clone(&self.inboxes), Arc::clone(&self.metrics));
+        let workers_to_tell = Arc::clone(&self.workers);
         let housekeeper = thread("housekeeper", move || {
             let (stop, wake) = &*signal;
             let mut stopped = stop.lock();
             while !*stopped {
                 wake.wait_until(&mut stopped, Instant::now() + HOUSEKEEPING_EVERY);
                 parking_lot::MutexGuard::unlocked(&mut stopped, || {
-                    inboxes.sweep(IDLE_MAX);
+                    for inbox in inboxes.sweep(IDLE_MAX) {
+                        let worker = &workers_to_tell[inbox.worker];
+                        worker.mark_dirty(Instant::now(), &mut vec![inbox]);
+                    }
                     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
                     {
                         metrics.inboxes.set(inboxes.len() as f64);
@@ -376,6 +402,13 @@ impl SingleStore {
                 });
             }
         });
+        let pruner = {
+            let pruner = Arc::clone(&self.pruner);
+            thread("pruner", move || {
+                give_way();
+                pruner.run();
+            })
+        };
         Threads {
             ahead,
             maker,
@@ -388,6 +421,7 @@ impl SingleStore {
             ledger,
             ledger_reader,
             housekeeper,
+            pruner,
             trimmer,
             _lock: lock,
         }
@@ -413,6 +447,7 @@ impl SingleStore {
             publishers: Arc::clone(&self.publishers),
             searches: Arc::clone(&self.searches),
             housekeeping: Arc::clone(&self.housekeeping),
+            pruner: Arc::clone(&self.pruner),
         })
     }
 }

@@ -11,7 +11,10 @@ use protocol::{DeviceId, MessageId, Seq, Time};
 use super::{
     LAG_BYTES_MAX, SingleStore,
     inbox::{Inbox, Loaded},
+    queries::Listed,
     record::{MessageRecord, Record},
+    schema::Templates,
+    user_files::{FileError, UserFiles},
 };
 use crate::{
     InboxKey, Store, StoreError, clock,
@@ -49,17 +52,10 @@ impl SingleStore {
 
     pub(super) async fn head_of(&self, inbox: &Arc<Inbox>) -> Result<Head, StoreError> {
         let loaded = self.load(inbox).await?;
-        if !loaded.expiring {
+        if !loaded.expiring && !loaded.uncounted {
             return Ok(Head { seq: loaded.head, unread: loaded.unread });
         }
-        let asked = Arc::clone(inbox);
-        self.workers[inbox.worker]
-            .ask(move |files| {
-                let now = clock::now();
-                let expired = files.query(&asked, |open, _| open.expired_unread(now))?;
-                Ok(head_without(&asked, expired.unwrap_or(0)))
-            })
-            .await
+        self.ask(inbox, |open, _| open.head()).await.map(Option::unwrap_or_default)
     }
 
     pub(super) async fn get_from(
@@ -67,21 +63,20 @@ impl SingleStore {
         inbox: &Arc<Inbox>,
         id: &MessageId,
     ) -> Result<InboxMessage, StoreError> {
-        let (asked, id) = (Arc::clone(inbox), id.clone());
-        self.workers[inbox.worker]
-            .ask(move |files| {
-                let now = clock::now();
-                let found = files.query(&asked, |open, templates| open.get(templates, &id, now))?;
-                found.flatten().ok_or(StoreError::NotFound)
-            })
-            .await
+        let id = id.clone();
+        let found = self.ask(inbox, move |open, templates| open.get(templates, &id)).await?;
+        found.flatten().ok_or(StoreError::NotFound)
     }
-}
 
-fn head_without(inbox: &Inbox, expired: u64) -> Head {
-    let state = inbox.state.lock();
-    let loaded = state.loaded().copied().unwrap_or_default();
-    Head { seq: loaded.head, unread: loaded.unread.saturating_sub(expired) }
+    /// Asks an inbox's files, see [`super::files::Files::query`].
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        inbox: &Arc<Inbox>,
+        question: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let asked = Arc::clone(inbox);
+        self.workers[inbox.worker].ask(move |files| files.query(&asked, question)).await
+    }
 }
 
 impl Store for SingleStore {
@@ -133,22 +128,8 @@ impl Store for SingleStore {
         id: &MessageId,
         index: u8,
     ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
-        let _ = (inbox, device, id, index);
-        Box::pin(std::future::ready(Err(StoreError::NotFound)))
-    }
-
-    fn unread(&self, _inbox: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
-        Box::pin(std::future::ready(Err(StoreError::NotFound)))
-    }
-
-    fn delivered(&self, _inbox: &InboxKey, _device: &DeviceId, _from: Seq, _to: Seq) {}
-
-    fn prune(
-        &self,
-        _inbox: &InboxKey,
-        _retention: Retention,
-    ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(std::future::ready(Err(StoreError::NotFound)))
+        let (key, id) = (inbox.clone(), id.clone());
+        Box::pin(async move { self.run_press(&key, device, id, index).await })
     }
 
     fn watch(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Watch, StoreError>> {
@@ -214,18 +195,20 @@ impl Store for SingleStore {
             return Box::pin(self.search(inbox, terms, query));
         }
         Box::pin(async move {
-            let asked = Arc::clone(&inbox);
-            self.workers[inbox.worker]
-                .ask(move |files| {
-                    let now = clock::now();
-                    let found = files.query(&asked, |open, templates| {
-                        Ok((open.list(templates, &query, now)?, open.expired_unread(now)?))
-                    })?;
-                    let ((messages, total, more), expired) = found.unwrap_or_default();
-                    let unread = head_without(&asked, expired).unread;
-                    Ok(ListPage { messages, highlights: vec![], total, unread, more })
+            let found = self
+                .ask(&inbox, move |open, templates| {
+                    Ok((open.list(templates, &query)?, open.head()?.unread))
                 })
-                .await
+                .await?;
+            let (Listed { messages, total, more }, unread) = found.unwrap_or_default();
+            Ok(ListPage { messages, highlights: Vec::new(), total, unread, more })
+        })
+    }
+
+    fn unread(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        let inbox = self.inbox(inbox);
+        Box::pin(async move {
+            self.ask(&inbox, |open, _| open.unread()).await.map(Option::unwrap_or_default)
         })
     }
 
@@ -239,26 +222,11 @@ impl Store for SingleStore {
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {
-        let inbox = self.inbox(inbox);
-        let advanced = advance(&inbox, device, seq);
-        if advanced == Advanced::NotLoaded {
-            let (asked, device) = (Arc::clone(&inbox), device.clone());
-            self.workers[inbox.worker].tell(move |files| {
-                if files.load(&asked).is_ok() && advance(&asked, &device, seq) == Advanced::Yes {
-                    // The inbox is at hand, so the file is written now.
-                    let _ = files.flush(&asked, false);
-                }
-            });
-        } else if advanced == Advanced::Yes {
-            let queue = {
-                let mut state = inbox.state.lock();
-                !std::mem::replace(&mut state.queued, true)
-            };
-            if queue {
-                let now = std::time::Instant::now();
-                self.workers[inbox.worker].mark_dirty(now, &mut vec![inbox]);
-            }
-        }
+        self.note_ack(inbox, device, seq);
+    }
+
+    fn delivered(&self, inbox: &InboxKey, device: &DeviceId, from: Seq, to: Seq) {
+        self.note_delivered(inbox, device, from, to);
     }
 
     fn cursor(
@@ -272,6 +240,19 @@ impl Store for SingleStore {
             let state = inbox.state.lock();
             Ok(state.cursors.as_ref().and_then(|cursors| cursors.get(&device)))
         })
+    }
+
+    fn prune(
+        &self,
+        inbox: &InboxKey,
+        retention: Retention,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let inbox = self.inbox(inbox);
+        Box::pin(async move { self.pruner.prune(&inbox, retention).await })
+    }
+
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.pruner.prune_all())
     }
 
     fn health(&self) -> BoxFuture<'_, Health> {
@@ -306,23 +287,6 @@ impl Store for SingleStore {
             }
         })
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Advanced {
-    Yes,
-    No,
-    NotLoaded,
-}
-
-fn advance(inbox: &Inbox, device: &DeviceId, seq: Seq) -> Advanced {
-    let mut state = inbox.state.lock();
-    let Some(head) = state.loaded().map(|loaded| loaded.head) else { return Advanced::NotLoaded };
-    if seq == Seq::ZERO {
-        return Advanced::No;
-    }
-    let cursors = state.cursors.get_or_insert_default();
-    if cursors.advance(device, seq.min(head), clock::now()) { Advanced::Yes } else { Advanced::No }
 }
 
 /// A message as its record; none for one that is for nobody.

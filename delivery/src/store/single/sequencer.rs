@@ -58,6 +58,7 @@ impl Sequencer {
             Record::Mark(mark) => {
                 let entry = TailEntry {
                     lsn,
+                    at: mark.at,
                     seq: Seq::ZERO,
                     accepted,
                     weight: u32::try_from(mark.targets.len() * 64 + ENTRY_WEIGHT)
@@ -70,6 +71,7 @@ impl Sequencer {
             Record::Press(press) => {
                 let entry = TailEntry {
                     lsn,
+                    at: press.at,
                     seq: Seq::ZERO,
                     accepted,
                     weight: u32::try_from(press.action.len() + ENTRY_WEIGHT).unwrap_or(u32::MAX),
@@ -120,53 +122,54 @@ impl Sequencer {
 
     fn message(&mut self, lsn: Lsn, record: &MessageRecord, accepted: Option<Instant>) {
         let what = What::Message(Arc::clone(&record.body));
-        self.spread(lsn, &record.tenant, &record.audience, what, record.body.weight(), accepted);
+        let entry = SharedEntry { lsn, at: record.at, to: Arc::clone(&record.audience), what };
+        self.spread(&record.tenant, &entry, record.body.weight(), accepted);
     }
 
     fn rewrite(&mut self, lsn: Lsn, record: &Arc<RewriteRecord>, accepted: Option<Instant>) {
         let weight = record.body.as_ref().map_or(0, |body| body.weight());
         let what = What::Rewrite(Arc::clone(record));
-        self.spread(lsn, &record.tenant, &record.audience, what, weight, accepted);
+        let entry = SharedEntry { lsn, at: record.at, to: Arc::clone(&record.audience), what };
+        self.spread(&record.tenant, &entry, weight, accepted);
     }
 
     /// Brings something to everyone it is for. What is for groups or everyone goes first where
     /// whoever loads an inbox from now on finds it, then to the inboxes that are loaded.
     fn spread(
         &mut self,
-        lsn: Lsn,
         tenant: &TenantId,
-        to: &Arc<Audience>,
-        what: What,
+        sent: &SharedEntry,
         weight: usize,
         accepted: Option<Instant>,
     ) {
-        let shared = SharedEntry { lsn, to: without_users(to), what: what.clone() };
-        let inboxes = match &**to {
+        let kept = SharedEntry { to: without_users(&sent.to), ..sent.clone() };
+        let inboxes = match &*sent.to {
             Audience::Everyone => {
-                self.shared.add_entry(tenant, shared.clone());
+                self.shared.add_entry(tenant, kept.clone());
                 self.inboxes.of_tenant(tenant)
             }
             Audience::Some { users, groups } => {
                 if !groups.is_empty() {
-                    self.shared.add_entry(tenant, shared.clone());
+                    self.shared.add_entry(tenant, kept.clone());
                 }
                 let weight = weight / users.len().max(1) + ENTRY_WEIGHT;
                 let entry = TailEntry {
-                    lsn,
+                    lsn: sent.lsn,
+                    at: sent.at,
                     seq: Seq::ZERO,
                     accepted,
-                    what: what.clone(),
+                    what: sent.what.clone(),
                     to: None,
                     weight: u32::try_from(weight).unwrap_or(u32::MAX),
                 };
                 for user in &**users {
                     self.push(tenant, user.clone(), entry.clone());
                 }
-                self.inboxes.groups.send(tenant, groups, lsn)
+                self.inboxes.groups.send(tenant, groups, sent.lsn)
             }
         };
         for inbox in inboxes {
-            self.push_shared(&inbox, shared.clone().entry(accepted));
+            self.push_shared(&inbox, kept.clone().entry(accepted));
         }
     }
 
@@ -176,7 +179,7 @@ impl Sequencer {
         // looked there already, and knows when it is whether it is meant.
         let wanted = match (&state.phase, &entry.to) {
             (Phase::Loaded(loaded), Some(to)) => {
-                loaded.known && state.receives(loaded.since, entry.lsn, to, &entry.what)
+                state.receives(loaded.since, entry.lsn, to, &entry.what)
             }
             (Phase::Loading(_), _) => true,
             (Phase::Loaded(_) | Phase::Unloaded, _) => false,

@@ -1,12 +1,12 @@
 //! The end of a store, in the order in which work flows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Threads, committer::Committer, ledger::Ledger, publisher::Publisher, search::Searches,
-    worker::Worker,
+    Threads, committer::Committer, ledger::Ledger, pruner::Pruner, publisher::Publisher,
+    search::Searches, worker::Worker,
 };
 
 /// The end of the store.
@@ -18,18 +18,29 @@ pub(super) struct Shutdown {
     pub(super) publishers: Arc<[Publisher]>,
     pub(super) searches: Arc<Searches>,
     pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
+    pub(super) pruner: Arc<Pruner>,
 }
 
 impl Shutdown {
     /// Ends the threads in the order in which work flows, so that nothing accepted is left. Blocks
     /// until everything is in its files.
     pub(super) fn run(self) {
+        self.pruner.stop();
+        let _ = self.threads.pruner.join();
         self.ledger.stop_sending();
         let _ = self.threads.scheduler.join();
         self.committer.close();
         let _ = self.threads.committer.join();
         self.threads.ahead.close();
         let _ = self.threads.maker.join();
+        // What went to devices waits for another reason to be written; there will be none.
+        let now = Instant::now();
+        for inbox in self.pruner.inboxes.all() {
+            let queue = inbox.state.lock().write_notes();
+            if queue {
+                self.workers[inbox.worker].mark_dirty(now, &mut vec![inbox]);
+            }
+        }
         for worker in &*self.workers {
             worker.close();
         }

@@ -22,7 +22,6 @@ mod prune;
 mod queue;
 mod read;
 mod receipts;
-mod receipts_stub;
 mod reread;
 mod scheduler;
 mod schema;

@@ -34,7 +34,7 @@ impl Index {
         {
             return Ok(found);
         }
-        let found = self.page(terms, query, by_row(query, now))?;
+        let found = self.page(terms, query, by_row(query))?;
         Ok(found.expect("what was joined with its row has one"))
     }
 
@@ -127,9 +127,11 @@ fn by_state(query: &ListQuery, now: Time) -> Option<Statement> {
     };
     let states: &[&str] = match status {
         StatusFilter::Inbox => &["EXCEPT SELECT seq FROM message WHERE status > 1"],
-        StatusFilter::Unread => &["INTERSECT SELECT seq FROM message WHERE status = 0"],
+        StatusFilter::Unread => {
+            &["INTERSECT SELECT seq FROM message WHERE status < 4 AND status = 0"]
+        }
         StatusFilter::Read => &[
-            "EXCEPT SELECT seq FROM message WHERE status = 0",
+            "EXCEPT SELECT seq FROM message WHERE status < 4 AND status = 0",
             "EXCEPT SELECT seq FROM message WHERE status > 1",
         ],
         StatusFilter::Archived => {
@@ -139,7 +141,7 @@ fn by_state(query: &ListQuery, now: Time) -> Option<Statement> {
     };
     let sql = format!(
         "SELECT rowid FROM text WHERE text MATCH ? {}
-         EXCEPT SELECT seq FROM message WHERE expire_at IS NOT NULL AND expire_at <= ?
+         EXCEPT SELECT seq FROM message WHERE expire_at IS NOT NULL AND status < 3 AND expire_at <= ?
          ORDER BY 1 {order}",
         states.join(" ")
     );
@@ -147,12 +149,12 @@ fn by_state(query: &ListQuery, now: Time) -> Option<Statement> {
 }
 
 /// Any filter and order: each match's row is looked at.
-fn by_row(query: &ListQuery, now: Time) -> Statement {
-    let (conditions, values) = queries::conditions(query, now);
+fn by_row(query: &ListQuery) -> Statement {
+    let (conditions, values) = queries::conditions(query);
     let sql = format!(
         "SELECT found FROM (SELECT rowid AS found FROM text WHERE text MATCH ?)
          CROSS JOIN message ON message.seq = found WHERE {} ORDER BY {}",
-        conditions.join(" AND "),
+        conditions,
         queries::order(query.sort)
     );
     (sql, values)

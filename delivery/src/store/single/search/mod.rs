@@ -300,7 +300,7 @@ impl SingleStore {
                 .ask(move |files| {
                     let filled = files.query(&asked, |open, templates| {
                         let mut messages = messages.clone();
-                        open.fill_read_at(templates, &mut messages)?;
+                        open.fill(templates, &mut messages)?;
                         Ok(messages)
                     })?;
                     Ok(filled.unwrap_or(messages))

@@ -12,6 +12,7 @@
 //! then readers find it in [`Waiting`].
 
 mod names;
+mod prune;
 mod read;
 mod readers;
 mod recent;

@@ -89,14 +89,15 @@ pub(super) fn concerns(entry: &SharedEntry, groups: &FxHashSet<&Group>) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Body, MessageId};
+    use protocol::{Body, MessageId, Time};
 
     use super::*;
 
     fn entry(lsn: Lsn, to: Audience) -> Arc<SharedEntry> {
         let id = MessageId::new(format!("m{lsn}")).unwrap();
         let body = Arc::new(Body::from_stored(id, None, b"{}"));
-        Arc::new(SharedEntry { lsn, to: Arc::new(to), what: What::Message(body) })
+        let what = What::Message(body);
+        Arc::new(SharedEntry { lsn, at: Time::default(), to: Arc::new(to), what })
     }
 
     #[test]

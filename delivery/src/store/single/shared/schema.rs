@@ -134,6 +134,7 @@ pub(super) fn entry_of(tenant: &str, row: &Row<'_>) -> rusqlite::Result<SharedEn
         Some(_) => Audience::Some { users: Arc::new([]), groups: from_json(row, 4)? },
     };
     let to = Arc::new(to);
+    let at = Time::from_millis(row.get(6)?);
     let body = match row.get_ref(3)?.as_str_or_null()? {
         Some(_) => Some(body_of(row, 1)?),
         None => None,
@@ -145,11 +146,11 @@ pub(super) fn entry_of(tenant: &str, row: &Row<'_>) -> rusqlite::Result<SharedEn
             id: message_id_of(row, 1)?,
             target: target.unwrap_or_default().cast_unsigned(),
             audience: Arc::clone(&to),
-            at: Time::from_millis(row.get(6)?),
+            at,
             body,
         })),
     };
-    Ok(SharedEntry { lsn: row.get::<_, i64>(0)?.cast_unsigned(), to, what })
+    Ok(SharedEntry { lsn: row.get::<_, i64>(0)?.cast_unsigned(), at, to, what })
 }
 
 /// As it stands in a column.

@@ -43,11 +43,9 @@ pub(super) fn write(db: &Connection, items: &[Item]) -> rusqlite::Result<()> {
 }
 
 fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusqlite::Result<()> {
-    let (id, target, at, body) = match &entry.what {
-        What::Message(body) => (body.id(), None, body.facts().created_at, Some(body)),
-        What::Rewrite(rewrite) => {
-            (&rewrite.id, Some(rewrite.target), Some(rewrite.at), rewrite.body.as_ref())
-        }
+    let (id, target, body) = match &entry.what {
+        What::Message(body) => (body.id(), None, Some(body)),
+        What::Rewrite(rewrite) => (&rewrite.id, Some(rewrite.target), rewrite.body.as_ref()),
         What::Mark(_) | What::Press(_) => return Ok(()),
     };
     let groups = match &*entry.to {
@@ -65,7 +63,7 @@ fn write_entry(db: &Connection, tenant: &TenantId, entry: &SharedEntry) -> rusql
         groups.map(to_json),
         target.map(u64::cast_signed),
         id.as_str(),
-        at.unwrap_or_default().millis(),
+        entry.at.millis(),
         body.and_then(|body| body.expire_at()).map(Time::millis),
         json.as_deref().map(|json| std::str::from_utf8(json).expect("a body is JSON")),
     ])?;

@@ -1,6 +1,9 @@
 //! What a worker does with its inboxes' files: load, write the tail, ask, keep the most used ones
 //! open.
 
+mod flush;
+mod prune;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -15,26 +18,26 @@ use parking_lot::Mutex;
 
 use protocol::Seq;
 
+use self::flush::Batch;
 use super::{
-    cursors,
-    inbox::{Cursors, Inbox, LAZY_MAX, Loaded, Phase, SharedEntry, TailEntry, What},
+    cursors::{self, Cursors},
+    inbox::{Inbox, LAZY_MAX, Loaded, Phase, SharedEntry, TailEntry},
     inboxes::Inboxes,
     lag::Lag,
     layout,
+    ledger::Ledger,
     membership::Memberships,
     metrics::StoreMetrics,
+    receipts::Note,
     record::Lsn,
     schema::Templates,
     shared::{Shared, Standing, Wanted},
-    user_files::{FileError, UserFiles},
+    user_files::{Counted, FileError, UserFiles, Writing},
 };
 use crate::{
     InboxKey, clock,
     store::{ChangePage, StoreError},
 };
-
-/// Changes written in one transaction, at most: bounds how long a question waits behind one.
-const APPLY_MAX: usize = 512;
 
 /// What was sent to groups and to everyone that a load takes into memory, at most: an inbox that was
 /// away for months in busy channels takes the rest over into its file first, part by part.
@@ -49,6 +52,7 @@ pub(super) struct FilesContext {
     pub(super) root: PathBuf,
     pub(super) templates: Templates,
     pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) inboxes: Arc<Inboxes>,
     /// The latest record that was handed to the inboxes.
     pub(super) sequenced: Arc<AtomicU64>,
@@ -146,7 +150,7 @@ impl Files {
             match wanted {
                 Wanted { entries, more: false } => break entries,
                 Wanted { entries, more: true } => {
-                    match self.take_over(inbox, base, applied, &standing.memberships, entries) {
+                    match self.take_part(inbox, base, applied, &standing.memberships, entries) {
                         Ok(reached) => (base, applied) = reached,
                         Err(error) if error.is_damage() => return Err(error),
                         // Then it takes memory.
@@ -212,7 +216,7 @@ impl Files {
 
     /// Takes the first part of what was sent to an inbox over into its file. Answers what the file
     /// says then, and up to which record.
-    fn take_over(
+    fn take_part(
         &mut self,
         inbox: &Arc<Inbox>,
         mut base: Loaded,
@@ -225,33 +229,41 @@ impl Files {
             let state = inbox.state.lock();
             state.load_part(&mut base, applied, memberships, part, up_to)
         };
-        let unread =
-            if entries.is_empty() { base.unread } else { self.put(inbox, &base, &entries)? };
-        let gone = inbox.state.lock().written(up_to, unread);
+        if entries.is_empty() {
+            return Ok((base, up_to));
+        }
+        let counted = self.put(inbox, &base, &entries, &[])?;
+        let gone = inbox.state.lock().written(up_to, counted);
         self.context.lag.remove(&gone);
-        Ok((Loaded { file_head: base.head, unread, uncounted: false, ..base }, up_to))
+        let Counted { min_seq, unread, expiring, .. } = counted;
+        let (file_head, vanished, uncounted) = (base.head, false, false);
+        Ok((Loaded { file_head, min_seq, unread, expiring, vanished, uncounted, ..base }, up_to))
     }
 
-    /// Writes changes of an inbox, which stands at `loaded` with them, into its files. Answers how
-    /// many messages are unread there.
+    /// Writes changes of an inbox, which stands at `loaded` with them, and what went to its devices
+    /// into its files. Answers what is counted there.
     fn put(
         &mut self,
         inbox: &Inbox,
         loaded: &Loaded,
         entries: &[TailEntry],
-    ) -> Result<u64, FileError> {
+        notes: &[Note],
+    ) -> Result<Counted, FileError> {
         if loaded.file_head == Seq::ZERO {
             // Everybody who has a file is known. Before it is there: what a crash leaves undone the
             // journal still has then, see `trim`.
-            let at = match entries.first().map(|entry| &entry.what) {
-                Some(What::Message(body)) => body.facts().created_at,
-                _ => None,
-            };
-            let at = at.unwrap_or_else(clock::now);
+            let at = entries.first().map_or_else(clock::now, |entry| entry.at);
             self.context.shared.add_known(inbox.key.clone(), loaded.since, at);
         }
-        let files = self.open(inbox, true)?.expect("open creates what is missing");
-        files.apply(&inbox.key, entries)
+        let context = Arc::clone(&self.context);
+        let writing = Writing {
+            key: &inbox.key,
+            entries,
+            since: loaded.since,
+            notes,
+            witness: Some(&|happenings| context.ledger.happened(happenings)),
+        };
+        self.open(inbox, true)?.expect("open creates what is missing").apply(&writing)
     }
 
     /// The changes after a position, from memory where it has all that is asked for.
@@ -266,65 +278,18 @@ impl Files {
         if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
             return Ok(page);
         }
-        let now = clock::now();
-        let changes = self.query(inbox, |open, templates| {
-            open.changes(templates, &inbox.key, since, limit, bytes_max, now)
-        })?;
-        let state = inbox.state.lock();
-        let loaded = state.loaded().copied().unwrap_or_default();
-        let changes = changes.unwrap_or_default();
-        Ok(ChangePage { changes, head: loaded.head, min_seq: loaded.min_seq })
-    }
-
-    /// Writes the inbox's tail and cursors to its files; what is only for everyone stays lazy
-    /// unless `everything` is asked for, or it has become much.
-    pub(super) fn flush(&mut self, inbox: &Arc<Inbox>, everything: bool) -> Result<(), StoreError> {
-        self.load(inbox)?;
-        self.flush_loaded(inbox, everything).map_err(|error| self.failed(inbox, error))
-    }
-
-    fn flush_loaded(&mut self, inbox: &Inbox, everything: bool) -> Result<(), FileError> {
-        loop {
-            let (loaded, entries): (Loaded, Vec<TailEntry>) = {
-                let state = inbox.state.lock();
-                if state.damaged.is_some() {
-                    break;
-                }
-                let wanted = everything || state.tail.len() > state.lazy || state.lazy > LAZY_MAX;
-                let count = if wanted { state.tail.len().min(APPLY_MAX) } else { 0 };
-                let loaded = state.loaded().copied().unwrap_or_default();
-                (loaded, state.tail.iter().take(count).cloned().collect())
+        let found = self.query(inbox, |open, templates| {
+            let min_seq = open.counted()?.min_seq;
+            let changes = if since < min_seq {
+                Vec::new()
+            } else {
+                open.changes(templates, &inbox.key, since, limit, bytes_max)?
             };
-            let Some(last) = entries.last() else { break };
-            let applied = last.lsn;
-            let context = Arc::clone(&self.context);
-            let unread = self.put(inbox, &loaded, &entries)?;
-            let marks = entries.iter().any(|entry| !matches!(entry.what, What::Message(_)));
-            let gone = inbox.state.lock().written(applied, unread);
-            context.lag.remove(&gone);
-            context.lag.show();
-            if marks {
-                let files = self.open(inbox, true)?.expect("open creates what is missing");
-                files.status(&context.templates)?;
-            }
-        }
-        let dirty = {
-            let mut state = inbox.state.lock();
-            state.cursors.as_mut().filter(|cursors| cursors.dirty).map(|cursors| {
-                cursors.dirty = false;
-                cursors.devices.clone()
-            })
-        };
-        if let Some(devices) = dirty {
-            let dir = layout::inbox_dir(&self.context.root, &inbox.key);
-            if let Err(source) = cursors::write(&dir, &devices) {
-                if let Some(cursors) = &mut inbox.state.lock().cursors {
-                    cursors.dirty = true;
-                }
-                return Err(FileError::Io { path: dir.join(".sync/devices.json"), source });
-            }
-        }
-        Ok(())
+            Ok((changes, min_seq))
+        })?;
+        let (changes, min_seq) = found.unwrap_or_default();
+        let head = inbox.state.lock().loaded().map(|loaded| loaded.head).unwrap_or_default();
+        Ok(ChangePage { changes, head, min_seq })
     }
 
     /// Asks an inbox's files, with everything in them; `None` where the inbox is empty. When they
@@ -339,15 +304,6 @@ impl Files {
         match self.query_files(inbox, &ask) {
             Err(StoreError::NotWritable(_)) => self.query_draft(inbox, &ask).map(Some),
             answered => answered,
-        }
-    }
-
-    /// Puts everything of an inbox into its files, for who reads them.
-    pub(super) fn write(&mut self, inbox: &Arc<Inbox>) -> Result<(), StoreError> {
-        self.flush(inbox, true)?;
-        match inbox.state.lock().damaged.clone() {
-            Some(damage) => Err(StoreError::Damaged(damage)),
-            None => Ok(()),
         }
     }
 
@@ -369,10 +325,13 @@ impl Files {
         ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
     ) -> Result<T, StoreError> {
         let templates = &self.context.templates;
-        let tail: Vec<TailEntry> = inbox.state.lock().tail.iter().cloned().collect();
-        UserFiles::draft(&layout::inbox_dir(&self.context.root, &inbox.key), templates)
+        let Batch { entries, notes, loaded } = Batch::copy(inbox);
+        let (key, entries, notes) = (&inbox.key, &*entries, &*notes);
+        UserFiles::draft(&layout::inbox_dir(&self.context.root, key), templates)
             .and_then(|mut draft| {
-                draft.apply(&inbox.key, &tail)?;
+                let since = loaded.since;
+                draft.apply(&Writing { key, entries, since, notes, witness: None })?;
+                draft.settle(clock::now())?;
                 ask(&mut draft, templates)
             })
             .map_err(|error| self.failed(inbox, error))
@@ -395,6 +354,12 @@ impl Files {
         Ok(Some(&mut open.files))
     }
 
+    fn close(&mut self, inbox: &Inbox) {
+        if self.open.remove(&inbox.key).is_some() {
+            self.context.metrics.open_files.decrement(1);
+        }
+    }
+
     /// Closes the files that were not used for longest, some at a time: finding them reads the
     /// whole table, and opening a file costs far more than that.
     fn make_room(&mut self) {
@@ -413,9 +378,7 @@ impl Files {
     /// Turns an error about an inbox into what its callers get, and drops its handle: after a
     /// failed write or sync the handle's word cannot be trusted any more.
     fn failed(&mut self, inbox: &Inbox, error: FileError) -> StoreError {
-        if self.open.remove(&inbox.key).is_some() {
-            self.context.metrics.open_files.decrement(1);
-        }
+        self.close(inbox);
         self.context.metrics.file_errors.increment(1);
         let damage = error.is_damage();
         let error: Arc<dyn std::error::Error + Send + Sync> = Arc::new(error);
