@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto};
-use protocol::{RoleId, TenantId, Time};
+use protocol::{DeviceId, RoleId, TenantId, Time, UserId};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{
+    InboxKey,
+    control::{ControlError, ServiceStatus},
+};
 
 const SECRET: &str = "a secret of at least thirty-two bytes, for tests";
 
