@@ -4,7 +4,7 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use protocol::{ChannelId, TenantId, Time};
+use protocol::{ChannelId, TenantId};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -46,8 +46,6 @@ struct Mine {
     is_member: bool,
     /// Unread messages of it in the user's inbox.
     unread_count: u64,
-    /// When the latest message was sent to it; null for none, and for who is not a member.
-    last_message_at: Option<Time>,
 }
 
 #[derive(Serialize)]
@@ -203,14 +201,8 @@ async fn seen_by(
     for info in found {
         let id = &info.channel.id;
         let is_member = state.0.channels.is_member(&user.inbox, id).await?;
-        let last_message_at = if is_member {
-            let log = state.0.directory.channel_log(user.tenant(), id, None, 1).await?;
-            log.messages.first().and_then(|body| body.facts().created_at)
-        } else {
-            None
-        };
         let unread_count = unread.get(id).copied().unwrap_or_default();
-        let mine = Some(Mine { is_member, unread_count, last_message_at });
+        let mine = Some(Mine { is_member, unread_count });
         seen.push(Seen { info, mine });
     }
     Ok(seen)

@@ -101,7 +101,6 @@ pub struct QuotaReached {
 
 /// What one message used, to be given back if it could not be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what was not stored is to be given back"]
 pub struct Spent {
     pub(super) day: i64,
     pub(super) recipients: u64,
