@@ -142,7 +142,7 @@ pub struct MessageFields {
     /// The template it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_id: Option<String>,
-    /// When it was sent: accepted, or the time it was scheduled for.
+    /// When it was sent: accepted, or, where it was scheduled, stored in the inboxes.
     pub created_at: Time,
     /// When its sender last edited it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

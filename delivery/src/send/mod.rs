@@ -242,8 +242,9 @@ impl Sender {
             sender_info: Some(sender_info),
             on_behalf_of,
             template_id: template.map(|template| template.source.id.clone()),
-            // Recipients see it from then on. Its age, for lists and retention, counts from there.
-            created_at: scheduled_at.unwrap_or(now),
+            // Of one that waits the store says it anew when it sends it: its age, for lists,
+            // retention and statistics, counts from there.
+            created_at: now,
             edited_at: None,
             expire_at: request.expire_at,
             collapse_key: non_empty(request.collapse_key),

@@ -79,8 +79,7 @@ async fn a_message_waits_for_its_time() {
     let message = phone.next_message().await;
     assert!(Timestamp::now() >= due);
     assert_eq!((message.fields.title.as_str(), message.state.seq.0), ("later", 2));
-    assert_eq!(message.fields.created_at.to_string(), time(&waits["scheduled_at"]).to_string());
-    assert_eq!(message.fields.edited_at, None);
+    assert!(message.fields.created_at.millis() >= due.as_millisecond(), "as old as its sending");
     let late = lateness(&service, &id).await;
     assert!(late <= LATE_MAX, "{late:?} late");
     phone.ping().await;

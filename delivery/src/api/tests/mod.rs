@@ -4,6 +4,7 @@ mod admin;
 mod channels;
 mod envelope;
 mod harness;
+mod idempotency;
 mod inbox;
 mod limits;
 mod sends;

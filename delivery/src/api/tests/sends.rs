@@ -168,19 +168,6 @@ async fn each_message_of_a_batch_is_judged_by_itself() {
 }
 
 #[tokio::test]
-async fn a_promise_that_cannot_be_kept_is_not_made() {
-    let api = Api::new();
-    let alice = api.user("alice", &[]);
-    let request = super::harness::request("POST", &alice, "/messages/send")
-        .header("idempotency-key", "k1")
-        .body(axum::body::Body::from(hello().to_string()))
-        .unwrap();
-    assert_eq!(api.call(request).await.fields(), ["Idempotency-Key"]);
-    let later = json!({"title": "t", "recipients": ["a"], "scheduled_at": "2999-01-01T00:00:00Z"});
-    assert_eq!(api.post(&alice, "/messages/send", later).await.fields(), ["scheduled_at"]);
-}
-
-#[tokio::test]
 async fn to_all_has_no_count() {
     let api = Api::new();
     let chief = api.user("chief", &["system_admin"]);

@@ -62,6 +62,11 @@ impl TestStore {
         *self.failing.lock() = Some(error);
     }
 
+    /// From here on it does what it is asked.
+    pub(crate) fn work_again(&self) {
+        *self.failing.lock() = None;
+    }
+
     /// Everything in an inbox, oldest first.
     pub(crate) async fn messages(&self, inbox: &InboxKey) -> Vec<InboxMessage> {
         let query = ListQuery {

@@ -313,8 +313,7 @@ async fn a_batch_asks_once_for_all_its_names() {
         (0..50).map(|n| Ok(plain(json!({"recipients": [format!("user-{n}"), "bob"]})))).collect();
     batch.push(Ok(plain(json!({"recipients": ["ops"]}))));
     batch.push(Ok(plain(json!({"recipients": ["absent"], "recipient_type": "channel"}))));
-    let prepared = sender.prepare_batch(&shop, batch).await.unwrap();
-    let results = sender.store(prepared, None).await.unwrap();
+    let results = sender.prepare_batch(&shop, batch).await.unwrap().outcome;
     let counts: Vec<_> =
         results.iter().map(|result| result.as_ref().ok().and_then(|one| one.recipients)).collect();
     assert!(counts[..51].iter().all(|count| *count == Some(2)), "{counts:?}");
