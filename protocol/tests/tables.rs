@@ -85,6 +85,7 @@ fn error_types_keep_their_slug_and_status() {
             ("unsupported_media_type", 415),
             ("invalid", 422),
             ("rate_limited", 429),
+            ("quota_exceeded", 429),
             ("headers_too_large", 431),
             ("internal", 500),
             ("unavailable", 503),

@@ -125,7 +125,11 @@ impl Recipients<'_> {
             let channel_id = self.label(&caller, message).await?;
             return Ok(Addressed { caller, audience: Audience::Everyone, count: None, channel_id });
         }
-        let names = distinct(message.request.recipients.as_deref().unwrap_or_default());
+        let mut names = distinct(message.request.recipients.as_deref().unwrap_or_default());
+        if let (true, Some(channel)) = (names.is_empty(), &message.channel_id) {
+            let id = UserId::new(channel).expect("ids are held to the same rules");
+            names.push(Name { at: 0, id });
+        }
         let kinds = self.kinds(message.recipient_kind, &names).await?;
         let only_users =
             kinds.iter().all(|kind| matches!(kind, NameKind::User | NameKind::Unknown));
@@ -136,7 +140,7 @@ impl Recipients<'_> {
             && message.on_behalf_of.is_none()
             && message.request.sender.is_none();
         let caller = if plain { rights.caller } else { rights.all(directory).await? }.clone();
-        let (users, groups) = self.sort(&caller, message.recipient_kind, names, &kinds).await?;
+        let (users, groups) = self.sort(&caller, message, names, &kinds).await?;
         if many && let Caller::User(user) = &caller {
             self.check_many(user, &users, groups.len()).await?;
         }
@@ -182,7 +186,7 @@ impl Recipients<'_> {
     async fn sort(
         &self,
         caller: &Caller,
-        said: RecipientKind,
+        message: &Checked,
         names: Vec<Name>,
         kinds: &[NameKind],
     ) -> Result<(Vec<UserId>, Vec<Group>), SendError> {
@@ -196,8 +200,8 @@ impl Recipients<'_> {
         for (name, kind) in names.into_iter().zip(kinds) {
             let group = match kind {
                 NameKind::User | NameKind::Unknown => None,
-                NameKind::Channel => self.channel(caller, said, &name, &mut problems).await?,
-                NameKind::Role => self.role(caller, said, &name, &mut problems).await?,
+                NameKind::Channel => self.channel(caller, message, &name, &mut problems).await?,
+                NameKind::Role => self.role(caller, message, &name, &mut problems).await?,
             };
             match group {
                 Some(group) => groups.push(group),
@@ -215,11 +219,11 @@ impl Recipients<'_> {
     async fn channel(
         &self,
         caller: &Caller,
-        said: RecipientKind,
+        message: &Checked,
         name: &Name,
         problems: &mut Problems,
     ) -> Result<Option<Group>, SendError> {
-        let explicit = said == RecipientKind::Channel;
+        let explicit = message.recipient_kind == RecipientKind::Channel;
         if let Caller::Service(service) = caller
             && !allows_channel(service, name.id.as_str())
         {
@@ -236,7 +240,7 @@ impl Recipients<'_> {
             } else {
                 None
             };
-            problems.say(format!("recipients[{}]", name.at), no_channel(caller, near));
+            problems.say(message.path_of(name.at), no_channel(caller, near));
         }
         Ok(None)
     }
@@ -256,19 +260,19 @@ impl Recipients<'_> {
     async fn role(
         &self,
         caller: &Caller,
-        said: RecipientKind,
+        message: &Checked,
         name: &Name,
         problems: &mut Problems,
     ) -> Result<Option<Group>, SendError> {
         let Ok(id) = RoleId::new(&name.id) else { return Ok(None) };
-        let explicit = said == RecipientKind::Role;
+        let explicit = message.recipient_kind == RecipientKind::Role;
         if !allows_role(caller, &id) {
             return if explicit { Err(Refusal::Role.into()) } else { Ok(None) };
         }
         let group = Group::Role(id);
         // Where nothing was said, `kinds` has found somebody already.
         if explicit && self.directory.members(self.tenant, &group, None, 1).await?.is_empty() {
-            problems.say(format!("recipients[{}]", name.at), "is a role that nobody carries");
+            problems.say(message.path_of(name.at), "is a role that nobody carries");
         }
         Ok(Some(group))
     }

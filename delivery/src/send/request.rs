@@ -47,7 +47,7 @@ pub struct SendRequest {
     pub content: Option<String>,
     /// A word such as `file_share`; `text` where nothing says otherwise.
     pub message_type: Option<String>,
-    /// Who receives it.
+    /// Who receives it. May be left out where `recipient_type` is `channel` and `channel_id` names it.
     pub recipients: Option<Vec<Recipient>>,
     /// What the recipients are: `user`, `channel`, `role`, or `all` for everybody in the tenant. Left
     /// out, each is a user if one of that id is known, else a channel, else a role, else a user not

@@ -64,6 +64,15 @@ impl Checked {
         self.request.recipients.as_ref().map_or(0, Vec::len)
     }
 
+    /// Where a recipient stands in the request: in the list, or, for a message to the channel that it
+    /// belongs to, there.
+    pub(super) fn path_of(&self, recipient: usize) -> String {
+        match self.request.recipients.as_deref() {
+            None | Some([]) => "channel_id".to_owned(),
+            Some(_) => format!("recipients[{recipient}]"),
+        }
+    }
+
     /// `template` is what the request's `template_id` names, if there is one of that id.
     pub(super) fn new(
         request: SendRequest,
@@ -210,6 +219,12 @@ fn check_text(request: &SendRequest, has_template: bool, problems: &mut Problems
     }
 }
 
+/// Whether a message goes to the channel it belongs to: the seed's struct has the channel apart from
+/// the recipients.
+fn to_its_channel(request: &SendRequest, kind: RecipientKind) -> bool {
+    kind == RecipientKind::Channel && given(request.channel_id.as_ref()).is_some()
+}
+
 fn check_recipients(request: &SendRequest, problems: &mut Problems) -> RecipientKind {
     let recipients = request.recipients.as_deref().unwrap_or_default();
     let said = given(request.recipient_type.as_ref());
@@ -225,7 +240,8 @@ fn check_recipients(request: &SendRequest, problems: &mut Problems) -> Recipient
     };
     if kind == RecipientKind::All && !recipients.is_empty() {
         problems.say("recipients", "must be empty where recipient_type is all");
-    } else if kind != RecipientKind::All && recipients.is_empty() {
+    } else if kind != RecipientKind::All && recipients.is_empty() && !to_its_channel(request, kind)
+    {
         problems.say("recipients", "must name at least one recipient");
     }
     problems.at_most("recipients", recipients.len(), RECIPIENTS_MAX);

@@ -292,6 +292,35 @@ async fn a_message_to_one_channel_belongs_to_it() {
 }
 
 #[tokio::test]
+async fn the_channel_may_be_named_as_the_seeds_struct_has_it() {
+    let (_store, sender) = world().await;
+    let of = |label: &str, kind: Option<&str>| json!({"title": "t", "channel_id": label, "recipient_type": kind, "recipients": []});
+    let send = async |caller: &Caller, label: &str, kind| match ready(
+        &sender,
+        caller,
+        request(of(label, kind)),
+    )
+    .await
+    {
+        Ok((outgoing, receipt)) => {
+            let channel_id = outgoing.body.fields().unwrap().channel_id;
+            assert_eq!(channel_id.unwrap().as_str(), label);
+            receipt.recipients.unwrap().to_string()
+        }
+        Err(SendError::Invalid(problems)) => problems[0].path.clone(),
+        Err(other) => other.to_string(),
+    };
+    let shop = in_acme(Level::Business, &[]);
+    assert_eq!(send(&shop, "ops", Some("channel")).await, "2");
+    assert_eq!(send(&shop, "none", Some("channel")).await, "channel_id");
+    assert_eq!(send(&user(&[], &[]), "ops", Some("channel")).await, "2");
+    assert_eq!(send(&user(&[], &[]), "secret", Some("channel")).await, "channel_id");
+    for kind in [None, Some("user"), Some("role")] {
+        assert_eq!(send(&shop, "ops", kind).await, "recipients");
+    }
+}
+
+#[tokio::test]
 async fn groups_of_a_message_have_a_limit() {
     let (_store, sender) = world().await;
     let names: Vec<String> = (0..=GROUPS_MAX).map(|n| format!("c{n}")).collect();
