@@ -26,7 +26,7 @@ use metrics::NoopRecorder;
 use protocol::NodeId;
 use support::{
     clients::{self, Clients},
-    store::{NoChannels, Everyone, ListStore, change, inbox},
+    store::{Everyone, ListStore, NoChannels, change, inbox},
     usage::{Usage, rss_kib},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
