@@ -52,8 +52,9 @@ impl Place {
         db.execute_batch("BEGIN").unwrap();
         for (seq, title, content) in messages {
             db.execute(
-                "INSERT INTO message (seq, version, status, expire_at, id, body_version, body)
-                 VALUES (?1, ?1, 0, NULL, ?2, ?1, ?3)",
+                "INSERT INTO message (seq, version, body_version, status, priority, stored_at,
+                                      created_at, message_type, sender, id, body)
+                 VALUES (?1, ?1, ?1, 0, 5, 0, 0, 'text', 's', ?2, ?3)",
                 params![seq, format!("m{seq}-{title}"), body(title, content)],
             )
             .unwrap();
