@@ -1,7 +1,7 @@
 //! [`Store`] for [`SingleStore`].
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -19,9 +19,8 @@ use super::{
 use crate::{
     InboxKey, Store, StoreError, clock,
     store::{
-        Audience, Batch, BoxFuture, ChangePage, Group, Head, Health, InboxMessage, ListPage,
-        ListQuery, Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch,
-        WatchGuard,
+        Audience, Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
+        Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
     },
 };
 
@@ -296,9 +295,7 @@ fn record_of(outgoing: Outgoing, now: Time) -> Option<Record> {
         Audience::Everyone => Audience::Everyone,
         Audience::Some { users, groups } if users.is_empty() && groups.is_empty() => return None,
         Audience::Some { users, groups } => {
-            // Sorted: every inbox that is in one of them looks for it here.
-            let groups: BTreeSet<Group> = groups.iter().cloned().collect();
-            Audience::Some { users: once_each(users), groups: groups.into_iter().collect() }
+            Audience::Some { users: once_each(users), groups: once_each(groups) }
         }
     };
     let audience = Arc::new(audience);

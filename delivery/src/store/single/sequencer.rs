@@ -115,8 +115,11 @@ impl Sequencer {
     fn push(&mut self, tenant: &TenantId, user: UserId, entry: TailEntry) {
         let inbox = self.inboxes.get(InboxKey::new(tenant.clone(), user));
         let mut state = inbox.state.lock();
-        self.lag.add(&entry);
         let push = state.push(entry.clone());
+        // What a load found in `shared.db` a moment ago waits for nobody.
+        if push != Push::Known {
+            self.lag.add(&entry);
+        }
         self.pushed(&inbox, state, push, entry);
     }
 
@@ -142,7 +145,7 @@ impl Sequencer {
         weight: usize,
         accepted: Option<Instant>,
     ) {
-        let kept = SharedEntry { to: without_users(&sent.to), ..sent.clone() };
+        let kept = SharedEntry { to: in_shared(&sent.to), ..sent.clone() };
         let inboxes = match &*sent.to {
             Audience::Everyone => {
                 self.shared.add_entry(tenant, kept.clone());
@@ -231,12 +234,95 @@ impl Sequencer {
     }
 }
 
-/// Whom something in `shared.db` is for: users that are named have it from their own tails.
-fn without_users(to: &Arc<Audience>) -> Arc<Audience> {
+/// Whom something in `shared.db` is for: the groups, sorted, for every inbox that is in one looks for
+/// it there; users that are named have it from their own tails.
+fn in_shared(to: &Arc<Audience>) -> Arc<Audience> {
     match &**to {
-        Audience::Some { users, groups } if !users.is_empty() => {
-            Arc::new(Audience::Some { users: Arc::new([]), groups: Arc::clone(groups) })
+        Audience::Some { users, groups } if !users.is_empty() || !groups.is_sorted() => {
+            let mut groups = groups.to_vec();
+            groups.sort_unstable();
+            Arc::new(Audience::Some { users: Arc::new([]), groups: groups.into() })
         }
         Audience::Some { .. } | Audience::Everyone => Arc::clone(to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Body;
+
+    use super::*;
+    use crate::store::{
+        Group, SenderKey,
+        single::{
+            SingleConfig,
+            inbox::Loaded,
+            ledger::metrics::LedgerMetrics,
+            membership::{Membership, Memberships},
+            metrics::StoreMetrics,
+        },
+    };
+
+    struct Nobody;
+
+    impl Fanout for Nobody {
+        fn publish(&self, _: &[Stored]) {}
+    }
+
+    fn sequencer(folder: &tempfile::TempDir) -> Sequencer {
+        let metrics = Arc::new(StoreMetrics::new(&metrics::NoopRecorder));
+        let shared = Shared::open(&folder.path().join("shared.db"), Arc::clone(&metrics)).unwrap();
+        let counts = Arc::new(LedgerMetrics::new(&metrics::NoopRecorder));
+        let (path, config) = (folder.path().join("ledger.db"), SingleConfig::default());
+        let (ledger, _) = Ledger::open(&path, &config, counts, Arc::clone(&metrics)).unwrap();
+        Sequencer {
+            inboxes: Arc::new(Inboxes::new(1)),
+            shared: Arc::new(shared),
+            ledger,
+            lag: Arc::new(Lag::new(Arc::clone(&metrics))),
+            sequenced: Arc::default(),
+            workers: [Worker::new(Arc::clone(&metrics))].into(),
+            publishers: [Publisher::new(metrics)].into(),
+            fanout: Arc::new(Nobody),
+            dirty: vec![Vec::new()],
+            changes: vec![Vec::new()],
+        }
+    }
+
+    /// A load that runs while a message is handed out finds it in `shared.db`. When it then comes by
+    /// name it is known, and must not wait for a file for ever.
+    #[test]
+    fn what_a_load_has_found_already_is_not_counted_as_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sequencer = sequencer(&folder);
+        let (tenant, room) = (TenantId::default(), Group::Channel("room".parse().unwrap()));
+        let ann: UserId = "ann".parse().unwrap();
+        let inbox = sequencer.inboxes.get(InboxKey::new(tenant.clone(), ann.clone()));
+        let body = Arc::new(Body::from_stored("m".parse().unwrap(), None, b"{}"));
+        let to = Audience::Some { users: [ann].into(), groups: [room.clone()].into() };
+        let audience = Arc::new(to);
+        let found = SharedEntry {
+            lsn: 5,
+            at: clock::now(),
+            to: in_shared(&audience),
+            what: What::Message(Arc::clone(&body)),
+        };
+        let stay = Membership { group: Arc::new(room), since: 1, until: Membership::OPEN };
+        let memberships = Memberships::from(vec![stay]);
+        let base = Loaded { known: true, since: 1, ..Loaded::default() };
+        inbox.state.lock().finish_load(base, 1, memberships, vec![found]);
+        let record = MessageRecord {
+            tenant,
+            sender: SenderKey::Admin,
+            audience,
+            body,
+            at: clock::now(),
+            scheduled_at: None,
+        };
+        sequencer.apply(5, Record::Message(Arc::new(record)), None);
+        let state = inbox.state.lock();
+        assert_eq!((state.tail.len(), state.lazy), (1, 1));
+        assert_eq!(state.loaded().map(|loaded| loaded.head), Some(Seq(1)));
+        assert_eq!((sequencer.lag.records(), sequencer.lag.bytes()), (0, 0));
     }
 }

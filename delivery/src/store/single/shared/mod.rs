@@ -63,8 +63,9 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// From so much on nothing waits for company.
 const HURRY_BYTES: usize = WAITING_BYTES_MAX / 4;
 
-/// Items written in one transaction, at most.
-const FLUSH_MAX: usize = 1_024;
+/// What is written in one transaction, in bytes of memory, unless one item is larger: some 10,000
+/// rows, a tenth of a second.
+const FLUSH_BYTES: usize = 4 << 20;
 
 /// How long a file that cannot be written is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -109,8 +110,9 @@ impl Shared {
         })
     }
 
+    /// The first position of the journal that was not used as far as this file knows.
     pub(super) fn floor(&self) -> rusqlite::Result<Lsn> {
-        journal::floor(&self.writer.lock())
+        Ok(journal::floor(&self.writer.lock())?.max(self.found + 1))
     }
 
     pub(super) fn set_floor(&self, next: Lsn) -> rusqlite::Result<()> {
@@ -184,7 +186,7 @@ impl Shared {
         let mut left = self.waiting.lock().len();
         while left > 0 {
             // They stay where readers find them until the file has them.
-            let items = self.waiting.lock().first(left.min(FLUSH_MAX));
+            let items = self.waiting.lock().first(left, FLUSH_BYTES);
             let transaction = writer.transaction()?;
             write::write(&transaction, &items)?;
             transaction.commit()?;

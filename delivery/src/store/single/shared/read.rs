@@ -45,7 +45,8 @@ impl Shared {
     pub(in super::super) fn standing(&self, key: &InboxKey) -> rusqlite::Result<Standing> {
         let (seen, stays) = {
             let waiting = self.waiting.lock();
-            (waiting.of_user(key).and_then(|user| user.seen), waiting.stays(key))
+            let stays = waiting.stays(key, &waiting.ended(&key.tenant));
+            (waiting.of_user(key).and_then(|user| user.seen), stays)
         };
         self.readers.ask(|db| {
             let row = db
@@ -64,14 +65,16 @@ impl Shared {
         })
     }
 
-    /// The stays of users.
+    /// The stays of users of one tenant.
     pub(in super::super) fn memberships(
         &self,
         keys: &[InboxKey],
     ) -> rusqlite::Result<Vec<Memberships>> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
         let stays: Vec<_> = {
             let waiting = self.waiting.lock();
-            keys.iter().map(|key| waiting.stays(key)).collect()
+            let ended = waiting.ended(&first.tenant);
+            keys.iter().map(|key| waiting.stays(key, &ended)).collect()
         };
         self.readers.ask(|db| {
             keys.iter()
@@ -213,7 +216,7 @@ impl Shared {
                 let writer = self.writer.lock();
                 let items = {
                     let waiting = self.waiting.lock();
-                    waiting.first(waiting.len())
+                    waiting.first(usize::MAX, usize::MAX)
                 };
                 let draft = sql::open_draft(&self.path)?;
                 write::write(&draft, &items)?;

@@ -277,9 +277,15 @@ impl Waiting {
         self.bytes
     }
 
-    /// The first items, at most so many.
-    pub(super) fn first(&self, count: usize) -> Vec<Item> {
-        self.items.iter().take(count).cloned().collect()
+    /// The first items, at most so many and about so many bytes, at least one if there is one.
+    pub(super) fn first(&self, count: usize, bytes_max: usize) -> Vec<Item> {
+        let mut bytes = 0;
+        let fitting = |item: &&Item| {
+            let fits = bytes == 0 || bytes + item.weight() <= bytes_max;
+            bytes += item.weight();
+            fits
+        };
+        self.items.iter().take(count).take_while(fitting).cloned().collect()
     }
 
     /// The first items, so many, are in the file now.
@@ -354,11 +360,16 @@ impl Waiting {
         self.counts.get(&(tenant.clone(), what.to_owned())).cloned().unwrap_or_default()
     }
 
+    /// The channels of a tenant that ended; for [`Waiting::stays`].
+    pub(super) fn ended(&self, tenant: &TenantId) -> Arc<[(Lsn, Arc<Group>)]> {
+        let ended = self.ended.iter().filter(|(_, of, _)| of == tenant);
+        ended.map(|(lsn, _, group)| (*lsn, Arc::clone(group))).collect()
+    }
+
     /// What waits of a user's stays, to be laid over what the file says.
-    pub(super) fn stays(&self, key: &InboxKey) -> Stays {
+    pub(super) fn stays(&self, key: &InboxKey, ended: &Arc<[(Lsn, Arc<Group>)]>) -> Stays {
         let turns = self.of_user(key).map_or_else(Vec::new, |user| user.turns.clone());
-        let ended = self.ended.iter().filter(|(_, tenant, _)| *tenant == key.tenant);
-        Stays { turns, ended: ended.map(|(lsn, _, group)| (*lsn, Arc::clone(group))).collect() }
+        Stays { turns, ended: Arc::clone(ended) }
     }
 
     /// What was sent after a record, in its order.
@@ -379,7 +390,7 @@ impl Waiting {
 /// See [`Waiting::stays`].
 pub(super) struct Stays {
     turns: Vec<Turn>,
-    ended: Vec<(Lsn, Arc<Group>)>,
+    ended: Arc<[(Lsn, Arc<Group>)]>,
 }
 
 impl Stays {
