@@ -2,7 +2,7 @@
 
 use std::{io, io::IoSlice, sync::Arc, time::Instant};
 
-use delivery::{InboxKey, identity::UserCaller};
+use delivery::{InboxKey, Store, identity::UserCaller};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use protocol::{CloseReason, Codec, ConnectionId, DeviceId, DeviceInfo, DeviceType, Seq, Time};
@@ -13,7 +13,7 @@ use super::{
     framing::{Framing, Transport},
     metrics::LiveMetrics,
     outbox::{Mode, Outbox},
-    queue::{Io, Limits, Socket},
+    queue::{Arrivals, Io, Limits, Socket},
     wire_frame::WireFrame,
 };
 
@@ -148,6 +148,11 @@ impl Connection {
         caller.inbox == self.peer.inbox && caller.device.as_ref() == self.known_device()
     }
 
+    /// Where it is noted what went out.
+    pub(super) fn arrivals<'a>(&'a self, store: &'a dyn Store) -> Arrivals<'a> {
+        Arrivals { store, inbox: &self.peer.inbox, device: &self.peer.device }
+    }
+
     /// Offers contiguous changes: written here and now where the socket takes them. Never waits for
     /// the socket.
     pub(super) fn offer(
@@ -155,9 +160,17 @@ impl Connection {
         frames: &[WireFrame],
         limits: Limits,
         metrics: &LiveMetrics,
+        store: Option<&dyn Store>,
         now: Instant,
     ) {
-        let io = Io { socket: &self.socket, limits, metrics, transport: self.transport(), now };
+        let io = Io {
+            socket: &self.socket,
+            limits,
+            metrics,
+            transport: self.transport(),
+            now,
+            arrivals: store.map(|store| self.arrivals(store)),
+        };
         let wake = self.outbox.lock().offer(frames, io);
         if wake {
             self.waker.wake();

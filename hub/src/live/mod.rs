@@ -121,6 +121,7 @@ impl Live {
         limiter: Arc<Limiter>,
     ) -> Arc<Self> {
         registry.metrics().connections_limit.set(config.max_connections as f64);
+        registry.report_to(&store);
         Arc::new(Self {
             config,
             registry,
@@ -249,6 +250,7 @@ impl Live {
             metrics: self.metrics(),
             transport: connection.transport(),
             now,
+            arrivals: Some(connection.arrivals(&*self.store)),
         }
     }
 }

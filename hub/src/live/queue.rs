@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
 
-use protocol::Seq;
+use delivery::{InboxKey, Store};
+use protocol::{DeviceId, Seq};
 use smallvec::SmallVec;
 
 use super::{
@@ -46,7 +47,45 @@ pub(super) struct Io<'a> {
     /// For metrics.
     pub(super) transport: Transport,
     pub(super) now: Instant,
+    /// Is told what went out; nobody in tests.
+    pub(super) arrivals: Option<Arrivals<'a>>,
 }
+
+/// Notes in the store which changes the kernel has taken whole for a device, for receipts.
+#[derive(Clone, Copy)]
+pub(super) struct Arrivals<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) inbox: &'a InboxKey,
+    pub(super) device: &'a DeviceId,
+}
+
+/// Changes that went out one after the other, from the first to the last.
+#[derive(Default)]
+struct Run(Option<(Seq, Seq)>);
+
+impl Run {
+    fn sent(&mut self, frame: &WireFrame, io: Io<'_>) {
+        if !frame.kind.is_change() {
+            return;
+        }
+        match &mut self.0 {
+            Some((_, last)) if frame.seq == last.next() => *last = frame.seq,
+            // After a `sync` the same changes go out again behind what waited.
+            _ => {
+                std::mem::take(self).note(io);
+                self.0 = Some((frame.seq, frame.seq));
+            }
+        }
+    }
+
+    fn note(self, io: Io<'_>) {
+        if let (Some((first, last)), Some(arrivals)) = (self.0, io.arrivals) {
+            let Arrivals { store, inbox, device } = arrivals;
+            store.delivered(inbox, device, Seq(first.0 - 1), last);
+        }
+    }
+}
+
 /// Waiting frames of one connection. It exists only while there are any.
 pub(super) struct Queue {
     pub(super) frames: VecDeque<WireFrame>,
@@ -122,6 +161,7 @@ impl Queue {
         self.progress_at = io.now;
         written += self.front_written;
         let before = self.bytes;
+        let mut run = Run::default();
         while let Some(front) = self.frames.front() {
             if written < front.len() {
                 break;
@@ -133,11 +173,13 @@ impl Queue {
                 self.reply_bytes -= weight;
             }
             io.metrics.frames_sent(io.transport, front.kind).increment(1);
+            run.sent(front, io);
             if let Some(accepted) = front.accepted {
                 io.metrics.delivery_queued.record(io.now.saturating_duration_since(accepted));
             }
             self.frames.pop_front();
         }
+        run.note(io);
         self.front_written = written;
         io.metrics.outbox_bytes.decrement((before - self.bytes) as f64);
     }
@@ -187,6 +229,13 @@ pub(super) struct Unwritten {
 
 /// Writes changes that need not wait; `None` when all of them went out.
 pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<Unwritten>> {
+    let mut run = Run::default();
+    let left = write_some(frames, &mut run, io);
+    run.note(io);
+    left
+}
+
+fn write_some(frames: &[WireFrame], run: &mut Run, io: Io<'_>) -> io::Result<Option<Unwritten>> {
     let mut whole = 0;
     for _ in 0..OFFER_WRITES_MAX {
         let wrote = match write(frames[whole..].iter(), 0, io) {
@@ -201,6 +250,7 @@ pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<U
             written -= frame.len();
             whole += 1;
             io.metrics.frames_sent(io.transport, frame.kind).increment(1);
+            run.sent(frame, io);
             if let Some(accepted) = frame.accepted {
                 io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
             }

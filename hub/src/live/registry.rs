@@ -3,11 +3,14 @@
 //! Removal compares connection ids: a device that reconnects must not be evicted by the end of the
 //! connection it replaced. No guard of the map is held while a socket is written or awaited.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Instant,
+};
 
 use dashmap::{DashMap, Entry};
 use delivery::{
-    Fanout, InboxKey,
+    Fanout, InboxKey, Store,
     store::{Change, Stored},
 };
 use metrics::Recorder;
@@ -27,6 +30,8 @@ pub struct Registry {
     limits: Limits,
     per_user_max: usize,
     metrics: Arc<LiveMetrics>,
+    /// Where it is noted what went out. The store holds the registry, so not the other way round.
+    store: OnceLock<Weak<dyn Store>>,
 }
 
 /// The user has as many connections as one may have.
@@ -45,7 +50,13 @@ impl Registry {
             },
             per_user_max: config.max_connections_per_user,
             metrics: Arc::new(LiveMetrics::new(recorder)),
+            store: OnceLock::new(),
         })
+    }
+
+    /// From here on it is noted what went out; the first store is kept.
+    pub(super) fn report_to(&self, store: &Arc<dyn Store>) {
+        self.store.get_or_init(|| Arc::downgrade(store));
     }
 
     pub(super) const fn metrics(&self) -> &Arc<LiveMetrics> {
@@ -134,12 +145,14 @@ impl Fanout for Registry {
         let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Framing::ALL.len()] =
             [const { None }; Framing::ALL.len()];
         let clock = wall_clock(changes);
+        let store = self.store.get().and_then(Weak::upgrade);
         for connection in connections {
             let framing = connection.framing();
             let frames = encoded[framing.index()].get_or_insert_with(|| {
                 changes.iter().map(|change| WireFrame::change(change, framing, clock)).collect()
             });
-            connection.offer(frames, self.limits, &self.metrics, Instant::now());
+            let (store, now) = (store.as_deref(), Instant::now());
+            connection.offer(frames, self.limits, &self.metrics, store, now);
         }
     }
 }

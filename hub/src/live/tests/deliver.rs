@@ -247,3 +247,24 @@ async fn refused_frames_are_answered_and_the_socket_stays() {
     server.store.send("ann", "still here");
     ann.expect_changes(0, 1).await;
 }
+
+#[tokio::test]
+async fn what_went_out_is_noted_for_its_device() {
+    let server = Server::start().await;
+    for _ in 0..200 {
+        server.store.send("ann", "backlog");
+    }
+    let mut phone = server.connect("token=ann/phone&since=150").await;
+    let mut desk = server.connect("token=ann/desk").await;
+    phone.expect_changes(150, 200).await;
+    phone.expect_sync_complete(200).await;
+    desk.expect_sync_complete(200).await;
+    server.store.send("ann", "live");
+    phone.expect_changes(200, 201).await;
+    desk.expect_changes(200, 201).await;
+    phone.say(&ClientFrame::Sync { since: Seq(199) }).await;
+    phone.expect_changes(199, 201).await;
+    let expected: Vec<u64> = (151..=201).chain(200..=201).collect();
+    eventually("all is noted", || server.store.delivered_to("phone") == expected).await;
+    assert_eq!(server.store.delivered_to("desk"), [201]);
+}

@@ -37,12 +37,21 @@ pub(crate) struct MemoryStore {
     pub(crate) fanout: OnceLock<Arc<Registry>>,
     pub(crate) deaf: AtomicBool,
     pub(crate) pages: AtomicUsize,
+    /// What went to which device. A lock of its own: it is noted while others publish.
+    delivered: Mutex<Vec<(DeviceId, Seq, Seq)>>,
 }
 
 struct NoGuard;
 impl WatchGuard for NoGuard {}
 
 impl MemoryStore {
+    /// The seqs that went to a device, in the order in which they did.
+    pub(crate) fn delivered_to(&self, device: &str) -> Vec<u64> {
+        let noted = self.delivered.lock();
+        let runs = noted.iter().filter(|(to, ..)| to.as_str() == device);
+        runs.flat_map(|(_, from, to)| from.0 + 1..=to.0).collect()
+    }
+
     pub(crate) fn send(&self, user: &str, content: &str) -> Seq {
         let mut logs = self.logs.lock();
         let log = logs.entry(inbox(user)).or_default();
@@ -114,7 +123,9 @@ impl Store for MemoryStore {
         ready(Ok(UnreadCounts::default()))
     }
 
-    fn delivered(&self, _: &InboxKey, _: &DeviceId, _: Seq, _: Seq) {}
+    fn delivered(&self, _: &InboxKey, device: &DeviceId, from: Seq, to: Seq) {
+        self.delivered.lock().push((device.clone(), from, to));
+    }
 
     fn prune(&self, _: &InboxKey, _: Retention) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))

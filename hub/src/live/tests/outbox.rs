@@ -59,6 +59,7 @@ impl Bench {
             metrics: &self.metrics,
             transport: self.framing.transport(),
             now: self.start,
+            arrivals: None,
         };
         act(&mut self.outbox, io)
     }
@@ -332,6 +333,7 @@ fn a_broken_socket_asks_for_the_end() {
         metrics: &bench.metrics,
         transport: Transport::WebSocket,
         now: bench.start + Duration::from_secs(1),
+        arrivals: None,
     };
     assert!(bench.outbox.offer(&[FRAME(1)], io));
     assert_eq!(bench.outbox.close_requested(), Some(CloseReason::ConnectionLost));
