@@ -18,6 +18,7 @@ use delivery::{
     limit::Limiter,
     store::{
         BoxFuture, Directory,
+        limits::SENT_KEPT,
         single::{SingleConfig, SingleStore},
     },
 };
@@ -104,7 +105,7 @@ impl App {
             Arc::clone(&foundation.identity),
             Arc::clone(&foundation.control),
             Arc::clone(&limiter),
-            ApiConfig { body_timeout: config.http.body_timeout },
+            ApiConfig { body_timeout: config.http.body_timeout, retention: config.store.retention },
             &*recorder,
             Arc::clone(&draining),
         );
@@ -193,6 +194,9 @@ fn store_config(config: &Config, descriptors: usize) -> SingleConfig {
         flush_interval: config.store.flush_interval,
         open_inboxes: store_open_files(config, descriptors),
         journal_sync: config.store.journal_sync,
+        retention: config.store.retention,
+        // An inbox must not outlive what its senders can change of it.
+        sent_kept: config.store.retention.max_age.map_or(SENT_KEPT, |age| age.max(SENT_KEPT)),
         ..SingleConfig::default()
     }
 }

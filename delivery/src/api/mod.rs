@@ -14,6 +14,7 @@ mod channels;
 mod digest;
 mod error;
 mod idempotency;
+mod maintenance;
 mod marks;
 mod messages;
 mod metrics;
@@ -49,7 +50,7 @@ use crate::{
     identity::Identity,
     limit::Limiter,
     send::Sender,
-    store::{Directory, Storage, Store},
+    store::{Directory, Retention, Storage, Store},
     template::Templates,
 };
 
@@ -65,11 +66,13 @@ pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
 pub struct ApiConfig {
     /// How long a request's body may take to arrive, all of it (`HTTP_BODY_TIMEOUT`).
     pub body_timeout: Duration,
+    /// What inboxes keep (`RETENTION_MAX_AGE`, `RETENTION_MAX_MESSAGES`).
+    pub retention: Retention,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { body_timeout: Duration::from_secs(30) }
+        Self { body_timeout: Duration::from_secs(30), retention: Retention::default() }
     }
 }
 
@@ -213,6 +216,7 @@ fn admin_endpoints() -> Vec<Endpoint> {
         post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;
         get "/api/v3/admin/messages/{id}/receipts" => sent::receipts::<Admin>;
         get "/api/v3/admin/stats" => stats::of_all;
+        post "/api/v3/admin/maintenance/prune" => maintenance::prune;
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;

@@ -116,13 +116,15 @@ async fn kills_around_the_due_time_neither_lose_nor_double() {
     let mut expected = vec![];
     for round in 0..6 {
         let service = service.moved_to(server.user);
-        let begin = ahead(300);
-        for n in 0..20 {
-            let title = format!("{round}-{n:02}");
-            let due = begin + Duration::from_millis(n * 10);
-            schedule(&service, at("ann", &title, due)).await;
-            expected.push(title);
-        }
+        let begin = ahead(600);
+        let due = |n: u64| begin + Duration::from_millis(n * 10);
+        let titles: Vec<String> = (0..20).map(|n| format!("{round}-{n:02}")).collect();
+        let messages: Vec<_> =
+            titles.iter().zip(0..).map(|(title, n)| at("ann", title, due(n))).collect();
+        let batch = json!({"messages": messages});
+        let sent = service.post("/api/v3/messages/send-batch", batch).await.ok();
+        assert_eq!(sent["accepted"], 20);
+        expected.extend(titles);
         let until = begin + Duration::from_millis(rand::random_range(0..250));
         let pause = until.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO);
         tokio::time::timeout(pause, std::future::pending::<()>()).await.unwrap_err();

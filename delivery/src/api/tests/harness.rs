@@ -160,7 +160,7 @@ impl Api {
             Arc::clone(&identity),
             Arc::clone(&control),
             Arc::new(Limiter::new(limits, &counts)),
-            ApiConfig { body_timeout },
+            ApiConfig { body_timeout, ..ApiConfig::default() },
             &counts,
             Arc::clone(&draining),
         );

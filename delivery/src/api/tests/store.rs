@@ -194,6 +194,10 @@ impl Store for TestStore {
         self.with(|store| store.prune(inbox, retention))
     }
 
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.with(|store| store.prune_all())
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         self.store.health()
     }
