@@ -6,6 +6,7 @@ pub(crate) mod durable;
 pub(crate) mod expiry;
 pub(crate) mod fixture;
 pub(crate) mod ids;
+pub(crate) mod ledger;
 pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod marks;
@@ -96,3 +97,5 @@ macro_rules! suite {
     };
 }
 pub(crate) use suite;
+
+pub(crate) use ledger::ledger_suite;
