@@ -14,11 +14,14 @@ pub mod fanout;
 pub mod identity;
 pub mod limit;
 pub mod metrics;
+pub mod networks;
 mod object;
 mod problems;
+mod row;
 pub mod send;
 pub mod store;
 pub mod template;
+pub mod words;
 
 pub use fanout::Fanout;
 pub use store::{InboxKey, Store, StoreError};
