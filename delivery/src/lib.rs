@@ -21,6 +21,7 @@ mod row;
 pub mod send;
 pub mod store;
 pub mod template;
+pub mod webhook;
 pub mod words;
 
 pub use fanout::Fanout;
