@@ -18,6 +18,7 @@ fn metrics() -> String {
         delivery::identity::METRICS,
         delivery::limit::METRICS,
         delivery::template::METRICS,
+        delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,
     ]
     .into_iter()

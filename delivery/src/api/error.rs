@@ -14,6 +14,7 @@ use crate::{
     send::SendError,
     store::{InboxMessage, StoreError},
     template::{Template, TemplateError},
+    webhook::WebhookError,
 };
 
 /// When to come back after "too much is waiting": the queues are worked off in less.
@@ -50,6 +51,8 @@ pub(crate) enum ApiError {
     Invalid(Vec<FieldProblem>),
     #[error("this is for users: Authorization: Bearer <token>")]
     UsersOnly,
+    #[error("this is for services: Authorization: Service <key>")]
+    ServicesOnly,
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
@@ -70,6 +73,8 @@ pub(crate) enum ApiError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
 }
 
 impl ApiError {
@@ -92,7 +97,7 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly => self.says(T::Forbidden),
+            Self::UsersOnly | Self::ServicesOnly => self.says(T::Forbidden),
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
@@ -120,6 +125,7 @@ impl ApiError {
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
+            Self::Webhook(error) => self.webhook(error),
         }
     }
 
@@ -152,6 +158,31 @@ impl ApiError {
             }
             TemplateError::IdWasAnothers => self.says(T::Invalid).at("id"),
             TemplateError::Control(error) => self.control(error),
+        }
+    }
+
+    fn webhook(&self, error: &WebhookError) -> Failure {
+        use ErrorType as T;
+        match error {
+            WebhookError::NotFound => self.says(T::NotFound),
+            WebhookError::Invalid(fields) => invalid(fields),
+            WebhookError::TooMany => self.says(T::Invalid),
+            WebhookError::Disabled => self.says(T::Invalid).at("status"),
+            WebhookError::DisabledByAdmin => self.says(T::Forbidden),
+            WebhookError::TooManyTests => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            WebhookError::NotWritable(_) => {
+                Failure::new(T::Unavailable, "nothing can be stored now; try again")
+                    .retry(RETRY_AFTER_DOWN)
+            }
+            WebhookError::Closed => {
+                Failure::new(T::Unavailable, "this node is going down; try again")
+                    .retry(RETRY_AFTER_DOWN)
+                    .closing()
+            }
+            WebhookError::UnknownVersion { .. }
+            | WebhookError::Sqlite(_)
+            | WebhookError::Io(_)
+            | WebhookError::Tls(_) => internal(),
         }
     }
 

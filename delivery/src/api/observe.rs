@@ -148,6 +148,12 @@ impl Seen<'_> {
                 reason = "users_only",
                 method, route, status, request_id = id,
             ),
+            ApiError::ServicesOnly => tracing::warn!(
+                target: "security",
+                event = "not_allowed",
+                reason = "services_only",
+                method, route, status, request_id = id,
+            ),
             // The store says it when it begins and when it is over, and metrics count. A line for
             // each refused request would fill the disk that is full.
             _ if kind == ErrorType::Unavailable => tracing::debug!(

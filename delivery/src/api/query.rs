@@ -94,11 +94,16 @@ impl Parameters {
         if page.is_some_and(|page| !(1..=PAGE_MAX).contains(&page)) {
             self.say("page", format!("must be 1 to {PAGE_MAX}; use the cursor to go further"));
         }
+        (page, self.size())
+    }
+
+    /// `size`.
+    pub(crate) fn size(&mut self) -> usize {
         let size = self.parsed("size", "a number from 1").unwrap_or(PAGE_SIZE_DEFAULT);
         if !(1..=PAGE_SIZE_MAX).contains(&size) {
             self.say("size", format!("must be 1 to {PAGE_SIZE_MAX}"));
         }
-        (page, size)
+        size
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {

@@ -76,6 +76,8 @@ pub enum Topic {
     Socket,
     /// How much may be asked.
     Limit,
+    /// Services being told.
+    Webhook,
     /// What is kept on disk.
     Store,
     /// Who is asking.
@@ -86,8 +88,16 @@ pub enum Topic {
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 7] =
-        [Self::Process, Self::Http, Self::Socket, Self::Limit, Self::Store, Self::Auth, Self::Log];
+    pub const ALL: [Self; 8] = [
+        Self::Process,
+        Self::Http,
+        Self::Socket,
+        Self::Limit,
+        Self::Webhook,
+        Self::Store,
+        Self::Auth,
+        Self::Log,
+    ];
 
     /// A heading.
     #[must_use]
@@ -97,6 +107,7 @@ impl Topic {
             Self::Http => "HTTP",
             Self::Socket => "WebSocket",
             Self::Limit => "Rate limits",
+            Self::Webhook => "Webhooks",
             Self::Store => "Storage",
             Self::Auth => "Identity",
             Self::Log => "Logs",
@@ -137,7 +148,7 @@ const fn setting(
     Setting { name, default, kind, topic, meaning }
 }
 
-use Topic::{Auth, Http, Limit, Log, Process, Socket, Store};
+use Topic::{Auth, Http, Limit, Log, Process, Socket, Store, Webhook};
 
 const MIN_MS: Duration = Duration::from_millis(10);
 
@@ -305,6 +316,20 @@ pub const ALL: &[Setting] = &[
         "Proxies whose `X-Forwarded-For` or `Forwarded` says who asks. Both are read from the right, up to the first address that is none of these; where both are there and disagree, neither is believed. Set it behind a proxy: without it all clients are the proxy.",
     ),
     setting(
+        "WEBHOOK_ALLOWED_NETWORKS",
+        "",
+        Kind::Networks,
+        Webhook,
+        "Addresses that webhooks may go to although they are not public, and without TLS. Without one: public addresses by https only.",
+    ),
+    setting(
+        "WEBHOOK_TIMEOUT",
+        "15s",
+        Kind::Duration { min: MIN_MS, max: seconds(60) },
+        Webhook,
+        "Longest time of one attempt to deliver to a webhook, from the name's resolution to the answer.",
+    ),
+    setting(
         "USER_STORAGE_PATH",
         "./data/user_storage",
         Kind::Path,
@@ -391,7 +416,8 @@ pub const CLUSTER_ONLY: &[&str] = &["DATABASE_URL", "REDIS_URL"];
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
-pub const OWN_PREFIXES: &[&str] = &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_"];
+pub const OWN_PREFIXES: &[&str] =
+    &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_", "WEBHOOK_"];
 
 /// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
 /// command line read.

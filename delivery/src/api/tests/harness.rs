@@ -23,10 +23,11 @@ use tower::ServiceExt;
 use super::memory::MemoryStore;
 use crate::{
     InboxKey,
-    api::{ApiConfig, ApiState, admin_routes, user_routes},
+    api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
     limit::{LimitConfig, Limiter},
+    webhook::{WebhookConfig, Webhooks},
 };
 
 pub(super) const ADMIN_TOKEN: &str = "the-admin-token";
@@ -155,15 +156,18 @@ impl Api {
         let store = Arc::new(MemoryStore::default());
         let draining = Arc::new(AtomicBool::new(false));
         let counts = Counts::default();
-        let state = ApiState::new(
-            Arc::clone(&store) as Arc<dyn crate::Store>,
-            Arc::clone(&identity),
-            Arc::clone(&control),
-            Arc::new(Limiter::new(limits, &counts)),
-            ApiConfig { body_timeout },
-            &counts,
-            Arc::clone(&draining),
-        );
+        let webhooks =
+            Webhooks::open(dir.path(), WebhookConfig::default(), Arc::clone(&control), &counts);
+        let parts = ApiParts {
+            store: Arc::clone(&store) as Arc<dyn crate::Store>,
+            identity: Arc::clone(&identity),
+            control: Arc::clone(&control),
+            webhooks: webhooks.unwrap(),
+            limiter: Arc::new(Limiter::new(limits, &counts)),
+            config: ApiConfig { body_timeout },
+            draining: Arc::clone(&draining),
+        };
+        let state = ApiState::new(parts, &counts);
         Self {
             users: user_routes(state.clone()),
             admins: admin_routes(state),
