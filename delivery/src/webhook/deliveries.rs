@@ -177,11 +177,11 @@ pub(super) fn due(
     Ok((found, next.map(Time::from_millis)))
 }
 
-/// The endpoints for which something waits, and since when or until when.
+/// The active endpoints for which something waits, and since when or until when.
 pub(super) fn waiting(connection: &Connection) -> rusqlite::Result<Vec<(i64, Time)>> {
     let mut statement = connection.prepare(
         "SELECT key, (SELECT min(due_at) FROM delivery WHERE endpoint = key AND state = 0) \
-         FROM endpoint WHERE pending > 0 AND status <> 'deleted'",
+         FROM endpoint WHERE pending > 0 AND status = 'active'",
     )?;
     let rows = statement.query_map([], |row| {
         Ok((row.get(0)?, Time::from_millis(row.get::<_, Option<i64>>(1)?.unwrap_or(0))))

@@ -17,3 +17,4 @@ mod sockets;
 mod stream;
 mod support;
 mod templates;
+mod webhooks;

@@ -8,3 +8,4 @@ mod limits;
 pub(crate) mod memory;
 mod sends;
 mod templates;
+mod webhooks;

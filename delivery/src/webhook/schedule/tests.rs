@@ -257,6 +257,11 @@ fn an_endpoint_that_is_forgotten_takes_no_turn_and_no_memory() {
 }
 
 impl Schedule {
+    /// Events in memory.
+    pub(in crate::webhook) fn held(&self) -> usize {
+        self.entries.values().map(|entry| entry.claimed.len()).sum()
+    }
+
     fn check(&self) {
         let mut services: FxHashMap<&ServiceId, usize> = FxHashMap::default();
         for entry in self.entries.values().filter(|entry| entry.slots > 0) {

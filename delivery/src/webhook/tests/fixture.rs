@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -49,11 +49,16 @@ pub(super) fn blocking<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 pub(super) struct Names {
     pub(super) known: Mutex<HashMap<String, Vec<IpAddr>>>,
     pub(super) asked: AtomicUsize,
+    /// The name server does not answer.
+    pub(super) hangs: AtomicBool,
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        while self.hangs.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let known = self.known.lock();
         known.get(name).cloned().ok_or_else(|| io::Error::other("no such name"))
     }
@@ -72,6 +77,7 @@ pub(super) struct Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
+        self.names.hangs.store(false, Ordering::Relaxed);
         self.break_off();
     }
 }

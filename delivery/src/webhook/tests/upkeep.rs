@@ -9,8 +9,8 @@ use super::{
     receiver::{Receiver, Reply},
 };
 use crate::webhook::{
-    DeliveryStatus, FILE_NAME, GivenUp, HISTORY_AGE_MAX, PENDING_AGE_MAX, WebhookError, database,
-    deliveries, writer::Writer,
+    DeliveryStatus, EventSink, FILE_NAME, GivenUp, HISTORY_AGE_MAX, PENDING_AGE_MAX, WebhookError,
+    database, deliveries, writer::Writer,
 };
 
 #[tokio::test]
@@ -114,4 +114,31 @@ fn a_commit_that_fails_keeps_nothing_and_the_next_one_works() {
         .query_row("SELECT count(*) FROM child", [], |row| row.get::<_, i64>(0))
         .unwrap() as usize;
     assert_eq!(count, 3 + good);
+}
+
+/// Another process holds the file for longer than we wait for it: nothing is kept and nothing that
+/// was sent is sent again, until it lets go.
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_sent_again_and_again() {
+    let fixture = Fixture::start();
+    let receiver = Receiver::start().await;
+    let (webhook, _) = fixture.endpoint(&receiver.url());
+    let path = fixture.dir.path().join(FILE_NAME);
+    let mut held = None;
+    receiver.replies(move |_| {
+        let other = held.get_or_insert_with(|| rusqlite::Connection::open(&path).unwrap());
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        super::receiver::OK
+    });
+    fixture.record("m1");
+    eventually("it arrived", || receiver.count() == 1).await;
+    let refused = || fixture.webhooks.record(vec![fixture.event(&fixture.shop, "m2")]);
+    assert!(matches!(blocking(refused), Err(WebhookError::NotWritable(_))));
+    assert_eq!((receiver.count(), fixture.get(&webhook).pending), (1, 1));
+    // Its connection ends with the closure that has it.
+    receiver.always(super::receiver::OK);
+    eventually("it is written down", || fixture.get(&webhook).delivered == 1).await;
+    fixture.record("m2");
+    eventually("it goes on", || fixture.get(&webhook).delivered == 2).await;
+    assert_eq!(receiver.count(), 2);
 }
