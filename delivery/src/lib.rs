@@ -16,12 +16,16 @@ pub mod identity;
 pub mod limit;
 pub mod metrics;
 mod nearest;
+pub mod networks;
 mod object;
 mod problems;
+mod row;
 pub mod search;
 pub mod send;
 pub mod store;
 pub mod template;
+pub mod webhook;
+pub mod words;
 
 pub use fanout::Fanout;
 pub use store::{InboxKey, Store, StoreError};

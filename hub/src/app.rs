@@ -13,14 +13,15 @@ use anyhow::Context;
 use axum::Router;
 use delivery::{
     Store,
-    api::{ApiConfig, ApiState, admin_routes, user_routes},
+    api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     store::{
-        BoxFuture, Directory,
+        BoxFuture, Directory, Witness,
         limits::SENT_KEPT,
-        single::{SingleConfig, SingleStore},
+        single::{SingleConfig, SingleStore, hub_dir},
     },
+    webhook::Webhooks,
 };
 use protocol::NodeId;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
@@ -46,6 +47,8 @@ pub struct App {
     /// Where admins, probes and scrapers are served.
     pub admin_address: SocketAddr,
     store: Arc<SingleStore>,
+    webhooks: Webhooks,
+    sending: JoinHandle<()>,
     live: Arc<Live>,
     draining: Arc<AtomicBool>,
     shutdown: CancellationToken,
@@ -75,9 +78,17 @@ impl App {
 
         let live_config = live_config(&config.socket, node_id(config)?);
         let registry = Registry::new(&live_config, &*recorder);
+        let webhooks = {
+            let (folder, settings) = (hub_dir(&config.store.path), config.webhook.clone());
+            let (control, recorder) = (Arc::clone(&foundation.control), Arc::clone(&recorder));
+            let open = move || Webhooks::open(&folder, settings, control, &*recorder);
+            tokio::task::spawn_blocking(open).await?.context("webhooks cannot be opened")?
+        };
         let store = {
-            let (settings, registry, recorder) =
-                (store_config(config, descriptors), Arc::clone(&registry), Arc::clone(&recorder));
+            let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
+            let settings =
+                SingleConfig { witness: Some(witness), ..store_config(config, descriptors) };
+            let (registry, recorder) = (Arc::clone(&registry), Arc::clone(&recorder));
             // A long journal is replayed before the first answer; not on a thread of the runtime.
             tokio::task::spawn_blocking(move || SingleStore::open(&settings, registry, &*recorder))
                 .await?
@@ -100,15 +111,19 @@ impl App {
         );
 
         let draining = Arc::new(AtomicBool::new(false));
-        let api = ApiState::new(
-            store.clone(),
-            Arc::clone(&foundation.identity),
-            Arc::clone(&foundation.control),
-            Arc::clone(&limiter),
-            ApiConfig { body_timeout: config.http.body_timeout, retention: config.store.retention },
-            &*recorder,
-            Arc::clone(&draining),
-        );
+        let api = ApiParts {
+            store: store.clone(),
+            identity: Arc::clone(&foundation.identity),
+            control: Arc::clone(&foundation.control),
+            webhooks: webhooks.clone(),
+            limiter: Arc::clone(&limiter),
+            config: ApiConfig {
+                body_timeout: config.http.body_timeout,
+                retention: config.store.retention,
+            },
+            draining: Arc::clone(&draining),
+        };
+        let api = ApiState::new(api, &*recorder);
         let health = HealthState::new(shared, Arc::clone(&draining), metrics.clone());
         let user_router = user_routes(api.clone()).merge(live.routes());
         let admin_router = admin_routes(api).merge(health::routes(health));
@@ -137,6 +152,9 @@ impl App {
             user_address,
             admin_address,
             store,
+            // Not before the store is open, which only one process has: nobody else sends the same.
+            sending: tokio::spawn(webhooks.clone().run()),
+            webhooks,
             live,
             draining,
             shutdown,
@@ -148,10 +166,11 @@ impl App {
 
     /// Ends the node in order: it turns unready, sends its sockets away, finishes what it accepted
     /// and writes it to its files. Takes at most `DRAIN_TIMEOUT`, but never leaves the store open.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
         let started = Instant::now();
         let left = || self.drain_timeout.saturating_sub(started.elapsed());
         self.draining.store(true, Ordering::Release);
+        self.webhooks.stop();
         self.live.drain(self.drain_timeout.mul_f64(DRAIN_SOCKETS_SHARE)).await;
         self.shutdown.cancel();
         self.tracker.close();
@@ -164,7 +183,17 @@ impl App {
         for task in self.background {
             task.abort();
         }
+        // What is broken off is sent again after the next start.
+        if timeout(left(), &mut self.sending).await.is_err() {
+            self.sending.abort();
+            tracing::warn!("webhooks were still being sent at the drain deadline");
+        }
         self.store.close().await;
+        // Last, because what the store finishes is told too.
+        let webhooks = self.webhooks;
+        if tokio::task::spawn_blocking(move || webhooks.close()).await.is_err() {
+            tracing::error!("closing the webhooks panicked");
+        }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }
 }

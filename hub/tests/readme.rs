@@ -19,6 +19,7 @@ fn metrics() -> String {
         delivery::limit::METRICS,
         delivery::template::METRICS,
         delivery::channel::METRICS,
+        delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,
         delivery::store::single::metrics::LEDGER,
     ]

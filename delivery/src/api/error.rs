@@ -15,6 +15,7 @@ use crate::{
     send::SendError,
     store::{ChannelInfo, InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
+    webhook::WebhookError,
 };
 
 /// When to come back after "too much is waiting": the queues are worked off in less.
@@ -87,6 +88,8 @@ pub(crate) enum ApiError {
     Template(#[from] TemplateError),
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
 }
 
 impl ApiError {
@@ -146,6 +149,7 @@ impl ApiError {
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
             Self::Channel(error) => self.channel(error),
+            Self::Webhook(error) => self.webhook(error),
         }
     }
 
@@ -196,6 +200,31 @@ impl ApiError {
             }
             TemplateError::IdWasAnothers => self.says(T::Invalid).at("id"),
             TemplateError::Control(error) => self.control(error),
+        }
+    }
+
+    fn webhook(&self, error: &WebhookError) -> Failure {
+        use ErrorType as T;
+        match error {
+            WebhookError::NotFound => self.says(T::NotFound),
+            WebhookError::Invalid(fields) => invalid(fields),
+            WebhookError::TooMany => self.says(T::Invalid),
+            WebhookError::Disabled => self.says(T::Invalid).at("status"),
+            WebhookError::DisabledByAdmin => self.says(T::Forbidden),
+            WebhookError::TooManyTests => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            WebhookError::NotWritable(_) => {
+                Failure::new(T::Unavailable, "nothing can be stored now; try again")
+                    .retry(RETRY_AFTER_DOWN)
+            }
+            WebhookError::Closed => {
+                Failure::new(T::Unavailable, "this node is going down; try again")
+                    .retry(RETRY_AFTER_DOWN)
+                    .closing()
+            }
+            WebhookError::UnknownVersion { .. }
+            | WebhookError::Sqlite(_)
+            | WebhookError::Io(_)
+            | WebhookError::Tls(_) => internal(),
         }
     }
 

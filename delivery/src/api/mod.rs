@@ -30,6 +30,7 @@ mod templates;
 mod tenants;
 mod toll;
 mod users;
+mod webhooks;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -43,7 +44,10 @@ use axum::{
 };
 use http::Method;
 
-use self::caller::{Admin, Anyone};
+use self::{
+    caller::{Admin, Anyone},
+    webhooks::{OfService, Own},
+};
 use crate::{
     channel::Channels,
     control::Control,
@@ -52,6 +56,7 @@ use crate::{
     send::Sender,
     store::{Directory, Retention, Storage, Store},
     template::Templates,
+    webhook::Webhooks,
 };
 
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
@@ -88,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) control: Arc<Control>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
+    pub(crate) webhooks: Webhooks,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
@@ -103,19 +109,35 @@ impl std::fmt::Debug for ApiState {
     }
 }
 
+/// What the API is put together from.
+pub struct ApiParts {
+    /// Where messages are kept, and who there is.
+    pub store: Arc<dyn Storage>,
+    /// Who is asking.
+    pub identity: Arc<Identity>,
+    /// Services and their keys, templates.
+    pub control: Arc<Control>,
+    /// Who wants to hear of what.
+    pub webhooks: Webhooks,
+    /// How much may be asked.
+    pub limiter: Arc<Limiter>,
+    /// What can be set.
+    pub config: ApiConfig,
+    /// While it is set, sends are answered 503 and their connections closed; reads go on.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for ApiParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiParts").finish_non_exhaustive()
+    }
+}
+
 impl ApiState {
-    /// Puts the parts together. While `draining` is set, sends are answered 503 and their
-    /// connections closed; reads go on.
+    /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Storage>,
-        identity: Arc<Identity>,
-        control: Arc<Control>,
-        limiter: Arc<Limiter>,
-        config: ApiConfig,
-        recorder: &dyn ::metrics::Recorder,
-        draining: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(parts: ApiParts, recorder: &dyn ::metrics::Recorder) -> Self {
+        let ApiParts { store, identity, control, webhooks, limiter, config, draining } = parts;
         identity.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
         let directory: Arc<dyn Directory> = store.clone();
@@ -138,6 +160,7 @@ impl ApiState {
             control,
             templates,
             channels,
+            webhooks,
             limiter,
             sender,
             config,
@@ -206,6 +229,17 @@ fn user_endpoints() -> Vec<Endpoint> {
         post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/api/v3/sync" => sync::changes;
         get "/api/v3/stats" => stats::of_service;
+        get "/api/v3/webhooks" => webhooks::list::<Own>;
+        post "/api/v3/webhooks" => webhooks::create::<Own>;
+        get "/api/v3/webhooks/{webhook_id}" => webhooks::get::<Own>;
+        put "/api/v3/webhooks/{webhook_id}" => webhooks::update::<Own>;
+        delete "/api/v3/webhooks/{webhook_id}" => webhooks::remove::<Own>;
+        post "/api/v3/webhooks/{webhook_id}/enable" => webhooks::enable::<Own>;
+        post "/api/v3/webhooks/{webhook_id}/disable" => webhooks::disable::<Own>;
+        post "/api/v3/webhooks/{webhook_id}/secret" => webhooks::rotate::<Own>;
+        post "/api/v3/webhooks/{webhook_id}/test" => webhooks::test::<Own>;
+        get "/api/v3/webhooks/{webhook_id}/deliveries" => webhooks::deliveries::<Own>;
+        post "/api/v3/webhooks/{webhook_id}/deliveries/{event_id}/redeliver" => webhooks::redeliver::<Own>;
     }
 }
 
@@ -242,6 +276,18 @@ fn admin_endpoints() -> Vec<Endpoint> {
         get "/api/v3/admin/tenants" => tenants::list;
         get "/api/v3/admin/tenants/{id}" => tenants::get;
         put "/api/v3/admin/tenants/{id}" => tenants::update;
+        get "/api/v3/admin/services/{id}/webhooks" => webhooks::list::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks" => webhooks::create::<OfService>;
+        get "/api/v3/admin/services/{id}/webhooks/{webhook_id}" => webhooks::get::<OfService>;
+        put "/api/v3/admin/services/{id}/webhooks/{webhook_id}" => webhooks::update::<OfService>;
+        delete "/api/v3/admin/services/{id}/webhooks/{webhook_id}" => webhooks::remove::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/enable" => webhooks::enable::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/disable" => webhooks::disable::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/secret" => webhooks::rotate::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/test" => webhooks::test::<OfService>;
+        get "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries" => webhooks::deliveries::<OfService>;
+        post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries/{event_id}/redeliver" => webhooks::redeliver::<OfService>;
+        get "/api/v3/admin/dead-letters" => webhooks::dead_letters;
     }
 }
 

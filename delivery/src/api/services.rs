@@ -99,7 +99,7 @@ struct RevokedKey {
 }
 
 /// Control data is read and written on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     state: &ApiState,
     work: impl FnOnce(&Control) -> Result<T, ControlError> + Send + 'static,
 ) -> Result<T, ApiError> {

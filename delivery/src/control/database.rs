@@ -6,8 +6,7 @@ use std::{
 };
 
 use protocol::{ServiceId, TenantId, Time};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params, types::Type};
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
     ControlError,
@@ -15,6 +14,7 @@ use super::{
     service::{Service, ServiceStatus},
     tenants::QuotaRow,
 };
+use crate::row::{json, maybe_time, time, word};
 
 /// The file's name in the storage folder.
 pub const FILE_NAME: &str = "control.db";
@@ -260,40 +260,21 @@ fn read_service(row: &Row<'_>) -> rusqlite::Result<Service> {
         owner: row.get("owner")?,
         status: word(row, "status")?,
         tenant_id: word::<TenantId>(row, "tenant_id")?,
-        created_at: Time::from_millis(row.get("created_at")?),
+        created_at: time(row, "created_at")?,
     })
 }
 
 fn read_key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
-    let time = |column: &str| -> rusqlite::Result<Option<Time>> {
-        Ok(row.get::<_, Option<i64>>(column)?.map(Time::from_millis))
-    };
     Ok(KeyRecord {
         key: ApiKey {
             id: row.get("id")?,
             service_id: word::<ServiceId>(row, "service_id")?,
-            created_at: Time::from_millis(row.get("created_at")?),
-            expires_at: time("expires_at")?,
-            last_used_at: time("last_used_at")?,
+            created_at: time(row, "created_at")?,
+            expires_at: maybe_time(row, "expires_at")?,
+            last_used_at: maybe_time(row, "last_used_at")?,
         },
         hash: SecretHash(row.get("secret_hash")?),
     })
-}
-
-pub(super) fn word<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
-where
-    T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text: String = row.get(column)?;
-    text.parse()
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
-}
-
-pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {

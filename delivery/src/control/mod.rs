@@ -43,7 +43,7 @@ pub use error::{ControlError, KeyError};
 pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
-    ServiceStatus, ServiceType, TEXT_BYTES_MAX, UnknownWord,
+    ServiceStatus, ServiceType, TEXT_BYTES_MAX,
 };
 
 pub use template::{

@@ -3,7 +3,7 @@
 use protocol::{FieldProblem, ServiceId, TenantId, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::object;
+use crate::{object, words::words};
 
 /// Longest service name and owner, in bytes: they stand in lists and in every message's
 /// `sender_info`.
@@ -17,48 +17,6 @@ pub const ON_BEHALF_OF: &str = "on_behalf_of";
 
 /// Permissions that exist. Another word in a service would be a right that nobody checks.
 pub const PERMISSIONS: [&str; 1] = [ON_BEHALF_OF];
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// Every word on the wire.
-            pub const WORDS: &'static [&'static str] = &[$($word),*];
-
-            /// The word on the wire.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),* }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                match text {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err(UnknownWord(Self::WORDS)),
-                }
-            }
-        }
-    };
-}
-
-/// The text is none of these words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of {}", .0.join(", "))]
-pub struct UnknownWord(pub &'static [&'static str]);
 
 words! {
     /// Where a service comes from (seed 003 §4.3). For people; it grants nothing.

@@ -2,7 +2,7 @@
 
 use protocol::{TenantId, Time};
 
-use super::service::UnknownWord;
+use crate::words::UnknownWord;
 
 /// Most templates of one tenant that are not deleted.
 pub const TEMPLATES_PER_TENANT_MAX: usize = 1_000;

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use super::{
     Author, Control, ControlError, DELETED_PER_TENANT_MAX, Quotas, TEMPLATE_BYTES_ALL_MAX,
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
-    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
-    database::{Database, json, word},
+    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions, database::Database,
 };
+use crate::row::{json, word};
 
 impl Control {
     /// What has changed since [`TemplateChanges::revision`] was `since`, by whichever process; from

@@ -7,11 +7,12 @@ use rusqlite::{OptionalExtension, TransactionBehavior, params};
 
 use super::{
     Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_MAX, Tenant,
-    database::{Database, json, to_json, word},
+    database::{Database, to_json},
     notes::Note,
     usage::UsageRow,
 };
 use crate::clock;
+use crate::row::{json, word};
 
 /// Quotas as they stand in the file.
 #[derive(Clone, Debug)]

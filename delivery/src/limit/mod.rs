@@ -32,16 +32,18 @@ use rustc_hash::FxBuildHasher;
 use self::{
     bucket::{Bucket, Buckets},
     headers::seconds_up,
+    proxy::TrustedProxies,
 };
 use crate::{
     InboxKey,
     control::{SERVICES_MAX, Service},
     identity::Caller,
+    networks::Networks,
 };
 
 pub use headers::Reading;
 pub use metrics::ALL as METRICS;
-pub use proxy::{Client, NoNetworks, TRUSTED_NETWORKS_MAX, TrustedProxies};
+pub use proxy::Client;
 pub use rate::{NoRate, RATE_MAX, Rate};
 
 /// Most addresses counted apart, of requests and of handshakes each: about 6 MiB. Those that find no
@@ -128,7 +130,7 @@ pub struct LimitConfig {
     /// `RATE_LIMIT_CONNECT`.
     pub connect: Option<Rate>,
     /// `TRUSTED_PROXIES`.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
 }
 
 /// Counts.
@@ -157,7 +159,7 @@ impl Limiter {
         let clock = DefaultClock::default();
         let addresses = |scope, rate| Buckets::new(scope, rate, ADDRESSES_MAX, clock.clone());
         Self {
-            proxies: trusted_proxies,
+            proxies: TrustedProxies(trusted_proxies),
             ip: ip.map(|rate| addresses(Scope::Ip, rate)),
             user: user.map(|rate| Buckets::new(Scope::User, rate, USERS_MAX, clock.clone())),
             connect: connect.map(|rate| addresses(Scope::Connect, rate)),

@@ -40,7 +40,10 @@ pub fn store_open_files(config: &Config, descriptors_max: usize) -> usize {
 }
 
 fn connection_descriptors(config: &Config) -> usize {
-    config.socket.connections_max + config.http.connections_max + DESCRIPTORS_RESERVED
+    config.socket.connections_max
+        + config.http.connections_max
+        + delivery::webhook::CONNECTIONS_MAX
+        + DESCRIPTORS_RESERVED
 }
 
 /// Contradictions that cannot be served.

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use delivery::{limit::LimitConfig, store::Retention};
+use delivery::{limit::LimitConfig, store::Retention, webhook::WebhookConfig};
 use secrecy::SecretString;
 
 pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
@@ -138,6 +138,8 @@ pub struct Config {
     pub socket: SocketConfig,
     /// Rate limits.
     pub limit: LimitConfig,
+    /// Webhooks.
+    pub webhook: WebhookConfig,
     /// Storage.
     pub store: StoreConfig,
     /// Identity.
@@ -249,6 +251,10 @@ impl Config {
                 service: given.rate("RATE_LIMIT_SERVICE"),
                 connect: given.rate("RATE_LIMIT_CONNECT"),
                 trusted_proxies: given.networks("TRUSTED_PROXIES"),
+            },
+            webhook: WebhookConfig {
+                allowed_networks: given.networks("WEBHOOK_ALLOWED_NETWORKS"),
+                timeout: given.duration("WEBHOOK_TIMEOUT"),
             },
             store: StoreConfig {
                 path: given.path("USER_STORAGE_PATH"),

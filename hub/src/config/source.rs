@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use delivery::limit::{Rate, TrustedProxies};
+use delivery::{limit::Rate, networks::Networks};
 use secrecy::SecretString;
 
 use super::{
@@ -264,7 +264,7 @@ impl Given {
         if let Value::Rate(rate) = self.value(name) { Some(rate) } else { None }
     }
 
-    pub(super) fn networks(&mut self, name: &'static str) -> TrustedProxies {
+    pub(super) fn networks(&mut self, name: &'static str) -> Networks {
         if let Value::Networks(networks) = self.value(name) { networks } else { Default::default() }
     }
 

@@ -90,6 +90,8 @@ pub enum Topic {
     Socket,
     /// How much may be asked.
     Limit,
+    /// Services being told.
+    Webhook,
     /// What is kept on disk.
     Store,
     /// Who is asking.
@@ -100,8 +102,16 @@ pub enum Topic {
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 7] =
-        [Self::Process, Self::Http, Self::Socket, Self::Limit, Self::Store, Self::Auth, Self::Log];
+    pub const ALL: [Self; 8] = [
+        Self::Process,
+        Self::Http,
+        Self::Socket,
+        Self::Limit,
+        Self::Webhook,
+        Self::Store,
+        Self::Auth,
+        Self::Log,
+    ];
 
     /// A heading.
     #[must_use]
@@ -111,6 +121,7 @@ impl Topic {
             Self::Http => "HTTP",
             Self::Socket => "WebSocket",
             Self::Limit => "Rate limits",
+            Self::Webhook => "Webhooks",
             Self::Store => "Storage",
             Self::Auth => "Identity",
             Self::Log => "Logs",
@@ -151,7 +162,7 @@ const fn setting(
     Setting { name, default, kind, topic, meaning }
 }
 
-use Topic::{Auth, Http, Limit, Log, Process, Socket, Store};
+use Topic::{Auth, Http, Limit, Log, Process, Socket, Store, Webhook};
 
 const MIN_MS: Duration = Duration::from_millis(10);
 
@@ -319,6 +330,20 @@ pub const ALL: &[Setting] = &[
         "Proxies whose `X-Forwarded-For` or `Forwarded` says who asks. Both are read from the right, up to the first address that is none of these; where both are there and disagree, neither is believed. Set it behind a proxy: without it all clients are the proxy.",
     ),
     setting(
+        "WEBHOOK_ALLOWED_NETWORKS",
+        "",
+        Kind::Networks,
+        Webhook,
+        "Addresses that webhooks may go to although they are not public, and without TLS. Without one: public addresses by https only.",
+    ),
+    setting(
+        "WEBHOOK_TIMEOUT",
+        "15s",
+        Kind::Duration { min: MIN_MS, max: seconds(60) },
+        Webhook,
+        "Longest time of one attempt to deliver to a webhook, from the name's resolution to the answer.",
+    ),
+    setting(
         "USER_STORAGE_PATH",
         "./data/user_storage",
         Kind::Path,
@@ -420,7 +445,7 @@ pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
 pub const OWN_PREFIXES: &[&str] =
-    &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_", "RETENTION_"];
+    &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_", "RETENTION_", "WEBHOOK_"];
 
 /// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
 /// command line read.

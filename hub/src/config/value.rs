@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use delivery::limit::{RATE_MAX, Rate, TRUSTED_NETWORKS_MAX, TrustedProxies};
+use delivery::{
+    limit::{RATE_MAX, Rate},
+    networks::{NETWORKS_MAX, Networks},
+};
 use tracing_subscriber::EnvFilter;
 
 use super::table::Kind;
@@ -22,7 +25,7 @@ pub(super) enum Value {
     Number(usize),
     List(Vec<String>),
     Rate(Rate),
-    Networks(TrustedProxies),
+    Networks(Networks),
 }
 
 impl Kind {
@@ -103,7 +106,7 @@ impl Kind {
                 "`*`, or origins such as https://app.example.com separated by commas".to_owned()
             }
             Self::Networks => format!(
-                "up to {TRUSTED_NETWORKS_MAX} addresses or networks such as 10.0.0.0/8 separated by commas"
+                "up to {NETWORKS_MAX} addresses or networks such as 10.0.0.0/8 separated by commas"
             ),
             Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
             Self::LogFilter => {

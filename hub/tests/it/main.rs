@@ -26,3 +26,4 @@ mod stats;
 mod stream;
 mod support;
 mod templates;
+mod webhooks;

@@ -97,6 +97,7 @@ fn template() -> Box<Template> {
 #[test]
 fn every_error_has_its_status() {
     let sqlite = || ControlError::Sqlite(rusqlite::Error::InvalidQuery);
+    let secret = || rusqlite::Error::InvalidPath("secret path".into());
     let cases: Vec<(ApiError, u16, bool, bool)> = vec![
         // error, status, Retry-After, Connection: close
         (ApiError::Malformed("x".to_owned()), 400, false, false),
@@ -186,6 +187,18 @@ fn every_error_has_its_status() {
         (ChannelError::Quota(3).into(), 422, false, false),
         (ChannelError::Store(StoreError::Limit("too many members")).into(), 422, false, false),
         (ChannelError::Store(StoreError::Damaged(disk())).into(), 500, false, false),
+        (WebhookError::NotFound.into(), 404, false, false),
+        (WebhookError::Invalid(problem()).into(), 422, false, false),
+        (WebhookError::TooMany.into(), 422, false, false),
+        (WebhookError::Disabled.into(), 422, false, false),
+        (WebhookError::DisabledByAdmin.into(), 403, false, false),
+        (WebhookError::TooManyTests.into(), 503, true, false),
+        (WebhookError::NotWritable(Arc::new(secret())).into(), 503, true, false),
+        (WebhookError::Closed.into(), 503, true, true),
+        (WebhookError::UnknownVersion { found: 9, known: 1 }.into(), 500, false, false),
+        (WebhookError::Sqlite(secret()).into(), 500, false, false),
+        (WebhookError::Io(io::Error::other("secret path")).into(), 500, false, false),
+        (WebhookError::Tls("secret".into()).into(), 500, false, false),
     ];
     for (error, status, retries, closes) in cases {
         let failure = error.failure();

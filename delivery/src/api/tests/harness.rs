@@ -23,10 +23,11 @@ use tower::ServiceExt;
 use super::store::TestStore;
 use crate::{
     InboxKey,
-    api::{ApiConfig, ApiState, admin_routes, user_routes},
+    api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
     limit::{LimitConfig, Limiter},
+    webhook::{WebhookConfig, Webhooks},
 };
 
 pub(super) const ADMIN_TOKEN: &str = "the-admin-token";
@@ -155,15 +156,18 @@ impl Api {
         let store = TestStore::open();
         let draining = Arc::new(AtomicBool::new(false));
         let counts = Counts::default();
-        let state = ApiState::new(
-            Arc::clone(&store) as Arc<dyn crate::store::Storage>,
-            Arc::clone(&identity),
-            Arc::clone(&control),
-            Arc::new(Limiter::new(limits, &counts)),
-            ApiConfig { body_timeout, ..ApiConfig::default() },
-            &counts,
-            Arc::clone(&draining),
-        );
+        let webhooks =
+            Webhooks::open(dir.path(), WebhookConfig::default(), Arc::clone(&control), &counts);
+        let parts = ApiParts {
+            store: Arc::clone(&store) as Arc<dyn crate::store::Storage>,
+            identity: Arc::clone(&identity),
+            control: Arc::clone(&control),
+            webhooks: webhooks.unwrap(),
+            limiter: Arc::new(Limiter::new(limits, &counts)),
+            config: ApiConfig { body_timeout, ..ApiConfig::default() },
+            draining: Arc::clone(&draining),
+        };
+        let state = ApiState::new(parts, &counts);
         Self {
             users: user_routes(state.clone()),
             admins: admin_routes(state),

@@ -12,3 +12,4 @@ pub(crate) mod store;
 mod templates;
 mod tenants;
 mod users;
+mod webhooks;

@@ -11,6 +11,7 @@ pub(crate) mod api;
 pub(crate) mod device;
 pub(crate) mod disk;
 pub(crate) mod history;
+pub(crate) mod hooks;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod socket;

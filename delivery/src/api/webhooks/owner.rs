@@ -1,0 +1,135 @@
+//! What a request's path and caller say: whose webhooks, which one, which event.
+
+use axum::extract::{FromRequestParts, Path};
+use http::request::Parts;
+use protocol::{ServiceId, TenantId};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    api::{
+        ApiState,
+        caller::{Admin, Anyone},
+        error::ApiError,
+        services,
+    },
+    control::ControlError,
+    identity::{AdminCaller, Caller},
+    webhook::{Actor, Webhook, WebhookError},
+};
+
+/// Whose webhooks, and who asks.
+pub(in crate::api) struct Owned {
+    pub(super) tenant: TenantId,
+    pub(super) service: ServiceId,
+    by: By,
+}
+
+enum By {
+    Service,
+    Admin(AdminCaller),
+}
+
+impl Owned {
+    pub(super) const fn actor(&self) -> Actor {
+        match self.by {
+            By::Service => Actor::Service,
+            By::Admin(_) => Actor::Admin,
+        }
+    }
+
+    /// One line per change that was made. The URL is not in it: its path may be a secret.
+    pub(super) fn log(&self, event: &'static str, webhook: &Webhook) {
+        let by = match &self.by {
+            By::Service => self.service.as_str(),
+            By::Admin(AdminCaller::Token) => "admin_token",
+            By::Admin(AdminCaller::User(user)) => user.user().as_str(),
+        };
+        let (service, webhook) = (self.service.as_str(), webhook.id.as_str());
+        tracing::info!(target: "security", event, by, service, webhook);
+    }
+}
+
+/// Says whose webhooks a request is about.
+pub(in crate::api) trait Owner:
+    FromRequestParts<ApiState, Rejection = ApiError> + Into<Owned> + Send
+{
+}
+
+impl<T> Owner for T where T: FromRequestParts<ApiState, Rejection = ApiError> + Into<Owned> + Send {}
+
+/// The caller's own. A user has none: 403.
+pub(in crate::api) struct Own(Owned);
+
+impl From<Own> for Owned {
+    fn from(own: Own) -> Self {
+        own.0
+    }
+}
+
+impl FromRequestParts<ApiState> for Own {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        match Anyone::from_request_parts(parts, state).await? {
+            Anyone(Caller::Service(service)) => Ok(Self(Owned {
+                tenant: service.tenant_id.clone(),
+                service: service.id.clone(),
+                by: By::Service,
+            })),
+            Anyone(Caller::User(_) | Caller::Admin(_)) => Err(ApiError::ServicesOnly),
+        }
+    }
+}
+
+/// Those of the service that an admin names in the path.
+pub(in crate::api) struct OfService(Owned);
+
+impl From<OfService> for Owned {
+    fn from(of: OfService) -> Self {
+        of.0
+    }
+}
+
+#[derive(Deserialize)]
+struct ServicePath {
+    id: String,
+}
+
+impl FromRequestParts<ApiState> for OfService {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let Admin(admin) = Admin::from_request_parts(parts, state).await?;
+        let path = Path::<ServicePath>::from_request_parts(parts, state).await;
+        let Path(ServicePath { id }) = path.map_err(|_| ControlError::NotFound)?;
+        let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
+        let service = services::blocking(state, move |control| control.get(&id)).await?;
+        Ok(Self(Owned {
+            tenant: service.tenant_id.clone(),
+            service: service.id.clone(),
+            by: By::Admin(admin),
+        }))
+    }
+}
+
+/// The webhook in the path.
+#[derive(Deserialize)]
+pub(in crate::api) struct WebhookPath {
+    pub(super) webhook_id: String,
+}
+
+/// The event in the path.
+#[derive(Deserialize)]
+pub(in crate::api) struct EventPath {
+    pub(super) event_id: String,
+}
+
+/// A part of the path; what cannot be one names nothing.
+pub(in crate::api) struct Named<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Named<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        let Path(named) = path.map_err(|_| WebhookError::NotFound)?;
+        Ok(Self(named))
+    }
+}

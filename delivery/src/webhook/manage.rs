@@ -1,0 +1,305 @@
+//! What services and admins do with endpoints. Everything here may wait for the disk, except the
+//! test, which waits for the network.
+
+use std::{sync::Arc, time::Duration};
+
+use protocol::{ServiceId, TenantId};
+use secrecy::SecretString;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Attempt, DeadLetter, Delivery, DeliveryStatus, DisabledBy, NewWebhook, Webhook, WebhookError,
+    Webhooks, deliveries, endpoints,
+    event::{TEST_KIND, body, wire_id},
+    retry::after,
+    secret::Secret,
+};
+
+/// How long older secrets sign on after a rotation, unless it says otherwise.
+pub const SECRET_OVERLAP: Duration = Duration::from_secs(86_400);
+
+/// Longest that a rotation may say.
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Tests that run at a time. One more is refused: each takes a connection, and as long as an attempt
+/// may.
+pub const TESTS_MAX: usize = 16;
+
+/// A page of a list, and how much there is in all.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// What is on it, newest first.
+    pub items: Vec<T>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// Where the next one begins; none on the last one.
+    pub next: Option<i64>,
+}
+
+impl<T> Page<T> {
+    /// From one more than fits.
+    fn cut(mut items: Vec<T>, size: usize, total: u64, id: impl Fn(&T) -> i64) -> Self {
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = items.last().filter(|_| more).map(id);
+        Self { items, total, next }
+    }
+}
+
+impl Webhooks {
+    /// The endpoints of a service, oldest first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn list(&self, service: &ServiceId) -> Result<Vec<Webhook>, WebhookError> {
+        endpoints::list(&self.0.reader.lock(), service, self.0.now())
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], also for another service's; or when the file cannot be read.
+    pub fn get(&self, service: &ServiceId, id: &str) -> Result<Webhook, WebhookError> {
+        let file = self.0.reader.lock();
+        endpoints::get(&file, endpoints::find(&file, service, id)?, self.0.now())
+    }
+
+    /// Makes an endpoint; its secret is shown once, here.
+    ///
+    /// # Errors
+    /// [`WebhookError::Invalid`], [`WebhookError::TooMany`], [`WebhookError::NotWritable`].
+    pub fn create(
+        &self,
+        tenant: &TenantId,
+        service: &ServiceId,
+        new: NewWebhook,
+    ) -> Result<(Webhook, SecretString), WebhookError> {
+        let new = new.check(&self.0.client.allowed).map_err(WebhookError::Invalid)?;
+        let id = format!("wh_{}", Uuid::now_v7().simple());
+        let now = self.0.now();
+        let secret = Secret::generate(now);
+        let shown = secret.shown();
+        let (made, tenant, owner) = (id.clone(), tenant.clone(), service.clone());
+        self.0.writer()?.write(move |file| {
+            endpoints::insert(file, &made, (&tenant, &owner), &new, &secret, now)
+        })?;
+        self.0.refresh();
+        Ok((self.get(service, &id)?, shown))
+    }
+
+    /// Changes url, events and description.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::Invalid`], [`WebhookError::NotWritable`].
+    pub fn update(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        new: NewWebhook,
+    ) -> Result<Webhook, WebhookError> {
+        let new = new.check(&self.0.client.allowed).map_err(WebhookError::Invalid)?;
+        let now = self.0.now();
+        let key =
+            self.change(service, id, move |file, key| endpoints::update(file, key, &new, now))?;
+        self.0.schedule.lock().pardon(key);
+        self.0.changed.notify_one();
+        self.get(service, id)
+    }
+
+    /// Removes an endpoint with everything that waits for it; answers how it was.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::NotWritable`].
+    pub fn delete(&self, service: &ServiceId, id: &str) -> Result<Webhook, WebhookError> {
+        let last = self.get(service, id)?;
+        let key = self.change(service, id, endpoints::delete)?;
+        self.0.schedule.lock().forget(key);
+        Ok(last)
+    }
+
+    /// Stops an endpoint: new events are not kept for it, and those that wait go on waiting. One that
+    /// is stopped already stays so, but what an admin stopped is his from then on.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::NotWritable`].
+    pub fn disable(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        by: Actor,
+    ) -> Result<Webhook, WebhookError> {
+        let now = self.0.now();
+        let key = self.change(service, id, move |file, key| {
+            let present = endpoints::get(file, key, now)?.disabled;
+            match (by, present.map(|disabled| disabled.by)) {
+                (Actor::Service, Some(_)) | (Actor::Admin, Some(DisabledBy::Admin)) => {}
+                (Actor::Service, None) => {
+                    endpoints::disable(file, key, DisabledBy::Service, now)?;
+                }
+                (Actor::Admin, _) => endpoints::disable(file, key, DisabledBy::Admin, now)?,
+            }
+            Ok(())
+        })?;
+        self.0.schedule.lock().forget(key);
+        self.get(service, id)
+    }
+
+    /// Lets an endpoint go on. Events that waited keep their times.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::DisabledByAdmin`], [`WebhookError::NotWritable`].
+    pub fn enable(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        by: Actor,
+    ) -> Result<Webhook, WebhookError> {
+        let now = self.0.now();
+        let key = self.change(service, id, move |file, key| {
+            let present = endpoints::get(file, key, now)?.disabled;
+            match (by, present.map(|disabled| disabled.by)) {
+                (_, None) => {}
+                (Actor::Service, Some(DisabledBy::Admin)) => {
+                    return Err(WebhookError::DisabledByAdmin);
+                }
+                (_, Some(_)) => endpoints::enable(file, key)?,
+            }
+            Ok(())
+        })?;
+        self.0.schedule.lock().pardon(key);
+        self.0.expect([key], now);
+        self.get(service, id)
+    }
+
+    /// Makes a new secret, shown once, here. The older ones sign on for `overlap`, at most
+    /// [`SECRET_OVERLAP_MAX`]; zero ends them at once, as for one that leaked.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::NotWritable`].
+    pub fn rotate_secret(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        overlap: Duration,
+    ) -> Result<(Webhook, SecretString), WebhookError> {
+        let now = self.0.now();
+        let secret = Secret::generate(now);
+        let shown = secret.shown();
+        let end = after(now, overlap.min(SECRET_OVERLAP_MAX));
+        self.change(service, id, move |file, key| endpoints::rotate(file, key, &secret, end))?;
+        Ok((self.get(service, id)?, shown))
+    }
+
+    /// Events and how they stand, newest first, from `before` on.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], or when the file cannot be read.
+    pub fn deliveries(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        status: Option<DeliveryStatus>,
+        before: Option<i64>,
+        size: usize,
+    ) -> Result<Page<Delivery>, WebhookError> {
+        let file = self.0.reader.lock();
+        let key = endpoints::find(&file, service, id)?;
+        let Webhook { pending, delivered, failed, .. } = endpoints::get(&file, key, self.0.now())?;
+        let total = match status {
+            None => pending + delivered + failed,
+            Some(DeliveryStatus::Pending) => pending,
+            Some(DeliveryStatus::Delivered) => delivered,
+            Some(DeliveryStatus::Failed) => failed,
+        };
+        let items = deliveries::list(
+            &file,
+            key,
+            status,
+            before.unwrap_or(i64::MAX),
+            size.saturating_add(1),
+        )?;
+        Ok(Page::cut(items, size, total, |delivery| delivery.id))
+    }
+
+    /// Sends an event again from its first attempt on, whatever became of it.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::Disabled`], [`WebhookError::NotWritable`].
+    pub fn redeliver(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        event: &str,
+    ) -> Result<Delivery, WebhookError> {
+        let (owner, id, event) = (service.clone(), id.to_owned(), event.to_owned());
+        let now = self.0.now();
+        let (key, delivery) = self.0.writer()?.write(move |file| {
+            let key = endpoints::find(file, &owner, &id)?;
+            Ok((key, deliveries::redeliver(file, key, &event, now)?))
+        })?;
+        self.0.expect([key], now);
+        Ok(delivery)
+    }
+
+    /// Dead letters of all services, newest first, from `before` on.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn dead_letters(
+        &self,
+        before: Option<i64>,
+        size: usize,
+    ) -> Result<Page<DeadLetter>, WebhookError> {
+        let (items, total) = deliveries::dead_letters(
+            &self.0.reader.lock(),
+            before.unwrap_or(i64::MAX),
+            size.saturating_add(1),
+        )?;
+        Ok(Page::cut(items, size, total, |letter| letter.delivery.id))
+    }
+
+    /// Sends an event of the kind [`TEST_KIND`] now, once, also to an endpoint that is disabled, and
+    /// tells what came of it. It is not kept.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::TooManyTests`].
+    pub async fn test(&self, service: &ServiceId, id: &str) -> Result<Attempt, WebhookError> {
+        let known = self.0.known.load_full();
+        let endpoint = known.of(service).find(|endpoint| endpoint.id == id);
+        let endpoint = endpoint.ok_or(WebhookError::NotFound)?;
+        let permit = Arc::clone(&self.0.tests).try_acquire_owned();
+        let hold = Arc::new(permit.map_err(|_| WebhookError::TooManyTests)?);
+        let event = wire_id([TEST_KIND, &Uuid::now_v7().to_string()]);
+        let body = body(TEST_KIND, self.0.now(), &json!({"webhook_id": endpoint.id}));
+        let mut connection = None;
+        let hold: super::client::Hold = hold;
+        Ok(self.0.attempt(&mut connection, endpoint, &event, body, &hold).await)
+    }
+
+    /// Changes an endpoint that is the service's, and memory after it.
+    fn change(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        change: impl FnOnce(&rusqlite::Connection, i64) -> Result<(), WebhookError> + Send + 'static,
+    ) -> Result<i64, WebhookError> {
+        let (owner, id) = (service.clone(), id.to_owned());
+        let key = self.0.writer()?.write(move |file| {
+            let key = endpoints::find(file, &owner, &id)?;
+            change(file, key)?;
+            Ok(key)
+        })?;
+        self.0.refresh();
+        Ok(key)
+    }
+}
+
+/// Who asks for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The endpoint's service.
+    Service,
+    /// An admin.
+    Admin,
+}

@@ -1,0 +1,10 @@
+//! Webhooks as a whole: a file, a receiver on this machine, and a clock that the test sets.
+
+mod deliver;
+mod failures;
+mod fixture;
+mod manage;
+mod receiver;
+mod slow;
+mod targets;
+mod upkeep;
