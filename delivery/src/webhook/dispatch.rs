@@ -319,14 +319,10 @@ impl Inner {
                 webhook = endpoint.id,
                 service = endpoint.service.as_str(),
             );
-            self.refresh_soon().await;
+            let (inner, service) = (Arc::clone(self), endpoint.service.clone());
+            // It ends in a panic or not at all; then the next change reads.
+            let _ = tokio::task::spawn_blocking(move || inner.refresh(&service)).await;
         }
-    }
-
-    async fn refresh_soon(self: &Arc<Self>) {
-        let inner = Arc::clone(self);
-        // It ends in a panic or not at all; then the next change reads.
-        let _ = tokio::task::spawn_blocking(move || inner.refresh()).await;
     }
 
     async fn upkeep(self: &Arc<Self>) {
@@ -346,7 +342,7 @@ impl Inner {
         let now = self.now();
         let writer = self.writer()?;
         loop {
-            let (given_up, touched, secrets) = writer
+            let (given_up, touched) = writer
                 .write_async(move |file| {
                     let given_up =
                         deliveries::give_up_old(file, PENDING_AGE_MAX, UPKEEP_ROWS, now)?;
@@ -356,13 +352,14 @@ impl Inner {
                         deliveries::forget_beyond(file, HISTORY_PER_ENDPOINT_MAX, UPKEEP_ROWS)?,
                         deliveries::forget_deleted(file, UPKEEP_ROWS)?,
                     ];
-                    let secrets = endpoints::drop_ended_secrets(file, now)?;
-                    Ok((given_up, touched, secrets))
+                    // Memory may keep them: they sign nothing any more.
+                    endpoints::drop_ended_secrets(file, now)?;
+                    Ok((given_up, touched))
                 })
                 .await?;
             self.metrics.dead_age.increment(given_up as u64);
-            if secrets > 0 || self.stale.load(Ordering::Relaxed) {
-                self.refresh_soon().await;
+            if self.stale.load(Ordering::Relaxed) {
+                self.reading(|inner| inner.load()).await?;
             }
             if touched.iter().all(|rows| *rows < UPKEEP_ROWS) || self.is_stopping() {
                 return Ok(());

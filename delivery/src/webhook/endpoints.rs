@@ -151,14 +151,24 @@ fn words_json(words: &[&str]) -> String {
     serde_json::to_string(words).expect("words are texts")
 }
 
-/// Every endpoint, as memory has them.
+/// The endpoints, all or those of a service, as memory has them.
 pub(super) fn load(
     connection: &Connection,
+    service: Option<&ServiceId>,
     allowed: &Allowed,
 ) -> Result<Vec<Endpoint>, WebhookError> {
-    let mut statement = connection.prepare_cached("SELECT * FROM endpoint WHERE status <> ?1")?;
-    let rows = statement.query_map([DELETED], |row| read_endpoint(connection, row, allowed))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let read = |row: &Row<'_>| read_endpoint(connection, row, allowed);
+    let rows: rusqlite::Result<_> = match service {
+        Some(service) => connection
+            .prepare_cached("SELECT * FROM endpoint WHERE service_id = ?1 AND status <> ?2")?
+            .query_map([service.as_str(), DELETED], read)?
+            .collect(),
+        None => connection
+            .prepare_cached("SELECT * FROM endpoint WHERE status <> ?1")?
+            .query_map([DELETED], read)?
+            .collect(),
+    };
+    Ok(rows?)
 }
 
 fn read_endpoint(

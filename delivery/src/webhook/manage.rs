@@ -3,14 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use protocol::{ServiceId, TenantId};
+use rustc_hash::FxHashMap;
 use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     Attempt, DeadLetter, Delivery, DeliveryStatus, DisabledBy, NewWebhook, Webhook, WebhookError,
-    Webhooks, deliveries, endpoints,
+    Webhooks,
+    client::Hold,
+    deliveries, endpoints,
     event::{TEST_KIND, body, wire_id},
     retry::after,
     secret::Secret,
@@ -25,6 +29,48 @@ pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Tests that run at a time. One more is refused: each takes a connection, and as long as an attempt
 /// may.
 pub const TESTS_MAX: usize = 16;
+
+/// Tests of one service that run at a time, so that one with a silent endpoint leaves others theirs.
+pub const TESTS_PER_SERVICE_MAX: usize = 2;
+
+/// The tests that are running.
+#[derive(Clone, Default)]
+pub(super) struct Tests(Arc<Mutex<Running>>);
+
+#[derive(Default)]
+struct Running {
+    all: usize,
+    of: FxHashMap<ServiceId, usize>,
+}
+
+/// A test that is running.
+struct Test(Tests, ServiceId);
+
+impl Tests {
+    fn begin(&self, service: &ServiceId) -> Option<Test> {
+        let mut running = self.0.lock();
+        let own = running.of.get(service).copied().unwrap_or_default();
+        if running.all >= TESTS_MAX || own >= TESTS_PER_SERVICE_MAX {
+            return None;
+        }
+        running.all += 1;
+        running.of.insert(service.clone(), own + 1);
+        Some(Test(self.clone(), service.clone()))
+    }
+}
+
+impl Drop for Test {
+    fn drop(&mut self) {
+        let mut running = self.0.0.lock();
+        running.all -= 1;
+        if let Some(own) = running.of.get_mut(&self.1) {
+            *own -= 1;
+            if *own == 0 {
+                running.of.remove(&self.1);
+            }
+        }
+    }
+}
 
 /// A page of a list, and how much there is in all.
 #[derive(Clone, Debug)]
@@ -84,7 +130,7 @@ impl Webhooks {
         self.0.writer()?.write(move |file| {
             endpoints::insert(file, &made, (&tenant, &owner), &new, &secret, now)
         })?;
-        self.0.refresh();
+        self.0.refresh(service);
         Ok((self.get(service, &id)?, shown))
     }
 
@@ -268,12 +314,11 @@ impl Webhooks {
         let known = self.0.known.load_full();
         let endpoint = known.of(service).find(|endpoint| endpoint.id == id);
         let endpoint = endpoint.ok_or(WebhookError::NotFound)?;
-        let permit = Arc::clone(&self.0.tests).try_acquire_owned();
-        let hold = Arc::new(permit.map_err(|_| WebhookError::TooManyTests)?);
+        let test = self.0.tests.begin(service).ok_or(WebhookError::TooManyTests)?;
+        let hold: Hold = Arc::new(test);
         let event = wire_id([TEST_KIND, &Uuid::now_v7().to_string()]);
         let body = body(TEST_KIND, self.0.now(), &json!({"webhook_id": endpoint.id}));
         let mut connection = None;
-        let hold: super::client::Hold = hold;
         Ok(self.0.attempt(&mut connection, endpoint, &event, body, &hold).await)
     }
 
@@ -290,7 +335,7 @@ impl Webhooks {
             change(file, key)?;
             Ok(key)
         })?;
-        self.0.refresh();
+        self.0.refresh(service);
         Ok(key)
     }
 }

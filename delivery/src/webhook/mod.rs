@@ -56,13 +56,14 @@ use parking_lot::{Mutex, RwLock};
 use protocol::{ServiceId, Time};
 use rusqlite::Connection;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_rustls::rustls::RootCertStore;
 
 use self::{
     address::Allowed,
     client::{Client, Resolve, SystemResolver, system_roots},
     endpoint::Endpoint,
+    manage::Tests,
     metrics::WebhookMetrics,
     schedule::Schedule,
     writer::Writer,
@@ -83,7 +84,7 @@ pub use self::{
     },
     error::WebhookError,
     event::{EVENT_BYTES_MAX, Event, EventKind, TEST_KIND},
-    manage::{Actor, Page, SECRET_OVERLAP, SECRET_OVERLAP_MAX, TESTS_MAX},
+    manage::{Actor, Page, SECRET_OVERLAP, SECRET_OVERLAP_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX},
     metrics::ALL as METRICS,
     record::EventSink,
     retry::{DISABLE_AFTER, JITTER, RETRY_AFTER_MAX, RETRY_DELAYS},
@@ -142,28 +143,42 @@ struct Inner {
     /// Something may be due, or a slot is free.
     changed: Notify,
     stopping: watch::Sender<bool>,
-    tests: Arc<Semaphore>,
+    tests: Tests,
     metrics: WebhookMetrics,
 }
 
 /// The endpoints, in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     by_key: FxHashMap<i64, Arc<Endpoint>>,
     by_service: FxHashMap<ServiceId, Vec<Arc<Endpoint>>>,
-    any_active: bool,
+    /// How many are active.
+    active: usize,
 }
 
 impl Known {
     fn new(endpoints: Vec<Endpoint>) -> Self {
         let mut known = Self::default();
+        known.add(endpoints);
+        known
+    }
+
+    fn add(&mut self, endpoints: Vec<Endpoint>) {
         for endpoint in endpoints {
             let endpoint = Arc::new(endpoint);
-            known.any_active |= endpoint.active;
-            known.by_key.insert(endpoint.key, Arc::clone(&endpoint));
-            known.by_service.entry(endpoint.service.clone()).or_default().push(endpoint);
+            self.active += usize::from(endpoint.active);
+            self.by_key.insert(endpoint.key, Arc::clone(&endpoint));
+            self.by_service.entry(endpoint.service.clone()).or_default().push(endpoint);
         }
-        known
+    }
+
+    /// Puts a service's endpoints in place of those it had.
+    fn replace(&mut self, service: &ServiceId, endpoints: Vec<Endpoint>) {
+        for old in self.by_service.remove(service).unwrap_or_default() {
+            self.active -= usize::from(old.active);
+            self.by_key.remove(&old.key);
+        }
+        self.add(endpoints);
     }
 
     /// Those of a service.
@@ -226,7 +241,7 @@ impl Webhooks {
             schedule: Mutex::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
-            tests: Arc::new(Semaphore::new(TESTS_MAX)),
+            tests: Tests::default(),
             metrics,
         };
         inner.load()?;
@@ -254,25 +269,33 @@ impl Inner {
         self.writer.read().clone().ok_or(WebhookError::Closed)
     }
 
-    /// Brings memory up to date with the file.
+    /// Reads all endpoints.
     fn load(&self) -> Result<(), WebhookError> {
         let file = self.reader.lock();
-        let known = Known::new(endpoints::load(&file, &self.client.allowed)?);
+        let known = Known::new(endpoints::load(&file, None, &self.client.allowed)?);
         self.known.store(Arc::new(known));
         self.stale.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// After a change. It is durable already: that it could not be read must not be told as its
-    /// failure. It comes into force when it can be.
-    fn refresh(&self) {
-        if let Err(error) = self.load() {
-            self.stale.store(true, Ordering::Relaxed);
-            self.metrics.read_errors.increment(1);
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "webhooks.db cannot be read; endpoints are used as they were last known"
-            );
+    /// Reads the endpoints of a service after a change. That is durable already: that it could not be
+    /// read must not be told as its failure. It comes into force when it can be.
+    fn refresh(&self, service: &ServiceId) {
+        let file = self.reader.lock();
+        match endpoints::load(&file, Some(service), &self.client.allowed) {
+            Ok(endpoints) => {
+                let mut known = Known::clone(&self.known.load());
+                known.replace(service, endpoints);
+                self.known.store(Arc::new(known));
+            }
+            Err(error) => {
+                self.stale.store(true, Ordering::Relaxed);
+                self.metrics.read_errors.increment(1);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "webhooks.db cannot be read; endpoints are used as they were last known"
+                );
+            }
         }
     }
 }

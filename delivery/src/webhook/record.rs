@@ -42,7 +42,7 @@ impl EventSink for Webhooks {
     }
 
     fn wants_any(&self) -> bool {
-        self.0.known.load().any_active
+        self.0.known.load().active > 0
     }
 
     fn record(&self, events: Vec<Event>) -> Result<(), WebhookError> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::webhook::{
     Actor, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, NewWebhook, Outcome, SECRET_OVERLAP_MAX,
-    SECRETS_MAX, TESTS_MAX, WebhookError, WebhookStatus, Webhooks,
+    SECRETS_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX, WebhookError, WebhookStatus, Webhooks,
 };
 
 fn new(url: &str) -> NewWebhook {
@@ -137,7 +137,7 @@ async fn during_a_rotation_both_secrets_verify() {
 
 #[tokio::test]
 async fn a_test_says_what_came_of_it() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_millis(300));
+    let fixture = Fixture::with("127.0.0.0/8", Duration::from_secs(600));
     let receiver = Receiver::start().await;
     let (webhook, secret) = fixture.endpoint(&receiver.url());
     blocking(|| fixture.webhooks.disable(&fixture.shop, &webhook.id, Actor::Service)).unwrap();
@@ -154,17 +154,36 @@ async fn a_test_says_what_came_of_it() {
     assert_eq!(test().await.unwrap().status_code, Some(500));
 
     receiver.always(Reply::Stall(vec![]));
-    let running: Vec<_> = (0..TESTS_MAX)
-        .map(|_| {
-            let (webhooks, shop, id) =
-                (fixture.webhooks.clone(), fixture.shop.clone(), webhook.id.clone());
-            tokio::spawn(async move { webhooks.test(&shop, &id).await })
-        })
-        .collect();
+    let mut running = vec![];
+    for n in 0..TESTS_MAX / TESTS_PER_SERVICE_MAX {
+        let service = if n == 0 {
+            fixture.shop.clone()
+        } else {
+            ServiceId::new(format!("other{n}")).unwrap()
+        };
+        let id = if n == 0 {
+            webhook.id.clone()
+        } else {
+            fixture.endpoint_of(&service, &receiver.url()).0.id
+        };
+        for _ in 0..TESTS_PER_SERVICE_MAX {
+            let (webhooks, service, id) = (fixture.webhooks.clone(), service.clone(), id.clone());
+            running.push(tokio::spawn(async move { webhooks.test(&service, &id).await }));
+        }
+        if n == 0 {
+            eventually("the shop's are running", || receiver.count() == 4).await;
+            assert!(matches!(test().await, Err(WebhookError::TooManyTests)));
+        }
+    }
     eventually("all are running", || receiver.count() == 2 + TESTS_MAX).await;
-    assert!(matches!(test().await, Err(WebhookError::TooManyTests)));
+    let more = ServiceId::new("more").unwrap();
+    let (one, _) = fixture.endpoint_of(&more, &receiver.url());
+    let refused = fixture.webhooks.test(&more, &one.id).await;
+    assert!(matches!(refused, Err(WebhookError::TooManyTests)));
+    // Whoever asked leaves, and his test ends.
     for test in running {
-        assert_eq!(test.await.unwrap().unwrap().outcome, Outcome::Timeout);
+        test.abort();
+        assert!(test.await.unwrap_err().is_cancelled());
     }
     receiver.always(super::receiver::OK);
     assert_eq!(test().await.unwrap().outcome, Outcome::Delivered);
