@@ -9,11 +9,15 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use delivery::{
     Fanout, InboxKey,
+    clock::WallClock,
     store::single::{SingleConfig, SingleStore, inbox_dir},
 };
 use tempfile::TempDir;
 
-use contract::{Backend, StoreAndDirectory};
+use contract::{
+    Backend, StoreAndDirectory,
+    ledger::{Books, LedgerBackend},
+};
 
 /// SQLite, one folder, as shipped.
 struct Single {
@@ -39,6 +43,12 @@ impl Backend for Single {
 
     fn killed(&self) -> Option<Self> {
         None // Its workers write at any time: a copy would be torn.
+    }
+}
+
+impl LedgerBackend for Single {
+    async fn open_books(&self, fanout: Arc<dyn Fanout>, clock: WallClock) -> Arc<dyn Books> {
+        open(&self.folder, SingleConfig { clock, ..SingleConfig::default() }, fanout)
     }
 }
 
@@ -73,11 +83,15 @@ impl Backend for SingleUnwritten {
     }
 }
 
-fn open(
-    folder: &TempDir,
-    config: SingleConfig,
-    fanout: Arc<dyn Fanout>,
-) -> Arc<dyn StoreAndDirectory> {
+impl LedgerBackend for SingleUnwritten {
+    async fn open_books(&self, fanout: Arc<dyn Fanout>, clock: WallClock) -> Arc<dyn Books> {
+        let flush_interval = Duration::from_hours(1);
+        let config = SingleConfig { flush_interval, clock, ..SingleConfig::default() };
+        open(&self.folder, config, fanout)
+    }
+}
+
+fn open(folder: &TempDir, config: SingleConfig, fanout: Arc<dyn Fanout>) -> Arc<SingleStore> {
     let config = SingleConfig { root: folder.path().join("storage"), ..config };
     SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
 }
@@ -117,3 +131,5 @@ fn copy_folder(from: &Path, to: &Path) {
 
 contract::suite!(single, Single);
 contract::suite!(single_unwritten, SingleUnwritten);
+contract::ledger_suite!(single_ledger, Single);
+contract::ledger_suite!(single_unwritten_ledger, SingleUnwritten);

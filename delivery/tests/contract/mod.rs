@@ -10,6 +10,7 @@ pub(crate) mod group_model;
 pub(crate) mod group_races;
 pub(crate) mod groups;
 pub(crate) mod ids;
+pub(crate) mod ledger;
 pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod marks;
@@ -151,3 +152,5 @@ macro_rules! suite {
     };
 }
 pub(crate) use suite;
+
+pub(crate) use ledger::ledger_suite;

@@ -182,10 +182,6 @@ impl Store for TestStore {
         self.with(|store| store.cursor(inbox, device))
     }
 
-    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.with(|store| store.prune_all())
-    }
-
     fn prune(
         &self,
         inbox: &InboxKey,

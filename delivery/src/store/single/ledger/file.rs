@@ -164,6 +164,12 @@ impl LedgerFile {
         pruned.map_err(|error| self.failed(error))
     }
 
+    /// Counts rows of statistics anew.
+    #[cfg(test)]
+    pub(super) fn forget_rows(&mut self) {
+        self.rows.forget();
+    }
+
     fn failed(&mut self, source: rusqlite::Error) -> StoreError {
         self.db = None;
         self.rows.forget();

@@ -29,6 +29,9 @@ mod stats;
 mod stats_query;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
