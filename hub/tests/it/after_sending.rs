@@ -199,9 +199,9 @@ async fn every_route_asks_who_is_there() {
 /// The only service that a test made; the first start makes one too.
 async fn service_id(admin: &Api) -> String {
     let services = admin.get("/api/v3/admin/services").await.ok();
-    let ids =
+    let mut ids =
         services["services"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap());
-    ids.into_iter().find(|id| id.starts_with("svc-")).unwrap().to_owned()
+    ids.find(|id| id.starts_with("svc-")).unwrap().to_owned()
 }
 
 #[tokio::test]

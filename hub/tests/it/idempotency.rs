@@ -34,11 +34,9 @@ async fn a_repeat_gets_the_same_answer_and_sends_nothing() {
     assert_eq!(server.as_user("ann").all_messages().await.len(), 1);
 
     // The same request, encoded anew: other spaces, another order, another codec.
-    let reordered = format!(
-        r#"{{ "recipient_type":"user", "recipients": ["ann"],
-            "message_type":"text","content":"hello","title":"hell\u006f" }}"#
-    );
-    let again = sender.raw(SEND, "application/json", reordered.into_bytes()).await;
+    let reordered = r#"{ "recipient_type":"user", "recipients": ["ann"],
+        "message_type":"text","content":"hello","title":"hell\u006f" }"#;
+    let again = sender.raw(SEND, "application/json", reordered.into()).await;
     assert!(replayed(&again));
     assert_eq!(again.ok(), data);
     let packed = rmp_serde::to_vec_named(&message_to(&["ann"], "hello")).unwrap();
