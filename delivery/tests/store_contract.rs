@@ -1,4 +1,4 @@
-//! Every sentence of the store's contract (`delivery::store`), held against every backend. A backend
+//! Every sentence of the store's contract (`delivery::store`) and of its directory's, held against every backend. A backend
 //! adds a constructor here and nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -8,12 +8,12 @@ mod contract;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use delivery::{
-    Fanout, InboxKey, Store,
+    Fanout, InboxKey,
     store::single::{SingleConfig, SingleStore, inbox_dir},
 };
 use tempfile::TempDir;
 
-use contract::Backend;
+use contract::{Backend, StoreAndDirectory};
 
 /// SQLite, one folder, as shipped.
 struct Single {
@@ -25,7 +25,7 @@ impl Backend for Single {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn StoreAndDirectory> {
         open(&self.folder, SingleConfig::default(), fanout)
     }
 
@@ -53,7 +53,7 @@ impl Backend for SingleUnwritten {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn StoreAndDirectory> {
         let flush_interval = Duration::from_hours(1);
         open(&self.folder, SingleConfig { flush_interval, ..SingleConfig::default() }, fanout)
     }
@@ -73,7 +73,11 @@ impl Backend for SingleUnwritten {
     }
 }
 
-fn open(folder: &TempDir, config: SingleConfig, fanout: Arc<dyn Fanout>) -> Arc<dyn Store> {
+fn open(
+    folder: &TempDir,
+    config: SingleConfig,
+    fanout: Arc<dyn Fanout>,
+) -> Arc<dyn StoreAndDirectory> {
     let config = SingleConfig { root: folder.path().join("storage"), ..config };
     SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
 }

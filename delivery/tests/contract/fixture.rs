@@ -10,15 +10,15 @@ use std::{
 };
 
 use delivery::{
-    Fanout, InboxKey, Store, StoreError,
+    Fanout, InboxKey, StoreError,
     store::{
-        Audience, Change, ChangePage, ListPage, ListQuery, Mark, MarkTarget, Marked, Outgoing,
-        SenderKey, StatusFilter, Stored,
+        Audience, Change, ChangePage, Channel, ChannelInfo, Group, ListPage, ListQuery, Mark,
+        MarkTarget, Marked, MembersChanged, Outgoing, SenderKey, StatusFilter, Stored, TokenFacts,
     },
 };
-use protocol::{Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
+use protocol::{Body, ChannelId, MessageFields, MessageId, Seq, TenantId, Time, UserId};
 
-use super::Backend;
+use super::{Backend, StoreAndDirectory};
 
 /// Keeps what was published.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Published {
 /// An open store.
 pub(crate) struct Fixture<B> {
     pub(crate) backend: B,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn StoreAndDirectory>,
     pub(crate) published: Arc<Published>,
 }
 
@@ -133,6 +133,33 @@ impl<B: Backend> Fixture<B> {
         self.store.head(inbox).await.unwrap().unread
     }
 
+    /// Makes a channel.
+    pub(crate) async fn make(&self, tenant: &str, id: &str) -> ChannelInfo {
+        self.store.save_channel(&tenant_id(tenant), channel(id), Some(0)).await.unwrap()
+    }
+
+    /// Users come to and leave a channel of the default tenant.
+    pub(crate) async fn members(&self, id: &str, join: &[&str], leave: &[&str]) -> MembersChanged {
+        let users = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let id = id.parse().unwrap();
+        self.store
+            .change_members(&TenantId::default(), &id, users(join), users(leave))
+            .await
+            .unwrap()
+    }
+
+    /// Stores a message for an audience of the default tenant, and gives its id.
+    pub(crate) async fn send_to(&self, to: Audience, title: &str) -> MessageId {
+        let fields = message(title);
+        self.store.append(vec![to_audience("default", to, &fields)].into()).await.unwrap();
+        fields.id
+    }
+
+    /// A user of the default tenant shows a token.
+    pub(crate) async fn token(&self, user: &str, issued_at: i64, roles: &[&str]) {
+        self.store.note_token(&inbox(user), token(issued_at, roles)).await.unwrap();
+    }
+
     /// Waits until an inbox was told so many changes.
     pub(crate) async fn told(&self, inbox: &InboxKey, count: usize) -> Vec<u64> {
         eventually("it is published", || self.published.seqs(inbox).len() >= count).await;
@@ -200,6 +227,61 @@ pub(crate) fn to_everyone(tenant: &str, fields: &MessageFields) -> Outgoing {
         body: Arc::new(Body::new(fields)),
         scheduled_at: None,
     }
+}
+
+pub(crate) fn to_audience(tenant: &str, audience: Audience, fields: &MessageFields) -> Outgoing {
+    Outgoing {
+        tenant: tenant_id(tenant),
+        sender: SenderKey::Admin,
+        audience,
+        body: Arc::new(Body::new(fields)),
+        scheduled_at: None,
+    }
+}
+
+/// These users and these groups: `#` and a channel, or a role.
+pub(crate) fn audience(users: &[&str], groups: &[&str]) -> Audience {
+    Audience::Some {
+        users: users.iter().map(|user| user.parse().unwrap()).collect(),
+        groups: groups.iter().map(|name| group(name)).collect(),
+    }
+}
+
+pub(crate) fn group(name: &str) -> Group {
+    match name.strip_prefix('#') {
+        Some(id) => Group::Channel(id.parse().unwrap()),
+        None => Group::Role(name.parse().unwrap()),
+    }
+}
+
+pub(crate) fn channel(id: &str) -> Channel {
+    Channel {
+        id: ChannelId::new(id).unwrap(),
+        name: format!("The {id}"),
+        description: "为了测试".to_owned(),
+        open: true,
+        history: true,
+        presence: false,
+        metadata: serde_json::Map::from_iter([("k".to_owned(), serde_json::json!([1, null]))]),
+        created_by: "maker".to_owned(),
+        created_at: Time::default(),
+        updated_at: Time::default(),
+        version: 0,
+    }
+}
+
+pub(crate) fn token(issued_at: i64, roles: &[&str]) -> TokenFacts {
+    TokenFacts {
+        issued_at: Time::from_millis(issued_at),
+        username: "name".to_owned(),
+        email: "name@example.com".to_owned(),
+        roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
+        department: None,
+    }
+}
+
+pub(crate) fn tenant_id(tenant: &str) -> TenantId {
+    TenantId::new(tenant).unwrap()
 }
 
 pub(crate) fn title(body: &Body) -> String {

@@ -1,19 +1,30 @@
 //! The suite, generic over the constructor.
 
 pub(crate) mod broadcast;
+pub(crate) mod channels;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod expiry;
 pub(crate) mod fixture;
+pub(crate) mod group_model;
+pub(crate) mod group_races;
+pub(crate) mod groups;
 pub(crate) mod ids;
 pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod marks;
 pub(crate) mod model;
+pub(crate) mod names;
+pub(crate) mod users;
 
 use std::{future::Future, path::Path, sync::Arc};
 
-use delivery::{Fanout, InboxKey, Store};
+use delivery::{Fanout, InboxKey, Store, store::Directory};
+
+/// What the suite is about.
+pub(crate) trait StoreAndDirectory: Store + Directory {}
+
+impl<T: Store + Directory> StoreAndDirectory for T {}
 
 /// A place for one store.
 pub(crate) trait Backend: Sized + Send + Sync + 'static {
@@ -21,7 +32,10 @@ pub(crate) trait Backend: Sized + Send + Sync + 'static {
     fn new() -> Self;
 
     /// Opens the store that is there. The one before must be closed.
-    fn open(&self, fanout: Arc<dyn Fanout>) -> impl Future<Output = Arc<dyn Store>> + Send;
+    fn open(
+        &self,
+        fanout: Arc<dyn Fanout>,
+    ) -> impl Future<Output = Arc<dyn StoreAndDirectory>> + Send;
 
     /// What a new process would find if this one were killed now, while nothing is being asked;
     /// none for backends in which this cannot be had.
@@ -46,6 +60,11 @@ macro_rules! suite {
                 broadcast: is_merged_for_users_that_were_not_watched,
                 broadcast: stays_in_its_tenant,
                 broadcast: is_published_to_who_is_watched,
+                channels: a_change_needs_the_version_it_was_made_from,
+                channels: are_listed_in_order_with_their_members_counted,
+                channels: members_come_and_go_once,
+                channels: concurrent_changes_of_members_count_once,
+                channels: the_log_is_what_was_sent_since_it_was_made,
                 cursors: go_forward_only_and_not_beyond_the_head,
                 cursors: survive_an_orderly_end,
                 durable: everything_is_there_after_reopening,
@@ -58,6 +77,18 @@ macro_rules! suite {
                 durable: a_dropped_future_leaves_a_whole_operation,
                 expiry: an_expired_message_keeps_its_seq_and_loses_everything_else,
                 expiry: an_expired_message_is_not_marked,
+                group_races: a_join_or_leave_has_one_place_among_sends,
+                group_races: who_watches_is_told_whatever_happens_meanwhile,
+                groups: whoever_is_a_member_receives_and_nobody_else,
+                groups: a_user_in_several_groups_receives_once,
+                groups: members_that_are_watched_are_told_at_once,
+                groups: what_was_received_stays,
+                groups: a_channel_made_again_is_empty,
+                groups: a_member_has_an_inbox,
+                groups: whoever_comes_and_goes_receives_what_came_meanwhile,
+                groups: a_long_absence_is_made_up_in_order,
+                groups: a_hundred_thousand_members_cost_one_write,
+                groups: tenants_are_apart,
                 ids: every_legal_id_has_an_inbox_of_its_own,
                 ids: nothing_leaves_the_folder,
                 ids: nobody_else_on_the_machine_may_look,
@@ -72,13 +103,28 @@ macro_rules! suite {
                 log: inboxes_and_tenants_are_apart,
                 log: heads_are_of_watched_inboxes,
                 log: a_duplicate_recipient_receives_once,
+                names: are_users_then_channels_then_roles,
+                names: many_are_looked_up_in_order,
+                names: a_size_counts_each_once,
                 marks: read_twice_is_no_change,
                 marks: unread_and_archive_have_their_rules,
                 marks: a_version_that_is_stale_is_a_conflict,
                 marks: many_up_to_and_channel_mark_what_they_name,
                 marks: what_is_unknown_is_not_found,
                 marks: concurrent_marks_count_once,
+                users: a_token_makes_its_user_known,
+                users: an_older_token_undoes_nothing,
+                users: a_role_is_left_when_nobody_says_it_any_more,
+                users: an_admins_department_stands_over_the_tokens,
+                users: everybody_known_is_listed,
+                users: limits_are_kept,
+                users: many_tokens_at_once_are_counted_right,
             );
+
+            #[test]
+            fn a_random_life_of_groups_is_like_the_model() {
+                contract::group_model::a_random_life_of_groups_is_like_the_model::<$backend>();
+            }
 
             #[test]
             fn a_random_life_is_like_the_model() {

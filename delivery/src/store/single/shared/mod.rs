@@ -232,6 +232,13 @@ impl Shared {
         }
     }
 
+    /// Makes the file refuse writes, as a full disk does.
+    #[cfg(test)]
+    pub(super) fn set_writable(&self, writable: bool) {
+        let refuse = format!("PRAGMA query_only = {}", !writable);
+        self.writer.lock().execute_batch(&refuse).expect("a pragma");
+    }
+
     pub(super) fn close(&self) {
         self.waiting.lock().closing = true;
         self.wake.notify_one();
