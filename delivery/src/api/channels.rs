@@ -1,5 +1,7 @@
 //! Channels, for those who are in them, may join them, or keep them.
 
+use std::collections::BTreeSet;
+
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
@@ -106,10 +108,15 @@ pub(super) async fn list<W: Who>(
     {
         keeper(&state, &caller).await?;
     }
-    let shown = |channel: &ChannelInfo| {
-        (show == Show::All || channel.channel.open) && in_scope(&caller, &channel.channel.id)
+    let shown = |channel: &ChannelInfo| show == Show::All || channel.channel.open;
+    let (found, meta) = match &caller {
+        Caller::Service(service) if service.is_limited_to(&service.scope.channels) => {
+            listed(&state, &tenant, &service.scope.channels, after, size, shown).await?
+        }
+        Caller::Service(_) | Caller::User(_) | Caller::Admin(_) => {
+            some(&state, &tenant, after, size, shown).await?
+        }
     };
-    let (found, meta) = some(&state, &tenant, after, size, shown).await?;
     let channels = match &caller {
         Caller::User(user) => seen_by(&state, user, found).await?,
         Caller::Service(_) | Caller::Admin(_) => of_keeper(found),
@@ -153,6 +160,30 @@ async fn some(
         }
         after = last;
     }
+}
+
+/// Those of a scope that are there.
+async fn listed(
+    state: &ApiState,
+    tenant: &TenantId,
+    scope: &[String],
+    after: Option<ChannelId>,
+    size: usize,
+    shown: impl Fn(&ChannelInfo) -> bool,
+) -> Result<(Vec<ChannelInfo>, PageMeta), ApiError> {
+    let ids: BTreeSet<ChannelId> = scope.iter().filter_map(|id| ChannelId::new(id).ok()).collect();
+    let mut found: Vec<ChannelInfo> = Vec::new();
+    for id in ids.into_iter().filter(|id| after.as_ref().is_none_or(|after| id > after)) {
+        let channel = state.0.directory.channel(tenant, &id).await?;
+        let Some(channel) = channel.filter(|channel| shown(channel)) else { continue };
+        if found.len() == size {
+            let last = found.last().map(|last| last.channel.id.as_str());
+            let meta = PageMeta::of_ids(size, last);
+            return Ok((found, meta));
+        }
+        found.push(channel);
+    }
+    Ok((found, PageMeta::of_ids(size, None)))
 }
 
 /// A user's channels.

@@ -115,11 +115,16 @@ impl Service {
     /// in a `third_party` service.
     #[must_use]
     pub fn scope_allows(&self, list: &[String], word: &str) -> bool {
-        let everything = match self.level {
-            Level::System | Level::Business => list.is_empty(),
-            Level::ThirdParty => false,
-        };
-        everything || list.iter().any(|listed| listed == word)
+        !self.is_limited_to(list) || list.iter().any(|listed| listed == word)
+    }
+
+    /// Whether it has room for no more than what is in it.
+    #[must_use]
+    pub fn is_limited_to(&self, list: &[String]) -> bool {
+        match self.level {
+            Level::System | Level::Business => !list.is_empty(),
+            Level::ThirdParty => true,
+        }
     }
 
     /// Whether it has an extra right.

@@ -122,7 +122,8 @@ pub struct UserChange {
 /// What a name in a send without `recipient_type` is (contract §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
-    /// A user who is known.
+    /// A user: one who showed a token or of whom an admin said something; or one who has merely been
+    /// sent something, where it is no channel and no role.
     User,
     /// A channel.
     Channel,
@@ -237,7 +238,9 @@ pub trait Directory: Send + Sync + 'static {
         change: UserChange,
     ) -> BoxFuture<'_, Result<UserRecord, StoreError>>;
 
-    /// What names are, in their order: users first, then channels, then roles.
+    /// What names are, in their order: users first, then channels, then roles, then inboxes of which
+    /// nobody but a sender has ever spoken. Else anybody could take a channel's name, by sending a
+    /// message to a user of that name.
     fn kinds<'a>(
         &'a self,
         tenant: &TenantId,

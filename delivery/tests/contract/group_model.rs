@@ -65,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     known: bool,
+    /// A token or an admin spoke of them.
+    spoken_of: bool,
     log: Vec<MessageId>,
     /// When the latest token was made, and what it said.
     issued: i64,
@@ -150,7 +152,7 @@ impl<B: Backend> Life<B> {
                 let key = inbox(USERS[user]);
                 self.fix.store.note_token(&key, token(at, &names)).await.unwrap();
                 let model = &mut self.models[user];
-                model.known = true;
+                (model.known, model.spoken_of) = (true, true);
                 if model.issued <= at {
                     (model.issued, model.by_token) = (at, roles);
                 }
@@ -160,8 +162,10 @@ impl<B: Backend> Life<B> {
                     UserChange { added_roles: Some(Self::role_ids(&roles)), department: None };
                 let record = self.fix.store.change_user(&inbox(USERS[user]), change).await.unwrap();
                 assert_eq!(record.added_roles, Self::role_ids(&roles));
-                self.models[user].by_admin = roles;
-                self.models[user].known = true;
+                let model = &mut self.models[user];
+                // Nothing said of somebody who is known says nothing.
+                model.spoken_of |= !model.known || !roles.is_empty();
+                (model.known, model.by_admin) = (true, roles);
             }
             Step::Send { users, channels, roles, count } => {
                 let groups: Vec<String> = channels
@@ -289,12 +293,15 @@ impl<B: Backend> Life<B> {
             let user = USERS.iter().position(|user| *user == name);
             let channel = CHANNELS.iter().position(|channel| *channel == name);
             let role = ROLES.iter().position(|role| *role == name);
-            let expected = if user.is_some_and(|user| self.models[user].known) {
+            let model = user.map(|user| &self.models[user]);
+            let expected = if model.is_some_and(|model| model.spoken_of) {
                 NameKind::User
             } else if channel.is_some_and(|channel| self.channels.contains_key(&channel)) {
                 NameKind::Channel
             } else if role.is_some_and(|role| self.models.iter().any(|m| m.carries(role))) {
                 NameKind::Role
+            } else if model.is_some_and(|model| model.known) {
+                NameKind::User
             } else {
                 NameKind::Unknown
             };

@@ -35,10 +35,17 @@ pub(crate) async fn are_users_then_channels_then_roles(backend: impl Backend) {
     }
     fix.send(&[&inbox("nobody")], "not any more").await;
     assert_eq!(fix.store.kinds(&tenant, &all[4..5]).await.unwrap(), [User]);
+    // Whoever sends to a user of a channel's or a role's name takes nothing away from it.
+    fix.send(&[&inbox("general"), &inbox("dev")], "hijack").await;
+    for _ in 0..3 {
+        assert_eq!(fix.store.kinds(&tenant, &all[2..4]).await.unwrap(), [Channel, Role]);
+        fix.kill().await;
+        fix.reopen().await;
+    }
     fix.store.delete_channel(&tenant, &"general".parse().unwrap()).await.unwrap();
     assert_eq!(fix.store.kinds(&tenant, &all[2..3]).await.unwrap(), [Role]);
     fix.token("ann", 3_000, &[]).await;
-    assert_eq!(fix.store.kinds(&tenant, &all[2..4]).await.unwrap(), [Unknown; 2]);
+    assert_eq!(fix.store.kinds(&tenant, &all[2..4]).await.unwrap(), [User; 2]);
 }
 
 pub(crate) async fn many_are_looked_up_in_order(backend: impl Backend) {

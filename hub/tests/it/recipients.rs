@@ -92,6 +92,29 @@ async fn a_known_user_comes_before_a_channel_of_the_name() {
     assert_eq!(server.as_user("ann").unread().await, 1);
 }
 
+/// A message makes an inbox of any name. It must not take a channel's or a role's messages away.
+#[tokio::test]
+async fn nobody_takes_a_name_by_sending_to_it() {
+    let server = TestServer::start().await;
+    let monitoring = server.service().await;
+    let mallory = server.as_user("mallory");
+    let hijack = async |kind: Value| {
+        let message = json!({"title": "x", "recipients": ["admin_team"], "recipient_type": kind});
+        mallory.send(message).await.ok();
+    };
+    hijack(json!("user")).await;
+    let ann = Token::of("ann").claim("roles", json!(["admin_team"])).sign();
+    let ann = server.api().bearer(&ann);
+    assert_eq!(ann.unread().await, 0);
+    hijack(Value::Null).await;
+    assert_eq!(monitoring.send(alert()).await.ok()["recipients"], 1);
+    assert_eq!(ann.all_messages().await[0]["title"], "系统告警：数据库连接异常");
+    channel(&monitoring, "admin_team", &["bob", "carol"]).await;
+    hijack(Value::Null).await;
+    assert_eq!(monitoring.send(alert()).await.ok()["recipients"], 2);
+    assert_eq!(server.as_user("carol").unread().await, 1);
+}
+
 #[tokio::test]
 async fn each_receives_once_however_often_they_are_meant() {
     let server = TestServer::start().await;

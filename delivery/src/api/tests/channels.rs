@@ -213,6 +213,7 @@ async fn who_sees_what() {
     assert_eq!(list(&shop, "?show=open").await, "open");
     assert_eq!(list(&scoped, "").await, "closed");
     assert_eq!(list(&partner, "").await, "closed");
+    assert_eq!(list(&partner, "?show=open").await, "");
     assert_eq!(list(&ann, "").await, "closed open");
     assert_eq!(list(&ann, "?show=mine&page=2&size=1").await, "open");
     assert_eq!(list(&eve, "").await, "");
@@ -229,6 +230,40 @@ async fn who_sees_what() {
     assert_eq!(open.data()["is_member"], false);
     // Keepers are told nothing of an inbox of theirs.
     assert!(api.get(&shop, "/channels/open").await.data().get("is_member").is_none());
+}
+
+#[tokio::test]
+async fn long_lists_are_walked_by_cursor() {
+    let api = Api::new();
+    let shop = api.service(NewService::named("shop"));
+    for n in 0..450 {
+        let new = json!({"id": format!("c{n:03}"), "name": "n", "open": n % 100 == 7});
+        api.post(&shop, "/channels", new).await.data();
+    }
+    let scope: Vec<String> = ["c300", "c001", "gone", "c100"].map(str::to_owned).into();
+    let scope = Scope { channels: scope, ..Scope::default() };
+    let scoped = api.service(NewService { scope, ..NewService::named("scoped") });
+    let walk = async |caller: &str, query: &str| {
+        let (mut seen, mut cursor) = (vec![], String::new());
+        loop {
+            let page = api.get(caller, &format!("/channels?{query}{cursor}")).await;
+            let found = ids(page.data());
+            assert!(found.len() <= page.body["meta"]["size"].as_u64().unwrap() as usize);
+            seen.extend(found.into_iter().map(str::to_owned));
+            match page.body["meta"]["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return seen,
+            }
+        }
+    };
+    let all: Vec<String> = (0..450).map(|n| format!("c{n:03}")).collect();
+    assert_eq!(walk(&shop, "size=150").await, all);
+    assert_eq!(walk(&shop, "size=199").await, all);
+    assert_eq!(walk(&scoped, "size=1").await, ["c001", "c100", "c300"]);
+    assert_eq!(walk(&scoped, "size=3").await, ["c001", "c100", "c300"]);
+    let open = ["c007", "c107", "c207", "c307", "c407"];
+    assert_eq!(walk(&api.user("ann", &[]), "show=open&size=2").await, open);
+    assert_eq!(walk(&shop, "show=open&size=5").await, open);
 }
 
 #[tokio::test]

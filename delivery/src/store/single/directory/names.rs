@@ -18,36 +18,19 @@ impl SingleStore {
         names: &[UserId],
     ) -> Result<Vec<NameKind>, StoreError> {
         self.check_open()?;
-        let mut kinds = vec![NameKind::User; names.len()];
-        // Most sends are to somebody who is connected, or was just sent something.
-        let open: Vec<usize> = (0..names.len())
-            .filter(|&at| !self.inboxes.knows(&InboxKey::new(tenant.clone(), names[at].clone())))
+        // Before the file is asked: nobody waits for an inbox who holds one of its readers.
+        let names: Vec<(UserId, bool)> = names
+            .iter()
+            .map(|id| (id.clone(), self.inboxes.knows(&InboxKey::new(tenant.clone(), id.clone()))))
             .collect();
-        let found = match open.len() {
-            0 => return Ok(kinds),
-            1..=INLINE_MAX => {
-                let has_files = |user: &UserId| {
-                    Self::has_files(&self.root, &InboxKey::new(tenant.clone(), user.clone()))
-                };
-                let names: Vec<&UserId> = open.iter().map(|&at| &names[at]).collect();
-                self.read(self.shared.kinds(&tenant, &names, has_files))?
-            }
-            _ => {
-                let names: Vec<UserId> = open.iter().map(|&at| names[at].clone()).collect();
-                let (shared, root) = (Arc::clone(&self.shared), Arc::clone(&self.root));
-                self.aside(move || {
-                    let has_files = |user: &UserId| {
-                        Self::has_files(&root, &InboxKey::new(tenant.clone(), user.clone()))
-                    };
-                    shared.kinds(&tenant, &names.iter().collect::<Vec<_>>(), has_files)
-                })
-                .await?
-            }
+        let (shared, root) = (Arc::clone(&self.shared), Arc::clone(&self.root));
+        let inline = names.len() <= INLINE_MAX;
+        let ask = move || {
+            let has_files =
+                |id: &UserId| Self::has_files(&root, &InboxKey::new(tenant.clone(), id.clone()));
+            shared.kinds(&tenant, &names, has_files)
         };
-        for (at, kind) in open.into_iter().zip(found) {
-            kinds[at] = kind;
-        }
-        Ok(kinds)
+        if inline { self.read(ask()) } else { self.aside(ask).await }
     }
 
     pub(super) async fn find_audience_size(

@@ -1,7 +1,7 @@
 //! What names are, and how many stand behind them.
 
 use protocol::{TenantId, UserId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Shared,
@@ -20,6 +20,8 @@ struct Name<'a> {
     at: usize,
     text: &'a str,
     id: &'a UserId,
+    /// Whether a user of this id is known, by no word of theirs or of an admin.
+    known: bool,
     /// Whether there is a channel of this id, if that is known.
     channel: Option<bool>,
     /// Who comes to and leaves the role of this id.
@@ -27,32 +29,35 @@ struct Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    fn new(waiting: &Waiting, tenant: &TenantId, at: usize, id: &'a UserId) -> Self {
+    fn new(waiting: &Waiting, tenant: &TenantId, at: usize, id: &'a UserId, known: bool) -> Self {
         let text = id.as_str();
         // One alphabet for all ids: what can name a user can name a channel or a role.
         let channel = text.parse().ok().and_then(|id| waiting.of_channel(tenant, &id));
         let role = waiting.of_count(tenant, &format!("r:{text}"));
-        Self { at, text, id, channel: channel.map(|channel| channel.is_some()), role }
+        Self { at, text, id, known, channel: channel.map(|channel| channel.is_some()), role }
     }
 }
 
 impl Shared {
-    /// What names are. `has_files` says whether a user has an inbox whom this file does not know: one
-    /// whose folder was put there by hand.
+    /// What names are; beside each, whether an inbox of that name is in memory. `has_files` says
+    /// whether a user has an inbox whom this file does not know: one whose folder was put there by
+    /// hand.
     pub(in super::super) fn kinds(
         &self,
         tenant: &TenantId,
-        names: &[&UserId],
+        names: &[(UserId, bool)],
         has_files: impl Fn(&UserId) -> bool,
     ) -> rusqlite::Result<Vec<NameKind>> {
         let mut kinds = vec![NameKind::User; names.len()];
         let mut open: Vec<Name<'_>> = Vec::new();
         {
             let waiting = self.waiting.lock();
-            for (at, id) in names.iter().enumerate() {
-                let key = InboxKey::new(tenant.clone(), (*id).clone());
-                if waiting.of_user(&key).is_none() {
-                    open.push(Name::new(&waiting, tenant, at, id));
+            for (at, (id, in_memory)) in names.iter().enumerate() {
+                let key = InboxKey::new(tenant.clone(), id.clone());
+                let user = waiting.of_user(&key);
+                if user.is_none_or(|user| user.facts.is_none() && user.issued_at.is_none()) {
+                    let known = *in_memory || user.is_some();
+                    open.push(Name::new(&waiting, tenant, at, id, known));
                 }
             }
         }
@@ -98,9 +103,14 @@ fn kind(
     has_files: impl Fn(&UserId) -> bool,
 ) -> rusqlite::Result<NameKind> {
     let values = params![tenant.as_str(), name.text];
-    let user =
-        db.prepare_cached("SELECT 1 FROM users WHERE tenant = ?1 AND user = ?2")?.exists(values)?;
-    if user || has_files(name.id) {
+    let user = db
+        .prepare_cached(
+            "SELECT facts IS NOT NULL OR issued_at IS NOT NULL FROM users
+             WHERE tenant = ?1 AND user = ?2",
+        )?
+        .query_row(values, |row| row.get::<_, bool>(0))
+        .optional()?;
+    if user == Some(true) {
         return Ok(NameKind::User);
     }
     let channel = match name.channel {
@@ -113,5 +123,10 @@ fn kind(
         return Ok(NameKind::Channel);
     }
     let (n, as_of) = counted(db, tenant, &format!("r:{}", name.text))?;
-    Ok(if name.role.total(n, as_of) > 0 { NameKind::Role } else { NameKind::Unknown })
+    if name.role.total(n, as_of) > 0 {
+        return Ok(NameKind::Role);
+    }
+    // Last: a message makes an inbox of any name, so anybody could take a channel's or a role's.
+    let user = user.is_some() || name.known || has_files(name.id);
+    Ok(if user { NameKind::User } else { NameKind::Unknown })
 }

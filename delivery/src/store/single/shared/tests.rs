@@ -190,7 +190,7 @@ fn look(shared: &Shared, last: Lsn) -> Seen {
     for (standing, stays) in standings.iter().zip(&all) {
         assert_eq!(received(&standing.memberships), received(stays));
     }
-    let names: Vec<UserId> = ["ann", "room", "nobody"].map(|name| name.parse().unwrap()).into();
+    let names = ["ann", "room", "nobody"].map(|name| (name.parse::<UserId>().unwrap(), false));
     Seen {
         since: standings.iter().map(|standing| standing.since).collect(),
         users: keys.iter().map(|key| shared.user(key).unwrap()).collect(),
@@ -216,7 +216,7 @@ fn look(shared: &Shared, last: Lsn) -> Seen {
             shared.size(&tenant(), &groups[1]).unwrap(),
             shared.channels(&tenant()).unwrap(),
         ),
-        kinds: shared.kinds(&tenant(), &names.iter().collect::<Vec<_>>(), |_| false).unwrap(),
+        kinds: shared.kinds(&tenant(), &names, |_| false).unwrap(),
     }
 }
 
