@@ -16,7 +16,7 @@ use delivery::{
         SenderKey, StatusFilter, Stored,
     },
 };
-use protocol::{Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
+use protocol::{ActionInfo, Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
 
 use super::Backend;
 
@@ -177,6 +177,17 @@ pub(crate) fn message(title: &str) -> MessageFields {
         metadata: serde_json::Map::new(),
         attachments: vec![],
         actions: vec![],
+    }
+}
+
+/// A button whose callback word this is.
+pub(crate) fn button(action: &str) -> ActionInfo {
+    ActionInfo {
+        kind: "button".to_owned(),
+        text: "Press".to_owned(),
+        url: String::new(),
+        action: action.to_owned(),
+        style: String::new(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The suite, generic over the constructor.
 
+pub(crate) mod actions;
 pub(crate) mod broadcast;
+pub(crate) mod collapse;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod expiry;
@@ -10,10 +12,30 @@ pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod marks;
 pub(crate) mod model;
+pub(crate) mod retention;
 
 use std::{future::Future, path::Path, sync::Arc};
 
-use delivery::{Fanout, InboxKey, Store};
+use delivery::{
+    Fanout, InboxKey, Store,
+    store::{Audience, Outgoing},
+};
+use protocol::{Body, MessageId, TenantId};
+
+/// A message that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: MessageId,
+    pub(crate) audience: Audience,
+}
+
+impl Sent {
+    pub(crate) fn of(outgoing: &Outgoing) -> Self {
+        let Outgoing { tenant, audience, body, .. } = outgoing;
+        Self { tenant: tenant.clone(), id: body.id().clone(), audience: audience.clone() }
+    }
+}
 
 /// A place for one store.
 pub(crate) trait Backend: Sized + Send + Sync + 'static {
@@ -31,6 +53,16 @@ pub(crate) trait Backend: Sized + Send + Sync + 'static {
     /// no single inbox can refuse.
     fn refuse_writes(&self, inbox: &InboxKey, refuse: bool) -> bool;
 
+    /// Gives a message another content, or takes it back where there is none; false for backends in
+    /// which only the senders' side can, see [`delivery::store::Ledger`].
+    fn rewrite(
+        &self,
+        _message: &Sent,
+        _body: Option<Arc<Body>>,
+    ) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+
     /// The folder beside which nothing may be written, for backends that have one.
     fn folder(&self) -> Option<&Path>;
 }
@@ -42,10 +74,16 @@ macro_rules! suite {
             use super::*;
 
             contract::suite!(@tests $backend,
+                actions: a_button_is_pressed_once,
+                actions: what_cannot_be_pressed_is_not_found,
+                actions: an_archived_message_stays_so_when_pressed,
+                actions: of_presses_at_once_one_is_first,
                 broadcast: reaches_who_exists_in_order_with_direct_messages,
                 broadcast: is_merged_for_users_that_were_not_watched,
                 broadcast: stays_in_its_tenant,
                 broadcast: is_published_to_who_is_watched,
+                collapse: a_newer_one_takes_the_place_of_unread_older_ones,
+                collapse: counts_stay_right_while_they_come_and_go,
                 cursors: go_forward_only_and_not_beyond_the_head,
                 cursors: survive_an_orderly_end,
                 durable: everything_is_there_after_reopening,
@@ -78,6 +116,11 @@ macro_rules! suite {
                 marks: many_up_to_and_channel_mark_what_they_name,
                 marks: what_is_unknown_is_not_found,
                 marks: concurrent_marks_count_once,
+                marks: unread_is_counted_by_channel,
+                retention: the_oldest_go_and_what_stays_is_as_it_was,
+                retention: what_is_older_than_it_may_be_goes,
+                retention: much_goes_piece_by_piece_while_the_inbox_is_used,
+                retention: nothing_goes_while_the_inbox_cannot_be_written,
             );
 
             #[test]

@@ -48,6 +48,8 @@ mod sequencer;
 mod shared;
 mod shutdown;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod trim;
 mod user_files;
 mod walk;
