@@ -94,3 +94,33 @@ pub(crate) async fn counts_stay_right_while_they_come_and_go(backend: impl Backe
     });
     assert_eq!(states.iter().filter(|status| **status == Status::Collapsed).count(), 57);
 }
+
+/// Nobody can be asked what vanished but a draft of the file.
+pub(crate) async fn counts_stay_right_while_the_inbox_cannot_be_written(backend: impl Backend) {
+    let mut fix = Fixture::new(backend).await;
+    let ann = inbox("ann");
+    send(&fix, &ann, "1", "ci", Some("build")).await;
+    send(&fix, &ann, "2", "ci", None).await;
+    fix.reopen().await;
+    if !fix.backend.refuse_writes(&ann, true) {
+        return;
+    }
+    for n in 3..6 {
+        send(&fix, &ann, &n.to_string(), "ci", Some("build")).await;
+        assert_eq!(fix.unread(&ann).await, 2, "after {n}");
+        let unread = fix.store.unread(&ann).await.unwrap();
+        assert_eq!((unread.total, unread.direct), (2, 2));
+    }
+    let read = fix.mark(&ann, Mark::Read, MarkTarget::UpTo(Seq(2))).await;
+    assert_eq!((read.changed, read.head.unread), (1, 1), "the first is collapsed");
+    for refused in [true, false, false] {
+        assert_eq!(fix.titles(&ann).await, ["2", "5"], "refused: {refused}");
+        assert_eq!((fix.unread(&ann).await, fix.log(&ann).await.len()), (1, 6));
+        assert_eq!(fix.store.watch(&ann).await.unwrap().head.unread, 1);
+        if refused {
+            fix.backend.refuse_writes(&ann, false);
+        } else {
+            fix.reopen().await;
+        }
+    }
+}

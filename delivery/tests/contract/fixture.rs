@@ -39,6 +39,12 @@ impl Fanout for Published {
 }
 
 impl Published {
+    /// What one inbox was told, in the order of telling.
+    #[allow(dead_code, reason = "not every test that shares this looks at it")]
+    pub(crate) fn changes(&self, inbox: &InboxKey) -> Vec<Stored> {
+        self.changes.lock().unwrap().get(inbox).cloned().unwrap_or_default()
+    }
+
     /// The seqs that one inbox was told, in the order of telling.
     pub(crate) fn seqs(&self, inbox: &InboxKey) -> Vec<u64> {
         let published = self.changes.lock().unwrap();

@@ -584,8 +584,9 @@ impl<B: Backend> Life<B> {
             StatusFilter::Read,
             StatusFilter::Archived,
         ];
-        let channels = [None, Some("c1"), Some("c2")];
-        for (filter, channel) in filters.into_iter().flat_map(|f| channels.map(|c| (f, c))) {
+        let of_channels = CHANNELS.map(|channel| (StatusFilter::Inbox, Some(channel)));
+        let of_all = filters.map(|filter| (filter, None));
+        for (filter, channel) in of_all.into_iter().chain(of_channels) {
             let recalled = filter == StatusFilter::All && channel.is_none();
             let query = ListQuery {
                 status: filter,

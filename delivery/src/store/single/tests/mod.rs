@@ -4,4 +4,5 @@
 #[path = "../../../../tests/contract/mod.rs"]
 mod contract;
 mod receipts;
+mod retention;
 mod rewrites;
