@@ -7,6 +7,10 @@
 //! [`fanout`], [`identity`] (who is asking), [`limit`] (how often),
 //! [`template`], [`channel`], [`api`] (REST).
 
+// The store's contract suite is written for who uses this crate.
+#[cfg(test)]
+extern crate self as delivery;
+
 pub mod api;
 pub mod channel;
 pub mod clock;

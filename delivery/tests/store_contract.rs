@@ -10,12 +10,15 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use delivery::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::single::{SingleConfig, SingleStore, inbox_dir},
+    store::{
+        Storage,
+        single::{SingleConfig, SingleStore, inbox_dir},
+    },
 };
 use tempfile::TempDir;
 
 use contract::{
-    Backend, StoreAndDirectory,
+    Backend,
     ledger::{Books, LedgerBackend},
 };
 
@@ -29,7 +32,7 @@ impl Backend for Single {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn StoreAndDirectory> {
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Storage> {
         open(&self.folder, SingleConfig::default(), fanout)
     }
 
@@ -63,7 +66,7 @@ impl Backend for SingleUnwritten {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn StoreAndDirectory> {
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Storage> {
         let flush_interval = Duration::from_hours(1);
         open(&self.folder, SingleConfig { flush_interval, ..SingleConfig::default() }, fanout)
     }

@@ -16,9 +16,11 @@ use delivery::{
         MarkTarget, Marked, MembersChanged, Outgoing, SenderKey, StatusFilter, Stored, TokenFacts,
     },
 };
-use protocol::{Body, ChannelId, MessageFields, MessageId, Seq, TenantId, Time, UserId};
+use protocol::{
+    ActionInfo, Body, ChannelId, MessageFields, MessageId, Seq, TenantId, Time, UserId,
+};
 
-use super::{Backend, StoreAndDirectory};
+use super::Backend;
 
 /// Keeps what was published.
 #[derive(Default)]
@@ -39,6 +41,12 @@ impl Fanout for Published {
 }
 
 impl Published {
+    /// What one inbox was told, in the order of telling.
+    #[allow(dead_code, reason = "not every test that shares this looks at it")]
+    pub(crate) fn changes(&self, inbox: &InboxKey) -> Vec<Stored> {
+        self.changes.lock().unwrap().get(inbox).cloned().unwrap_or_default()
+    }
+
     /// The seqs that one inbox was told, in the order of telling.
     pub(crate) fn seqs(&self, inbox: &InboxKey) -> Vec<u64> {
         let published = self.changes.lock().unwrap();
@@ -49,7 +57,7 @@ impl Published {
 /// An open store.
 pub(crate) struct Fixture<B> {
     pub(crate) backend: B,
-    pub(crate) store: Arc<dyn StoreAndDirectory>,
+    pub(crate) store: Arc<dyn delivery::store::Storage>,
     pub(crate) published: Arc<Published>,
 }
 
@@ -204,6 +212,17 @@ pub(crate) fn message(title: &str) -> MessageFields {
         metadata: serde_json::Map::new(),
         attachments: vec![],
         actions: vec![],
+    }
+}
+
+/// A button whose callback word this is.
+pub(crate) fn button(action: &str) -> ActionInfo {
+    ActionInfo {
+        kind: "button".to_owned(),
+        text: "Press".to_owned(),
+        url: String::new(),
+        action: action.to_owned(),
+        style: String::new(),
     }
 }
 

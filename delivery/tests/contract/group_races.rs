@@ -12,7 +12,7 @@ use protocol::TenantId;
 use tokio::task::JoinSet;
 
 use super::{
-    Backend, StoreAndDirectory,
+    Backend,
     fixture::{Fixture, audience, inbox, message, title, to_audience},
 };
 
@@ -26,7 +26,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn run(&self, store: &dyn StoreAndDirectory) {
+    async fn run(&self, store: &dyn delivery::store::Storage) {
         for n in 0..MESSAGES {
             let fields = message(&n.to_string());
             self.begun.store(n + 1, Ordering::SeqCst);
@@ -51,14 +51,18 @@ struct Stay {
     perhaps: Range<usize>,
 }
 
-async fn change(store: &dyn StoreAndDirectory, user: &str, joins: bool) {
+async fn change(store: &dyn delivery::store::Storage, user: &str, joins: bool) {
     let users = || vec![user.parse().unwrap()];
     let (join, leave) = if joins { (users(), vec![]) } else { (vec![], users()) };
     let room = "room".parse().unwrap();
     store.change_members(&TenantId::default(), &room, join, leave).await.unwrap();
 }
 
-async fn come_and_go(store: &dyn StoreAndDirectory, stream: &Stream, user: &str) -> Vec<Stay> {
+async fn come_and_go(
+    store: &dyn delivery::store::Storage,
+    stream: &Stream,
+    user: &str,
+) -> Vec<Stay> {
     let mut stays = vec![];
     while !stream.over() {
         let may_begin = stream.answered.load(Ordering::SeqCst);

@@ -10,7 +10,7 @@ use protocol::Seq;
 use tokio::task::JoinSet;
 
 use super::{
-    Backend, StoreAndDirectory,
+    Backend,
     fixture::{Fixture, inbox, inbox_of, message, outgoing, words},
 };
 
@@ -107,7 +107,7 @@ pub(crate) async fn pages_are_contiguous_and_limited(backend: impl Backend) {
 /// Looks into the store at the very moment of the call.
 struct Looking {
     runtime: tokio::runtime::Handle,
-    store: std::sync::OnceLock<std::sync::Weak<dyn StoreAndDirectory>>,
+    store: std::sync::OnceLock<std::sync::Weak<dyn delivery::store::Storage>>,
     looked: std::sync::atomic::AtomicUsize,
     missing: std::sync::Mutex<Vec<Seq>>,
 }

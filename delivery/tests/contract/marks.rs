@@ -2,14 +2,14 @@
 
 use delivery::{
     StoreError,
-    store::{Change, Mark, MarkTarget},
+    store::{Change, Mark, MarkTarget, UnreadCounts},
 };
 use protocol::{DeviceId, Seq, Status};
 use tokio::task::JoinSet;
 
 use super::{
     Backend,
-    fixture::{Fixture, inbox, message, words},
+    fixture::{Fixture, in_millis, inbox, message, words},
 };
 
 pub(crate) async fn read_twice_is_no_change(backend: impl Backend) {
@@ -145,4 +145,34 @@ pub(crate) async fn concurrent_marks_count_once(backend: impl Backend) {
     let changed: u64 = tasks.join_all().await.iter().sum();
     assert_eq!((changed, fix.unread(&ann).await), (40, 0));
     assert_eq!(fix.log(&ann).await.len(), 80);
+}
+
+pub(crate) async fn unread_is_counted_by_channel(backend: impl Backend) {
+    let mut fix = Fixture::new(backend).await;
+    let ann = inbox("ann");
+    for channel in [None, Some("b"), Some("a"), Some("b"), None, Some("界"), Some("b")] {
+        let mut fields = message("x");
+        fields.channel_id = channel.map(|channel| channel.parse().unwrap());
+        fix.send_as(&[&ann], &fields).await;
+    }
+    let mut past = message("past");
+    (past.channel_id, past.expire_at) = (Some("a".parse().unwrap()), Some(in_millis(-1_000)));
+    fix.send_as(&[&ann], &past).await;
+    let counts = |direct, channels: &[(&str, u64)]| UnreadCounts {
+        total: direct + channels.iter().map(|(_, count)| count).sum::<u64>(),
+        direct,
+        channels: channels.iter().map(|(id, count)| (id.parse().unwrap(), *count)).collect(),
+    };
+    let unread = fix.store.unread(&ann).await.unwrap();
+    assert_eq!(unread, counts(2, &[("a", 1), ("b", 3), ("界", 1)]));
+    fix.mark(&ann, Mark::Archive, MarkTarget::Channel("a".into())).await;
+    fix.mark(&ann, Mark::Read, MarkTarget::UpTo(Seq(2))).await;
+    for _ in 0..2 {
+        let unread = fix.store.unread(&ann).await.unwrap();
+        assert_eq!(unread, counts(1, &[("b", 2), ("界", 1)]));
+        assert_eq!(unread.total, fix.unread(&ann).await);
+        fix.reopen().await;
+    }
+    let never = fix.store.unread(&inbox("never")).await.unwrap();
+    assert_eq!(never, UnreadCounts::default());
 }

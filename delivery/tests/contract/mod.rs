@@ -1,7 +1,9 @@
 //! The suite, generic over the constructor.
 
+pub(crate) mod actions;
 pub(crate) mod broadcast;
 pub(crate) mod channels;
+pub(crate) mod collapse;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod expiry;
@@ -16,17 +18,14 @@ pub(crate) mod log;
 pub(crate) mod marks;
 pub(crate) mod model;
 pub(crate) mod names;
+pub(crate) mod retention;
+pub(crate) mod rewrites;
 pub(crate) mod search;
 pub(crate) mod users;
 
 use std::{future::Future, path::Path, sync::Arc};
 
-use delivery::{Fanout, InboxKey, Store, store::Directory};
-
-/// What the suite is about.
-pub(crate) trait StoreAndDirectory: Store + Directory {}
-
-impl<T: Store + Directory> StoreAndDirectory for T {}
+use delivery::{Fanout, InboxKey, store::Storage};
 
 /// A place for one store.
 pub(crate) trait Backend: Sized + Send + Sync + 'static {
@@ -34,10 +33,7 @@ pub(crate) trait Backend: Sized + Send + Sync + 'static {
     fn new() -> Self;
 
     /// Opens the store that is there. The one before must be closed.
-    fn open(
-        &self,
-        fanout: Arc<dyn Fanout>,
-    ) -> impl Future<Output = Arc<dyn StoreAndDirectory>> + Send;
+    fn open(&self, fanout: Arc<dyn Fanout>) -> impl Future<Output = Arc<dyn Storage>> + Send;
 
     /// What a new process would find if this one were killed now, while nothing is being asked;
     /// none for backends in which this cannot be had.
@@ -58,6 +54,10 @@ macro_rules! suite {
             use super::*;
 
             contract::suite!(@tests $backend,
+                actions: a_button_is_pressed_once,
+                actions: what_cannot_be_pressed_is_not_found,
+                actions: an_archived_message_stays_so_when_pressed,
+                actions: of_presses_at_once_one_is_first,
                 broadcast: reaches_who_exists_in_order_with_direct_messages,
                 broadcast: is_merged_for_users_that_were_not_watched,
                 broadcast: stays_in_its_tenant,
@@ -67,6 +67,9 @@ macro_rules! suite {
                 channels: members_come_and_go_once,
                 channels: concurrent_changes_of_members_count_once,
                 channels: the_log_is_what_was_sent_since_it_was_made,
+                collapse: a_newer_one_takes_the_place_of_unread_older_ones,
+                collapse: counts_stay_right_while_they_come_and_go,
+                collapse: counts_stay_right_while_the_inbox_cannot_be_written,
                 cursors: go_forward_only_and_not_beyond_the_head,
                 cursors: survive_an_orderly_end,
                 durable: everything_is_there_after_reopening,
@@ -129,6 +132,13 @@ macro_rules! suite {
                 users: everybody_known_is_listed,
                 users: limits_are_kept,
                 users: many_tokens_at_once_are_counted_right,
+                marks: unread_is_counted_by_channel,
+                retention: the_oldest_go_and_what_stays_is_as_it_was,
+                retention: what_is_older_than_it_may_be_goes,
+                retention: much_goes_piece_by_piece_while_the_inbox_is_used,
+                retention: nothing_goes_while_the_inbox_cannot_be_written,
+                rewrites: are_told_as_what_the_message_is_then,
+                rewrites: who_came_after_a_message_to_everyone_hears_nothing,
             );
 
             #[test]

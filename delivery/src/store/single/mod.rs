@@ -54,6 +54,8 @@ mod sequencer;
 mod shared;
 mod shutdown;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod trim;
 mod user_files;

@@ -233,7 +233,11 @@ impl Pruner {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker].ask(move |files| files.take_over(&asked, up_to)).await?;
         }
-        self.prune(&inbox, self.retention).await
+        let (asked, retention) = (Arc::clone(&inbox), self.retention);
+        let overdue = self.workers[inbox.worker]
+            .ask(move |files| files.is_overdue(&asked, retention))
+            .await?;
+        if overdue { self.prune(&inbox, retention).await } else { Ok(0) }
     }
 
     /// Every inbox was looked at, and those that could be written have taken over what was sent to

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{inbox::Inbox, record::Lsn, user_files::UserFiles},
+    super::{inbox::Inbox, record::Lsn},
     Files,
 };
 use crate::{
@@ -23,6 +23,24 @@ impl Files {
         if behind { self.flush(inbox, true) } else { Ok(()) }
     }
 
+    /// Whether the inbox's file, as it is, has messages that are too many or too old.
+    pub(in super::super) fn is_overdue(
+        &mut self,
+        inbox: &Inbox,
+        retention: Retention,
+    ) -> Result<bool, StoreError> {
+        let was_open = self.open.contains_key(&inbox.key);
+        let overdue = self.open(inbox, false).and_then(|files| match files {
+            Some(files) => files.overdue(retention, clock::now()),
+            None => Ok(0),
+        });
+        if !was_open {
+            // Looking at every inbox must not push out those that are in use.
+            self.close(inbox);
+        }
+        Ok(overdue.map_err(|error| self.failed(inbox, error))? > 0)
+    }
+
     /// Drops messages that are too many or too old, as many as one transaction takes. Answers how
     /// many went. No mark of the inbox may be under way.
     pub(in super::super) fn prune(
@@ -30,26 +48,16 @@ impl Files {
         inbox: &Arc<Inbox>,
         retention: Retention,
     ) -> Result<u64, StoreError> {
-        let overdue = |files: Option<&mut UserFiles>| match files {
-            Some(files) => files.overdue(retention, clock::now()),
-            None => Ok(0),
-        };
-        let was_open = self.open.contains_key(&inbox.key);
-        let first = self.open(inbox, false).and_then(overdue);
-        if first.map_err(|error| self.failed(inbox, error))? == 0 {
-            if !was_open {
-                // Looking at every inbox must not push out those that are in use.
-                self.close(inbox);
-            }
-            return Ok(0);
-        }
         self.write(inbox)?;
         let context = Arc::clone(&self.context);
         let pruned = self.open(inbox, false).and_then(|files| {
             let Some(files) = files else { return Ok(None) };
-            // What it has still to follow may go now.
-            files.status(&context.templates)?;
             let messages = files.overdue(retention, clock::now())?;
+            if messages == 0 {
+                return Ok(None);
+            }
+            // What it has still to follow is about to go.
+            files.status(&context.templates)?;
             files.prune(messages).map(Some)
         });
         let mut state = inbox.state.lock();

@@ -12,6 +12,8 @@ mod receipts;
 mod rewrite;
 mod settle;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::{
@@ -143,6 +145,11 @@ impl UserFiles {
         let sync = if fresh { Sync::Off } else { Sync::Normal };
         let messages = sql::open(&path, sync).map_err(&sqlite)?;
         messages.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        // What is taken back or pruned must not linger in free space: neither where it stood, nor
+        // where it stood before a mark made its row longer.
+        messages
+            .pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))
+            .map_err(&sqlite)?;
         if fresh {
             begin_inbox(&messages, key).map_err(&sqlite)?;
             messages.execute_batch("PRAGMA synchronous = NORMAL").map_err(&sqlite)?;

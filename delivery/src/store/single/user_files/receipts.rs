@@ -58,13 +58,13 @@ impl Writer<'_> {
             })?;
         for note in self.writing.notes {
             for (from, to) in self.ranges(note)? {
-                self.range(note, from, to, &mut reached)?;
+                self.range(note, from, to, reached)?;
+                let reached = match note.kind {
+                    Kind::Delivered => &mut reached.delivered,
+                    Kind::Acked => &mut reached.acked,
+                };
+                *reached = Seq(to).max(*reached);
             }
-            let reached = match note.kind {
-                Kind::Delivered => &mut reached.delivered,
-                Kind::Acked => &mut reached.acked,
-            };
-            *reached = note.to.max(*reached);
         }
         Ok(reached)
     }
@@ -89,12 +89,12 @@ impl Writer<'_> {
         note: &Note,
         mut from: u64,
         to: u64,
-        reached: &mut Reached,
+        before: Reached,
     ) -> Result<(), WriteError> {
         while from <= to {
             let end = to.min(span_of(from) + SPAN - 1);
             for (first, last) in self.add(note, from, end)? {
-                self.reached(note, first, last, *reached)?;
+                self.reached(note, first, last, before)?;
             }
             from = end + 1;
         }

@@ -57,27 +57,10 @@ impl UserFiles {
         if writing.entries.is_empty() && writing.notes.is_empty() {
             return self.counted();
         }
-        let recalls = writing
-            .entries
-            .iter()
-            .any(|entry| matches!(&entry.what, What::Rewrite(rewrite) if rewrite.body.is_none()));
-        if recalls {
-            // What is taken back must not linger in the file's free space.
-            self.secure_delete(true)?;
-        }
         self.applied = None;
         let counted = self.change(|db| Writer::new(db, &writing).write())?;
         self.applied = Some(writing.entries.last().map_or(applied, |last| last.lsn));
-        if recalls {
-            self.secure_delete(false)?;
-        }
         Ok(counted)
-    }
-
-    fn secure_delete(&self, on: bool) -> Result<(), FileError> {
-        self.messages
-            .pragma_update_and_check(None, "secure_delete", on, |_| Ok(()))
-            .map_err(self.sqlite_messages())
     }
 }
 

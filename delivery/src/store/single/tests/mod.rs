@@ -1,0 +1,7 @@
+//! What can only be tested from inside.
+
+#[allow(dead_code, unused_imports, unused_macros, reason = "only the fixture is used here")]
+#[path = "../../../../tests/contract/mod.rs"]
+mod contract;
+mod receipts;
+mod retention;
