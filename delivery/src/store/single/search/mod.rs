@@ -226,7 +226,7 @@ impl Searches {
                 self.answer(asked, search.behind, Ok(found));
             }
         }
-        match turn.commit() {
+        match turn.commit().and_then(|()| index.shrink()) {
             // Everybody has an answer that is right; the next search repeats the work.
             Err(source) if progress.complete => {
                 self.metrics.search_errors.increment(1);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{
     super::{schema::Templates, sql},
-    index::CHUNK_MESSAGES,
+    index::{CHUNK_MESSAGES, WAL_BYTES_MAX},
     *,
 };
 use crate::{
@@ -359,6 +359,26 @@ fn a_large_inbox_takes_turns_and_a_crash_repeats_one() {
     drop(index);
     let (answer, turns) = place.find("企微", ListQuery { size: 1, ..ListQuery::default() });
     assert_eq!((answer.unwrap().total, turns), (u64::from(CHUNK_MESSAGES) * 3 + 1, 2));
+}
+
+#[test]
+fn the_write_ahead_log_does_not_grow_from_turn_to_turn() {
+    let place = Place::new();
+    let text = |n: u32| -> String {
+        (0..60).filter_map(|at| char::from_u32(0x4e00 + (n * 61 + at * 97) % 20_000)).collect()
+    };
+    let texts: Vec<String> = (0..3_000).map(text).collect();
+    let messages: Vec<_> = (1..).zip(&texts).map(|(seq, text)| (seq, &**text, "")).collect();
+    place.put(&messages);
+    let wal = || fs::metadata(place.file().with_extension("db-wal")).unwrap().len();
+    assert_eq!(place.seqs("没有"), [0_u64; 0]);
+    assert!(fs::metadata(place.file()).unwrap().len() > 2 * WAL_BYTES_MAX);
+    assert!(wal() <= WAL_BYTES_MAX, "{}", wal());
+    for seq in 3_001..3_100 {
+        place.put(&[(seq, &texts[0], "")]);
+        place.seqs("没有");
+        assert!(wal() <= WAL_BYTES_MAX, "{}", wal());
+    }
 }
 
 #[test]
