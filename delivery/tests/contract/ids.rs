@@ -1,6 +1,10 @@
 //! Ids that look like paths, and ids that look alike.
 
-use delivery::{InboxKey, store::Mark};
+use delivery::{
+    InboxKey,
+    search::Terms,
+    store::{ListQuery, Mark},
+};
 use protocol::{TenantId, UserId};
 
 use super::{
@@ -147,6 +151,9 @@ pub(crate) async fn nobody_else_on_the_machine_may_look(backend: impl Backend) {
         let id = fix.send(&[&key], "x").await;
         fix.mark_one(&key, Mark::Read, &id).await.unwrap();
         fix.store.ack(&key, &"phone".parse().unwrap(), protocol::Seq(1));
+        // What a search keeps, too.
+        let text = Some(Terms::parse("x").unwrap());
+        assert_eq!(fix.list(&key, ListQuery { text, ..ListQuery::default() }).await.total, 1);
     }
     fix.store.close().await;
     let mut seen = 0;

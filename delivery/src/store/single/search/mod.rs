@@ -53,6 +53,10 @@ pub(super) const THREADS: usize = 2;
 /// seconds. One more is answered `Busy`.
 const WAITING_MAX: usize = 1_024;
 
+/// Searches of one inbox that are answered in one turn, so that others get theirs, and the transaction
+/// does not keep the WAL of `messages.db` from being emptied for long.
+const ANSWERS_PER_TURN: usize = 16;
+
 /// How long a search waits for its index. Clients give up after thirty seconds; until then half a
 /// million messages are taken over.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -220,13 +224,13 @@ impl Searches {
         }
         if progress.complete {
             let now = clock::now();
-            while let Some(asked) = search.asked.last() {
+            for _ in 0..search.asked.len().min(ANSWERS_PER_TURN) {
+                let asked = &search.asked[0];
                 let found = index.find(&asked.terms, &asked.query, now).map_err(error)?;
-                let asked = search.asked.pop().expect("it was the last");
-                self.answer(asked, search.behind, Ok(found));
+                self.answer(search.asked.remove(0), search.behind, Ok(found));
             }
         }
-        match turn.commit() {
+        match turn.commit().and_then(|()| index.shrink()) {
             // Everybody has an answer that is right; the next search repeats the work.
             Err(source) if progress.complete => {
                 self.metrics.search_errors.increment(1);

@@ -1,6 +1,7 @@
-//! The index against a model, what it follows, and what may happen to it.
+//! The index against a model, and what it follows.
 
-use std::{collections::BTreeSet, fs, task::Poll};
+mod trouble;
+mod turns;
 
 use metrics::NoopRecorder;
 use proptest::prelude::*;
@@ -10,7 +11,6 @@ use tempfile::TempDir;
 
 use super::{
     super::{schema::Templates, sql},
-    index::CHUNK_MESSAGES,
     *,
 };
 use crate::{
@@ -276,165 +276,4 @@ fn a_message_that_is_only_in_the_index_is_not_found() {
     assert_eq!(place.seqs("企微").len(), 10);
     place.messages().execute("DELETE FROM message WHERE seq = 5", []).unwrap();
     assert_eq!(place.seqs("企微"), [1, 2, 3, 4, 6, 7, 8, 9, 10]);
-}
-
-#[test]
-fn messages_that_were_replaced_are_indexed_anew() {
-    let place = Place::new();
-    place.put(&[(1, "周报", ""), (2, "月报", ""), (3, "年报", "")]);
-    assert_eq!(place.seqs("月报"), [2]);
-    for (messages, found) in [
-        (&[(1, "周报", ""), (2, "日报", "")][..], &[][..]),
-        (&[(1, "月报", ""), (2, "晚报", ""), (3, "日报", ""), (4, "月报", "")], &[1, 4]),
-    ] {
-        Templates::new().unwrap().messages.place(&place.dir()).unwrap();
-        place.put(messages);
-        assert_eq!(place.seqs("月报"), found);
-    }
-}
-
-#[test]
-fn an_index_that_cannot_be_used_is_made_anew() {
-    let place = Place::new();
-    place.many(300);
-    let whole = (1..=300).collect::<Vec<u64>>();
-    assert_eq!(place.seqs("企微"), whole);
-    let spoil: [(&str, &dyn Fn()); 6] = [
-        ("deleted", &|| fs::remove_file(place.file()).unwrap()),
-        ("emptied", &|| fs::write(place.file(), "").unwrap()),
-        ("overwritten", &|| fs::write(place.file(), [7; 100_000]).unwrap()),
-        ("of another version", &|| {
-            let db = rusqlite::Connection::open(place.file()).unwrap();
-            db.execute_batch("PRAGMA user_version = 99").unwrap();
-        }),
-        ("torn inside", &|| {
-            let db = rusqlite::Connection::open(place.file()).unwrap();
-            db.execute_batch("UPDATE text_data SET block = zeroblob(9) WHERE id > 10").unwrap();
-        }),
-        ("without its tables", &|| {
-            let db = rusqlite::Connection::open(place.file()).unwrap();
-            db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-            drop(db);
-            let mut bytes = fs::read(place.file()).unwrap();
-            bytes[4096..].fill(0);
-            fs::write(place.file(), bytes).unwrap();
-        }),
-    ];
-    for (how, spoil) in spoil {
-        spoil();
-        assert_eq!(place.seqs("企微"), whole, "{how}");
-        assert_eq!(place.find("企微", ListQuery::default()).1, 1, "{how}: it stays");
-    }
-}
-
-#[test]
-fn damaged_messages_are_no_reason_to_go_on_for_ever() {
-    let place = Place::new();
-    place.many(300);
-    let path = place.dir().join("messages.db");
-    place.messages().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[8192..].fill(0x55);
-    fs::write(&path, bytes).unwrap();
-    let (answer, turns) = place.find("企微", ListQuery::default());
-    assert!(matches!(answer, Err(StoreError::Damaged(_))), "{:?}", answer.err());
-    assert!(turns <= 3, "{turns}");
-}
-
-#[test]
-fn a_large_inbox_takes_turns_and_a_crash_repeats_one() {
-    let place = Place::new();
-    place.many(i64::from(CHUNK_MESSAGES) * 3 + 1);
-    let (answer, mut receive) = oneshot::channel();
-    let terms = Terms::parse("企微").unwrap();
-    let query = ListQuery { size: 1, ..ListQuery::default() };
-    let asked = Asked { terms, query, since: Instant::now(), answer };
-    let mut search = Search { asked: vec![asked], ..Search::default() };
-    for _ in 0..2 {
-        place.searches.turn(&place.key, &mut search);
-        assert!(search.behind && receive.try_recv().is_err());
-    }
-    // The third ends in the middle.
-    let index = Index::open(&place.dir(), &place.searches.template).unwrap().unwrap();
-    let turn = index.begin().unwrap();
-    assert_eq!(index.catch_up().unwrap().indexed, u64::from(CHUNK_MESSAGES));
-    drop(turn);
-    drop(index);
-    let (answer, turns) = place.find("企微", ListQuery { size: 1, ..ListQuery::default() });
-    assert_eq!((answer.unwrap().total, turns), (u64::from(CHUNK_MESSAGES) * 3 + 1, 2));
-}
-
-#[test]
-fn who_waits_too_long_is_answered_and_the_index_is_made_all_the_same() {
-    let place = Place::new();
-    place.many(i64::from(CHUNK_MESSAGES) * 2);
-    let (answer, mut receive) = oneshot::channel();
-    let asked = Asked {
-        terms: Terms::parse("企微").unwrap(),
-        query: ListQuery::default(),
-        since: Instant::now().checked_sub(ANSWER_WITHIN).unwrap(),
-        answer,
-    };
-    let mut search = Search { asked: vec![asked], ..Search::default() };
-    place.searches.turn(&place.key, &mut search);
-    assert!(matches!(receive.try_recv(), Ok(Err(StoreError::Busy(_)))));
-    assert!(search.behind && search.asked.is_empty(), "it goes on");
-    place.searches.turn(&place.key, &mut search);
-    assert_eq!(place.find("企微", ListQuery::default()).1, 1);
-}
-
-#[test]
-fn an_index_that_cannot_be_written_refuses_and_comes_back() {
-    let place = Place::new();
-    place.many(3);
-    fs::write(place.dir().join(".sync"), "in the way").unwrap();
-    let (answer, _) = place.find("企微", ListQuery::default());
-    assert!(matches!(answer, Err(StoreError::NotWritable(_))), "{:?}", answer.err());
-    fs::remove_file(place.dir().join(".sync")).unwrap();
-    assert_eq!(place.seqs("企微"), [1, 2, 3]);
-}
-
-#[test]
-fn an_index_that_another_process_reads_is_used_all_the_same() {
-    let place = Place::new();
-    place.many(3);
-    assert_eq!(place.seqs("企微"), [1, 2, 3]);
-    let shell = rusqlite::Connection::open(place.file()).unwrap();
-    let count = || -> i64 {
-        shell
-            .query_row("SELECT count(*) FROM text WHERE text MATCH '企微'", [], |r| r.get(0))
-            .unwrap()
-    };
-    assert_eq!(count(), 3);
-    place.put(&[(4, "企微", "")]);
-    assert_eq!(place.seqs("企微"), [1, 2, 3, 4]);
-    assert_eq!(count(), 4);
-}
-
-#[test]
-fn only_so_many_wait() {
-    let place = Place::new();
-    let inbox = Inbox::new(place.key.clone(), 0);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    let mut ask = || {
-        let terms = Terms::parse("企微").unwrap();
-        let mut asked = Box::pin(place.searches.ask(&inbox, terms, ListQuery::default()));
-        (asked.as_mut().poll(&mut context), asked)
-    };
-    let waiting: Vec<_> = (0..WAITING_MAX).map(|_| ask()).collect();
-    assert!(waiting.iter().all(|(polled, _)| polled.is_pending()));
-    let (refused, _) = ask();
-    assert!(matches!(refused, Poll::Ready(Err(StoreError::Busy(_)))));
-    place.searches.close();
-    let (refused, _) = ask();
-    assert!(matches!(refused, Poll::Ready(Err(StoreError::Closing))));
-    place.searches.run(0);
-    let distinct: BTreeSet<bool> = waiting
-        .into_iter()
-        .map(|(_, mut asked)| {
-            let polled = asked.as_mut().poll(&mut context);
-            matches!(polled, Poll::Ready(Err(StoreError::Closing)))
-        })
-        .collect();
-    assert_eq!(distinct, BTreeSet::from([true]));
 }
