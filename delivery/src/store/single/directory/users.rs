@@ -111,7 +111,9 @@ impl SingleStore {
         let mut known = self.read(self.find_user(&key))?;
         let mut says = says(known.as_ref(), &token);
         let mut deciding = None;
-        if says == Says::New {
+        // Also what only says since when the same holds: an older token that says something else must
+        // not be decided on between this look and that note.
+        if matches!(says, Says::New | Says::Same { later: true }) {
             deciding = Some(self.locks.user(&key).await);
             known = self.read(self.find_user(&key))?;
             says = self::says(known.as_ref(), &token);

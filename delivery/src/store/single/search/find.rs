@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use protocol::{Seq, Time};
+use protocol::Seq;
 use rusqlite::{OptionalExtension, ToSql, params_from_iter};
 
 use super::{super::queries, index::Index};
@@ -23,13 +23,8 @@ pub(super) struct Found {
 
 impl Index {
     /// The page of a list of what has these words; inside the transaction of a turn.
-    pub(super) fn find(
-        &self,
-        terms: &Terms,
-        query: &ListQuery,
-        now: Time,
-    ) -> rusqlite::Result<Found> {
-        if let Some(by_state) = by_state(query, now)
+    pub(super) fn find(&self, terms: &Terms, query: &ListQuery) -> rusqlite::Result<Found> {
+        if let Some(by_state) = by_state(query)
             && let Some(found) = self.page(terms, query, by_state)?
         {
             return Ok(found);
@@ -102,7 +97,7 @@ type Statement = (String, Vec<Box<dyn ToSql>>);
 /// without or only with those of an index of `messages.db`, all in the same order, so that SQLite
 /// merges them. A message that is only in the index would be counted; retention takes the oldest, and
 /// those are dropped from the index first. Measured with 100,000 matches: 11 ms, where looking at each of their rows takes 35.
-fn by_state(query: &ListQuery, now: Time) -> Option<Statement> {
+fn by_state(query: &ListQuery) -> Option<Statement> {
     let ListQuery {
         status,
         recalled: false,
@@ -141,11 +136,10 @@ fn by_state(query: &ListQuery, now: Time) -> Option<Statement> {
     };
     let sql = format!(
         "SELECT rowid FROM text WHERE text MATCH ? {}
-         EXCEPT SELECT seq FROM message WHERE expire_at IS NOT NULL AND status < 3 AND expire_at <= ?
          ORDER BY 1 {order}",
         states.join(" ")
     );
-    Some((sql, vec![Box::new(now.millis())]))
+    Some((sql, Vec::new()))
 }
 
 /// Any filter and order: each match's row is looked at.

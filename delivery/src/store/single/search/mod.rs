@@ -41,7 +41,7 @@ use self::{
 };
 use super::{SingleStore, inbox::Inbox, layout, metrics::StoreMetrics, schema::Template};
 use crate::{
-    InboxKey, clock,
+    InboxKey,
     search::Terms,
     store::{ListPage, ListQuery, StoreError},
 };
@@ -223,10 +223,9 @@ impl Searches {
             self.metrics.searches_renewed.increment(1);
         }
         if progress.complete {
-            let now = clock::now();
             for _ in 0..search.asked.len().min(ANSWERS_PER_TURN) {
                 let asked = &search.asked[0];
-                let found = index.find(&asked.terms, &asked.query, now).map_err(error)?;
+                let found = index.find(&asked.terms, &asked.query).map_err(error)?;
                 self.answer(search.asked.remove(0), search.behind, Ok(found));
             }
         }

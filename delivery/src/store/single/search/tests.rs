@@ -169,8 +169,8 @@ fn by_state_and_by_row_find_the_same() {
     let db = place.messages();
     db.execute_batch(
         "UPDATE message SET status = seq % 4;
-         UPDATE message SET expire_at = seq WHERE seq % 5 = 0;
-         UPDATE message SET expire_at = 9000000000000 WHERE seq % 7 = 0;",
+         UPDATE message SET status = 4 WHERE seq % 5 = 0;
+         UPDATE message SET status = 5 WHERE seq % 7 = 0;",
     )
     .unwrap();
     let everything = || ListQuery { priority_min: Some(1), ..ListQuery::default() };
@@ -240,7 +240,7 @@ fn following_edits_does_not_read_the_inbox() {
         "{edited}"
     );
     for (condition, by) in [
-        ("status = 0", "COVERING INDEX message_unread"),
+        ("status < 4 AND status = 0", "COVERING INDEX message_facts"),
         ("status > 1", "COVERING INDEX message_away"),
         ("status > 1 AND status = 2", "COVERING INDEX message_away"),
     ] {

@@ -110,6 +110,7 @@ async fn what_was_sent_to_many_is_forgotten_when_all_have_it() {
     drop(store.watch(&eve).await.unwrap());
     to_all(&store, "4").await;
     assert_eq!(store.prune_all().await.unwrap(), 5, "0, and two times 1 and 2");
+    store.shared.flush().unwrap();
     assert_eq!(entries(), 2, "3 and 4 are young");
     for _ in 0..2 {
         for (key, seqs) in [(&ann, [4, 5].as_slice()), (&bob, &[3, 4]), (&eve, &[1])] {
