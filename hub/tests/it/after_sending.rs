@@ -277,7 +277,8 @@ async fn edits_at_once_keep_each_other() {
         let (path, text) = (path(&id, ""), format!("r{round}"));
         let (title, content) = (json!({"title": text}), json!({"content": text}));
         let (a, b) = tokio::join!(service.put(&path, title), service.put(&path, content));
-        (a.ok(), b.ok());
+        a.ok();
+        b.ok();
         let message = server.as_user("ann").get(&path).await.ok();
         assert_eq!((&message["title"], &message["content"]), (&json!(text), &json!(text)));
         assert_eq!(message["version"], 1 + 2 * round);

@@ -42,6 +42,7 @@ pub(super) struct Turn {
 
 /// All stays of an inbox; nothing at all for the many that are in no group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::box_collection, reason = "a word instead of three in every inbox in memory")]
 pub(super) struct Memberships(Option<Box<Vec<Membership>>>);
 
 impl From<Vec<Membership>> for Memberships {

@@ -62,7 +62,7 @@ impl Files {
         });
         let mut state = inbox.state.lock();
         match pruned {
-            Ok(None) => return Ok(0),
+            Ok(None) => Ok(0),
             Ok(Some(pruned)) => {
                 state.counted(pruned.counted);
                 drop(state);

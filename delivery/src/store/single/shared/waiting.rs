@@ -172,6 +172,9 @@ pub(in super::super) struct KeptChannel {
     pub(in super::super) since: Lsn,
 }
 
+/// A channel as of the record; none, if that record deleted it.
+type LatestChannel = (Lsn, Option<Arc<KeptChannel>>);
+
 /// What is not in the file yet.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -182,7 +185,7 @@ pub(super) struct Waiting {
     bytes: usize,
     users: FxHashMap<InboxKey, UserWaiting>,
     /// Channels as of their latest record; none for one that is gone.
-    channels: FxHashMap<(TenantId, ChannelId), (Lsn, Option<Arc<KeptChannel>>)>,
+    channels: FxHashMap<(TenantId, ChannelId), LatestChannel>,
     /// Channels that ended, in the order of the records.
     ended: VecDeque<(Lsn, TenantId, Arc<Group>)>,
     counts: FxHashMap<(TenantId, String), Counting>,

@@ -34,8 +34,11 @@ async fn whatever_happens_at_a_time_the_order_of_records_decides() {
             for round in 0..40_usize {
                 let room = id(&format!("c{}", (n + round) % CHANNELS));
                 let user = users(&[&name]);
-                let (join, leave) =
-                    if (n / USERS + round) % 2 == 0 { (user, vec![]) } else { (vec![], user) };
+                let (join, leave) = if (n / USERS + round).is_multiple_of(2) {
+                    (user, vec![])
+                } else {
+                    (vec![], user)
+                };
                 match store.change_members(&tenant(), &room, join, leave).await {
                     // It is being made again.
                     Ok(_) | Err(StoreError::NotFound) => {}
