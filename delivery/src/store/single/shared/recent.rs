@@ -79,7 +79,7 @@ pub(super) fn weight(entry: &SharedEntry) -> usize {
 }
 
 /// Whether it is for everyone, or for one of the groups that an inbox is or was in. When is not
-/// looked at here, see [`super::super::inbox::receives`].
+/// looked at here, but where an inbox takes it over (`inbox::load::receives`).
 pub(super) fn concerns(entry: &SharedEntry, groups: &FxHashSet<&Group>) -> bool {
     match &*entry.to {
         Audience::Everyone => true,

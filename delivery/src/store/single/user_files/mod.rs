@@ -1,7 +1,7 @@
 //! The files of one inbox: `messages.db` and `read_status.db`.
 //!
 //! `messages.db` is the inbox: its messages, the log of their changes, what is counted, what went to
-//! which device, and how far the journal has been applied, all in one transaction ([`write`]).
+//! which device, and how far the journal has been applied, all in one transaction ([`mod@write`]).
 //! `read_status.db` is the read state in detail (who, when, on which device), made from that log: two
 //! SQLite files cannot be committed together, so one of them follows the other and catches up when
 //! it is opened ([`follow`]).
