@@ -1,9 +1,10 @@
 //! Channels by the front door (seed 003 §2.1, §3.1; contract §5).
 
+use protocol::{ClientFrame, ServerFrame};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, TestServer, Token};
+use crate::support::{Api, TestClient, TestServer, Token};
 
 const PATH: &str = "/api/v3/channels";
 
@@ -281,4 +282,57 @@ async fn quotas_hold_over_a_restart() {
     service.post(PATH, json!({"id": "two", "name": "two"})).await.refused(422, "invalid");
     let shown = server.as_admin().get("/api/v3/admin/tenants/default").await.ok();
     assert_eq!(shown["quotas"]["messages_per_day"], 2);
+}
+
+async fn join(client: &mut TestClient, id: &str) {
+    client.send(ClientFrame::Join { channel_id: id.parse().unwrap() }).await;
+}
+
+/// The next `presence`: channel, user, whether here.
+async fn presence(client: &mut TestClient) -> (String, String, bool) {
+    match client.next().await {
+        ServerFrame::Presence { channel_id, user_id, online } => {
+            (channel_id.to_string(), user_id.to_string(), online)
+        }
+        other => panic!("not presence: {other:?}"),
+    }
+}
+
+/// Seed 003 §2.1: who is here now, for those who may know.
+#[tokio::test]
+async fn members_see_who_is_there_and_strangers_do_not() {
+    let server = TestServer::start().await;
+    let service = server.service().await;
+    make(&service, json!({"id": "ops", "name": "ops", "presence": true})).await;
+    make(&service, json!({"id": "lobby", "name": "lobby", "open": true, "presence": true})).await;
+    members(&service, "ops", json!({"join": ["ann", "bob"]})).await;
+    let is = |channel: &str, user: &str, online| (channel.to_owned(), user.to_owned(), online);
+    let mut ann = server.connect("ann").await;
+    join(&mut ann, "ops").await;
+    assert_eq!(presence(&mut ann).await, is("ops", "ann", true));
+    let mut bob = server.connect("bob").await;
+    join(&mut bob, "ops").await;
+    assert_eq!(presence(&mut bob).await, is("ops", "bob", true));
+    assert_eq!(presence(&mut bob).await, is("ops", "ann", true));
+    assert_eq!(presence(&mut ann).await, is("ops", "bob", true));
+
+    let mut eve = server.connect("eve").await;
+    for id in ["ops", "nowhere"] {
+        join(&mut eve, id).await;
+        assert_eq!(eve.next_error().await.0, "not_found");
+    }
+    // An open one makes her a member, who receives.
+    join(&mut eve, "lobby").await;
+    assert_eq!(presence(&mut eve).await, is("lobby", "eve", true));
+    send(&service, "lobby", "hello").await;
+    assert_eq!(eve.next_message().await.fields.title, "hello");
+
+    bob.close().await;
+    assert_eq!(presence(&mut ann).await, is("ops", "bob", false));
+    // Who is put out of the channel is not there, and hears of nobody.
+    members(&service, "ops", json!({"leave": ["ann"]})).await;
+    let mut bob = server.connect("bob").await;
+    join(&mut bob, "ops").await;
+    assert_eq!(presence(&mut bob).await, is("ops", "bob", true));
+    ann.ping().await;
 }

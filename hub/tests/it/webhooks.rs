@@ -1,12 +1,14 @@
 //! Webhooks by the front door (contract §11): endpoints, their state, and what a test of one sends.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Api, TestServer, eventually,
+    Answer, Api, TestServer,
+    api::message_to,
+    eventually,
     hooks::{Answers, Certificates, HookReceiver},
     server::Builder,
 };
@@ -245,4 +247,78 @@ async fn webhooks_survive_a_crash_and_are_their_services_own() {
     let file = server.storage().join(".hub/webhooks.db");
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(server.terminate().await.success());
+}
+
+/// The events that a receiver got, once each: kind and user.
+fn told(receiver: &HookReceiver) -> Vec<(String, String)> {
+    let events: BTreeMap<String, (String, String)> = receiver
+        .hooks()
+        .iter()
+        .map(|hook| {
+            let body = hook.json();
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (hook.id.clone(), (text(&body["type"]), text(&body["data"]["user_id"])))
+        })
+        .collect();
+    let mut told: Vec<_> = events.into_values().collect();
+    told.sort();
+    told
+}
+
+async fn is_told(receiver: &HookReceiver, expected: &[(&str, &str)]) {
+    let mut expected: Vec<(String, String)> =
+        expected.iter().map(|(kind, user)| ((*kind).into(), (*user).into())).collect();
+    expected.sort();
+    eventually(&format!("told of {expected:?}"), || {
+        let is = told(receiver) == expected;
+        async move { is }
+    })
+    .await;
+}
+
+/// From the device to the service that sent the message, each change once, over a crash.
+#[tokio::test]
+async fn a_service_is_told_what_became_of_its_messages() {
+    let mut server = server().start().await;
+    let (shop, crm) = (server.service().await, server.service().await);
+    let (receiver, others) = (HookReceiver::start().await, HookReceiver::start().await);
+    hook(&shop, &receiver.url()).await;
+    hook(&crm, &others.url()).await;
+    let mut message = message_to(&["ann", "bob"], "approve?");
+    message["actions"] = json!([{"type": "confirm", "text": "Yes", "action": "approve"}]);
+    let id = shop.send(message).await.ok()["message_id"].as_str().unwrap().to_owned();
+
+    let mut phone = server.socket("ann").device("phone").since(0).connect().await;
+    let got = phone.next_message().await;
+    assert_eq!(got.fields.id.to_string(), id);
+    phone.ack(1).await;
+    phone.read(&[&id]).await;
+    let mut expected =
+        vec![("message.delivered", "ann"), ("message.acked", "ann"), ("message.read", "ann")];
+    is_told(&receiver, &expected).await;
+    // A second device is no second delivery, and what is read is not read again.
+    let mut laptop = server.socket("ann").device("laptop").since(0).connect().await;
+    laptop.until_seq(2).await;
+    laptop.ack(2).await;
+    laptop.read(&[&id]).await;
+    laptop.ping().await;
+    let bob = server.as_user("bob");
+    let pressed = bob.post(&format!("/api/v3/messages/{id}/actions/0"), json!({})).await.ok();
+    assert_eq!(pressed["first"], true);
+    expected.extend([("message.read", "bob"), ("message.action", "bob")]);
+    is_told(&receiver, &expected).await;
+    let action = receiver
+        .hooks()
+        .into_iter()
+        .map(|hook| hook.json())
+        .find(|body| body["type"] == "message.action");
+    let data = &action.unwrap()["data"];
+    assert_eq!(data["action"], json!({"index": 0, "action": "approve"}));
+    assert_eq!(data["message_id"], id);
+
+    server.crash_and_restart().await;
+    server.as_user("bob").post(&format!("/api/v3/messages/{id}/archive"), json!({})).await.ok();
+    expected.push(("message.archived", "bob"));
+    is_told(&receiver, &expected).await;
+    assert_eq!(others.hooks().len(), 0, "of another's messages");
 }
