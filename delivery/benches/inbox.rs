@@ -1,5 +1,7 @@
-//! Searches of an inbox of 100,000 messages, without HTTP: the first one, which makes the index, one
-//! behind a new message, and warm ones. Run with `cargo bench -p delivery --bench search`.
+//! Reads of an inbox of 100,000 messages, without HTTP: lists, changes, unread counts; and searches:
+//! the first one, which makes the index, one behind a new message, and warm ones.
+//!
+//! `cargo bench -p delivery --bench inbox`; `BENCH_DIR` says on which disk.
 
 #![expect(clippy::print_stdout, reason = "a bench reports to its terminal")]
 
@@ -16,13 +18,13 @@ use delivery::{
     Fanout, InboxKey, Store, StoreError,
     search::Terms,
     store::{
-        Audience, ListPage, ListQuery, Mark, MarkTarget, Outgoing, SenderKey, Sort, StatusFilter,
-        Stored,
+        Audience, ListPage, ListPosition, ListQuery, Mark, MarkTarget, Outgoing, SenderKey, Sort,
+        StatusFilter, Stored,
         single::{SingleConfig, SingleStore, inbox_dir},
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, MessageFields, MessageId, TenantId, Time, UserId};
+use protocol::{Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::runtime::Runtime;
 
@@ -30,6 +32,13 @@ const MESSAGES: u64 = 100_000;
 
 /// Times each search is measured for its percentiles.
 const ROUNDS: usize = 300;
+
+/// Times each other read is.
+const READ_ROUNDS: usize = 2_000;
+
+/// What a connection reads of its backlog at a time.
+const PAGE: usize = 256;
+const PAGE_BYTES: usize = 64 << 10;
 
 struct Nobody;
 
@@ -175,6 +184,50 @@ async fn fill(store: &SingleStore, key: &InboxKey) {
     }
 }
 
+/// What is listed, from what all clients ask to what few do.
+fn lists() -> Vec<(&'static str, ListQuery)> {
+    let page =
+        |skip| ListQuery { at: ListPosition::Offset(skip), size: 20, ..ListQuery::default() };
+    vec![
+        ("list, newest 20", page(0)),
+        ("list, page 100", page(1_980)),
+        ("list, unread", ListQuery { status: StatusFilter::Unread, ..page(0) }),
+        ("list, archived", ListQuery { status: StatusFilter::Archived, ..page(0) }),
+        ("list, oldest", ListQuery { sort: Sort::Oldest, ..page(0) }),
+        ("list, by priority", ListQuery { sort: Sort::Priority, ..page(0) }),
+        ("list, sender", ListQuery { sender: Some("crm".to_owned()), ..page(0) }),
+    ]
+}
+
+async fn reads(store: &SingleStore, key: &InboxKey) {
+    for (what, query) in lists() {
+        let (mut times, mut total) = (Vec::new(), 0);
+        for _ in 0..READ_ROUNDS {
+            let (page, time) = timed(store, key, query.clone()).await;
+            total = page.total;
+            times.push(time);
+        }
+        report(what, total, &mut times);
+    }
+    let mut places = SmallRng::seed_from_u64(3);
+    let (mut times, mut found) = (Vec::new(), 0);
+    for _ in 0..READ_ROUNDS {
+        let since = Seq(places.random_range(0..MESSAGES));
+        let began = Instant::now();
+        let page = store.changes(key, since, PAGE, PAGE_BYTES).await.expect("read");
+        times.push(began.elapsed());
+        found = page.changes.len() as u64;
+    }
+    report("changes, a page", found, &mut times);
+    let (mut times, mut unread) = (Vec::new(), 0);
+    for _ in 0..READ_ROUNDS {
+        let began = Instant::now();
+        unread = store.unread(key).await.expect("counted").total;
+        times.push(began.elapsed());
+    }
+    report("unread", unread, &mut times);
+}
+
 async fn timed(store: &SingleStore, key: &InboxKey, query: ListQuery) -> (ListPage, Duration) {
     let began = Instant::now();
     loop {
@@ -211,6 +264,7 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(async {
         fill(&store, &key).await;
+        reads(&store, &key).await;
         let (page, first) = timed(&store, &key, query("企微")).await;
         println!("the first search, {} found: {first:.2?}", page.total);
         let dir = inbox_dir(&config.root, &key);

@@ -1,0 +1,120 @@
+//! A million messages that wait for their time, without HTTP: what accepting them costs, what memory
+//! they hold while they wait, and how long a store with them takes to open.
+//!
+//! `cargo bench -p delivery --bench scheduled`; `BENCH_DIR` says on which disk.
+
+#![expect(clippy::print_stdout, reason = "a report")]
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use delivery::{
+    Fanout, Store,
+    store::{
+        Audience, Outgoing, SenderKey, Stored,
+        single::{SingleConfig, SingleStore},
+    },
+};
+use metrics::NoopRecorder;
+use protocol::{Body, MessageFields, MessageId, TenantId, Time, UserId};
+use tokio::runtime::Runtime;
+
+const MESSAGES: u64 = 1_000_000;
+const BATCH: u64 = 1_000;
+/// Batches between two lines of the report.
+const LINE: u64 = 100;
+
+struct Nobody;
+
+impl Fanout for Nobody {
+    fn publish(&self, _: &[Stored]) {}
+}
+
+/// Far ahead, each a second after the one before.
+fn outgoing(number: u64) -> Outgoing {
+    let at = 4_000_000_000_000 + i64::try_from(number).expect("small") * 1_000;
+    let user = UserId::new(format!("user-{}", number % 100_000)).expect("a valid id");
+    Outgoing {
+        tenant: TenantId::default(),
+        sender: SenderKey::Admin,
+        audience: Audience::users(vec![user]),
+        body: Arc::new(Body::new(&MessageFields {
+            id: MessageId::new(format!("msg-{number:032x}")).expect("a valid id"),
+            channel_id: None,
+            title: "提醒".to_owned(),
+            content: "会议十分钟后开始。".repeat(8),
+            message_type: "text".to_owned(),
+            priority: 5,
+            sender: "calendar".to_owned(),
+            sender_info: None,
+            on_behalf_of: None,
+            template_id: None,
+            created_at: Time::from_millis(1_760_000_000_000),
+            edited_at: None,
+            expire_at: None,
+            collapse_key: None,
+            metadata: serde_json::Map::new(),
+            attachments: vec![],
+            actions: vec![],
+        })),
+        scheduled_at: Some(Time::from_millis(at)),
+    }
+}
+
+/// Memory of this process in MiB: (all, without the pages of files).
+fn memory() -> (u64, u64) {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of Linux");
+        let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        number.expect("a number of KiB") >> 10
+    };
+    (of("VmRSS:"), of("RssAnon:"))
+}
+
+async fn written(store: &SingleStore) {
+    while store.lag_records() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn main() {
+    let folder = std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let folder = tempfile::tempdir_in(folder).expect("a folder");
+    let config = SingleConfig { root: folder.path().join("data"), ..SingleConfig::default() };
+    let open = || SingleStore::open(&config, Arc::new(Nobody), &NoopRecorder).expect("opened");
+    let runtime = Runtime::new().expect("a runtime");
+    let store = open();
+    let begun = Instant::now();
+    println!("scheduled, seconds, MiB resident, of which not files");
+    runtime.block_on(async {
+        for batch in 0..MESSAGES / BATCH {
+            if batch.is_multiple_of(LINE) {
+                written(&store).await;
+                let (all, anonymous) = memory();
+                println!(
+                    "{:9} {:7.1} {all:6} {anonymous:6}",
+                    batch * BATCH,
+                    begun.elapsed().as_secs_f64()
+                );
+            }
+            let items: Vec<_> = (batch * BATCH..(batch + 1) * BATCH).map(outgoing).collect();
+            store.append(items.into()).await.expect("stored");
+        }
+        written(&store).await;
+        let (all, anonymous) = memory();
+        println!("{MESSAGES:9} {:7.1} {all:6} {anonymous:6}", begun.elapsed().as_secs_f64());
+        store.close().await;
+    });
+    drop(store);
+    let file = config.root.join(".hub/ledger.db");
+    println!("ledger.db {} MiB", fs::metadata(file).map_or(0, |metadata| metadata.len() >> 20));
+    let begun = Instant::now();
+    let store = open();
+    let (all, anonymous) = memory();
+    println!("opened again in {:.2?}, {all} MiB, {anonymous} not files", begun.elapsed());
+    runtime.block_on(store.close());
+}
