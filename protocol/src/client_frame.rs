@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::SeqAccess};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// What kind of device a connection comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceType {
     /// A phone or tablet.
@@ -41,7 +42,7 @@ impl DeviceType {
 }
 
 /// What a device says of itself (seed 003 §7.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceInfo {
     /// Kind of device.
@@ -49,19 +50,22 @@ pub struct DeviceInfo {
     pub device_type: DeviceType,
     /// Version of the app, at most [`DEVICE_TEXT_BYTES_MAX`] bytes.
     #[serde(default, deserialize_with = "short_text")]
+    #[schemars(length(max = DEVICE_TEXT_BYTES_MAX))]
     pub app_version: String,
     /// What the device understands, such as `app_ping`; at most [`CAPABILITIES_MAX`].
     #[serde(default, deserialize_with = "capabilities")]
+    #[schemars(length(max = CAPABILITIES_MAX), inner(length(max = DEVICE_TEXT_BYTES_MAX)))]
     pub capabilities: Vec<String>,
 }
 
 /// Which messages were read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ReadTarget {
     /// These; at most [`READ_IDS_MAX`].
     Ids {
         /// The messages.
+        #[schemars(length(max = READ_IDS_MAX))]
         message_ids: Vec<MessageId>,
     },
     /// All up to and with this position.
@@ -72,12 +76,12 @@ pub enum ReadTarget {
 }
 
 /// Data of a frame that needs none; `{}` and nothing are both accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nothing {}
 
 /// A frame from a client. It has no `Deserialize`: [`crate::Codec::decode_client`] is the one way in,
 /// and the one with limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Are you there? Answered by `pong`.
@@ -138,7 +142,7 @@ impl ClientFrame {
 }
 
 /// A token in a frame. Prints as `***`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Token(pub String);
 
