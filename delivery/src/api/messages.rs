@@ -1,10 +1,13 @@
 //! Reading one's inbox.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
 use protocol::{Message, MessageId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -16,10 +19,15 @@ use super::{
 };
 use crate::StoreError;
 
-#[derive(Serialize)]
+/// Some of an inbox.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageList")]
 struct List {
+    /// The page.
     messages: Vec<Message>,
+    /// Unread ones of the whole inbox, whatever was asked for.
     unread_count: u64,
+    /// How many fit what was asked for.
     total: u64,
 }
 
@@ -52,8 +60,10 @@ pub(super) async fn get(
     Ok(answer.success(&message(&found)?))
 }
 
-#[derive(Serialize)]
+/// How many are unread.
+#[derive(Serialize, JsonSchema)]
 struct UnreadCount {
+    /// Unread messages.
     unread_count: u64,
 }
 

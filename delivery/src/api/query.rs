@@ -5,9 +5,13 @@ use std::str::FromStr;
 use axum::extract::Query;
 use http::Uri;
 use protocol::{FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{error::ApiError, shape};
+use super::{
+    error::ApiError,
+    shape::{self, Field, Form, ID, Shape, formed, may},
+};
 use crate::store::{ListPosition, ListQuery, Sort, StatusFilter};
 
 /// Entries of a page unless asked otherwise (seed 003 §3.3).
@@ -19,18 +23,29 @@ pub const PAGE_SIZE_MAX: usize = 200;
 /// Highest page number; who goes further uses the cursor.
 const PAGE_MAX: u64 = 1_000_000;
 
+/// `page`, for the query of a list.
+pub(crate) const PAGE: Field =
+    may("page", Shape::Whole(1, PAGE_MAX), "Which page, from 1; 1 unless said.");
+
+/// `size`, for the query of a list.
+pub(crate) const SIZE: Field =
+    may("size", Shape::Whole(1, PAGE_SIZE_MAX as u64), "Entries of a page; 20 unless said.");
+
 /// The parameters of a request, taken out one by one.
 pub(crate) struct Parameters {
     given: Vec<(String, String)>,
-    known: Vec<&'static str>,
+    /// What the description says there is.
+    described: &'static [Field],
+    taken: Vec<&'static str>,
     problems: Vec<FieldProblem>,
 }
 
 impl Parameters {
-    pub(crate) fn new(uri: &Uri) -> Result<Self, ApiError> {
+    /// Of a request to an endpoint whose description says that there are these.
+    pub(crate) fn new(uri: &Uri, described: &'static [Field]) -> Result<Self, ApiError> {
         let Query(given) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| ApiError::field("query", "must be name=value pairs in UTF-8"))?;
-        Ok(Self { given, known: Vec::new(), problems: Vec::new() })
+        Ok(Self { given, described, taken: Vec::new(), problems: Vec::new() })
     }
 
     pub(crate) fn say(&mut self, path: &str, problem: impl Into<String>) {
@@ -39,7 +54,8 @@ impl Parameters {
 
     /// A parameter's text; an empty one counts as left out.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
-        self.known.push(name);
+        debug_assert!(self.described.iter().any(|field| field.name == name), "{name}: undescribed");
+        self.taken.push(name);
         let mut values = Vec::new();
         self.given.retain_mut(|(given, value)| {
             if given == name {
@@ -102,14 +118,46 @@ impl Parameters {
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
+        for field in self.described {
+            debug_assert!(self.taken.contains(&field.name), "{}: described only", field.name);
+        }
         for (name, _) in std::mem::take(&mut self.given) {
-            let problem = shape::unknown(&name, self.known.iter().copied());
+            let problem = shape::unknown(&name, self.described.iter().map(|field| field.name));
             let shown: String = name.chars().take(64).collect();
             self.say(&shown, problem);
         }
         if self.problems.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.problems)) }
     }
 }
+
+/// The query of a list of messages.
+pub(crate) const LIST: &[Field] = &[
+    PAGE,
+    SIZE,
+    may(
+        "cursor",
+        formed(Form::Pattern("^[no][0-9]{1,19}$"), 0, 20),
+        "Where the page begins: `meta.next_cursor` of the page before, which stays right while new \
+         messages arrive. Instead of `page`, and not with `sort=priority`.",
+    ),
+    may(
+        "status",
+        Shape::Word(&["unread", "read", "archived", "all"]),
+        "Only of this state; unread and read ones unless said.",
+    ),
+    may("is_read", Shape::Word(&["true", "false"]), "The same as `status=read` or `unread`."),
+    may("message_type", ID, "Only of this type."),
+    may("channel_id", ID, "Only of this channel."),
+    may("priority_min", Shape::Whole(1, 10), "Only of this priority or higher."),
+    may("sender", ID, "Only of this sender."),
+    may("since", Shape::Time, "Only created at or after this moment."),
+    may("until", Shape::Time, "Only created before this moment."),
+    may(
+        "sort",
+        Shape::Word(&["newest", "oldest", "priority"]),
+        "The order; newest first unless said.",
+    ),
+];
 
 /// A list as it was asked for.
 #[derive(Debug)]
@@ -120,11 +168,13 @@ pub(crate) struct ListRequest {
 }
 
 /// The `meta` of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PageMeta {
-    /// Null where a cursor was used.
+    /// Which page it is. Null where a cursor was used.
     pub(crate) page: Option<u64>,
+    /// Most entries of a page.
     pub(crate) size: usize,
+    /// How many pages there are.
     pub(crate) total_pages: u64,
     /// Where the next page begins; null on the last one.
     pub(crate) next_cursor: Option<String>,
@@ -132,7 +182,7 @@ pub(crate) struct PageMeta {
 
 impl ListRequest {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
-        let mut parameters = Parameters::new(uri)?;
+        let mut parameters = Parameters::new(uri, LIST)?;
         let status = parameters.word(
             "status",
             &[
@@ -161,9 +211,6 @@ impl ListRequest {
                 &[("newest", Sort::Newest), ("oldest", Sort::Oldest), ("priority", Sort::Priority)],
             )
             .unwrap_or_default();
-        if parameters.text("q").is_some() {
-            parameters.say("q", "full text search cannot be done by this version");
-        }
         let (page, size) = parameters.paging();
         let cursor = parameters.text("cursor").and_then(|text| {
             let cursor = read_cursor(&text, sort);

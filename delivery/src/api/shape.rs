@@ -1,10 +1,17 @@
-//! What request bodies look like, for telling what is wrong with one.
+//! What requests look like, for telling what is wrong with one, and for describing them.
 //!
 //! Good requests never come here: serde reads them straight into structs. Only when that fails is the
-//! body read again as a tree and held against its shape, to name every field at fault.
+//! body read again as a tree and held against its shape, to name every field at fault. The same
+//! shapes are what `/api/v3/openapi.json` says of bodies and parameters ([`Shape::schema`]): the limits
+//! in them are the constants that the code behind enforces, and tests made from the description hold
+//! the two together.
 
-use protocol::{FieldProblem, Time};
+mod schema;
+
+use protocol::{FieldProblem, Time, limits::ID_BYTES_MAX};
 use serde_json::Value;
+
+use crate::send::limits::URL_BYTES_MAX;
 
 /// Most problems that are told at once.
 const PROBLEMS_MAX: usize = 50;
@@ -14,39 +21,116 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// The shape of a value.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Shape {
-    Text,
-    Whole,
+pub enum Shape {
+    /// A text.
+    Text(Text),
+    /// A whole number from one to the other.
+    Whole(u64, u64),
+    /// RFC 3339.
     Time,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// One of these words, or an empty text for none.
+    NoOrWord(&'static [&'static str]),
     /// True or false.
     Flag,
+    /// Anything.
     Any,
     /// An object with any fields.
     Map,
     /// An object with any names and these values.
     Named(&'static Shape),
-    List(&'static Shape),
+    /// So many of these, from one to the other.
+    List(&'static Shape, usize, usize),
+    /// An object with these fields and no others.
     Object(&'static [Field]),
+    /// What ought to look like this; what does not is refused by itself, and its neighbours are not.
+    Lenient(&'static Shape),
 }
 
-/// A field of an object.
+/// A text and its limits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    shape: Shape,
-    required: bool,
+pub struct Text {
+    /// Fewest bytes of UTF-8.
+    pub min: usize,
+    /// Most bytes of UTF-8.
+    pub max: usize,
+    /// What it is made of.
+    pub form: Form,
+}
+
+/// What a text is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// Anything.
+    Any,
+    /// No control characters.
+    Line,
+    /// An absolute URL, or a path that begins with one `/`.
+    Link,
+    /// What a regular expression of ECMA 262 says, from `^` to `$`.
+    Pattern(&'static str),
+}
+
+/// A text of at most so many bytes.
+#[must_use]
+pub const fn text(max: usize) -> Shape {
+    formed(Form::Any, 0, max)
+}
+
+/// A text of 1 to so many bytes.
+#[must_use]
+pub const fn some_text(max: usize) -> Shape {
+    formed(Form::Any, 1, max)
+}
+
+/// A text of a form, with its fewest and most bytes.
+#[must_use]
+pub const fn formed(form: Form, min: usize, max: usize) -> Shape {
+    Shape::Text(Text { min, max, form })
+}
+
+/// A name for people, as a regular expression: no control characters, and not only spaces.
+pub(crate) const NAME_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+
+/// An id (contract §11).
+pub const ID: Shape = formed(Form::Line, 1, ID_BYTES_MAX);
+
+/// An id, or an empty text for none: a Go program that fills in a struct sends those.
+pub const NO_OR_ID: Shape = formed(Form::Line, 0, ID_BYTES_MAX);
+
+/// A link.
+pub const LINK: Shape = formed(Form::Link, 1, URL_BYTES_MAX);
+
+/// A link, or an empty text for none.
+pub const NO_OR_LINK: Shape = formed(Form::Link, 0, URL_BYTES_MAX);
+
+/// A position in an inbox, or any other number that counts up.
+pub const POSITION: Shape = Shape::Whole(0, i64::MAX as u64);
+
+/// A field of an object, or a parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it looks like.
+    pub shape: Shape,
+    /// Whether it must be there. One that need not be may be null.
+    pub required: bool,
+    /// What it is, for people.
+    pub about: &'static str,
 }
 
 /// A field that may be missing or null.
-pub(crate) const fn may(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: false }
+#[must_use]
+pub const fn may(name: &'static str, shape: Shape, about: &'static str) -> Field {
+    Field { name, shape, required: false, about }
 }
 
 /// A field that must be there.
-pub(crate) const fn must(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: true }
+#[must_use]
+pub const fn must(name: &'static str, shape: Shape, about: &'static str) -> Field {
+    Field { name, shape, required: true, about }
 }
 
 /// Everything in which `value` differs from `shape`.
@@ -65,10 +149,13 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
         found.push(FieldProblem { path: path.to_owned(), problem });
     };
     match (shape, value) {
-        (Shape::Any, _) | (Shape::Text, Value::String(_)) | (Shape::Map, Value::Object(_)) => {}
-        (Shape::Whole, Value::Number(number)) if number.is_i64() || number.is_u64() => {
-            if number.as_i64().is_none_or(|number| number < 0) {
-                say(path, "is out of range".to_owned());
+        (Shape::Any | Shape::Lenient(_), _)
+        | (Shape::Text(_), Value::String(_))
+        | (Shape::Map, Value::Object(_))
+        | (Shape::Flag, Value::Bool(_)) => {}
+        (Shape::Whole(min, max), Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            if number.as_u64().is_none_or(|number| !(*min..=*max).contains(&number)) {
+                say(path, format!("must be {min} to {max}"));
             }
         }
         (Shape::Time, Value::String(text)) => {
@@ -81,7 +168,11 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 say(path, format!("must be one of {}", words.join(", ")));
             }
         }
-        (Shape::Flag, Value::Bool(_)) => {}
+        (Shape::NoOrWord(words), Value::String(text)) => {
+            if !text.is_empty() && !words.contains(&text.as_str()) {
+                say(path, format!("must be one of {}", words.join(", ")));
+            }
+        }
         (Shape::Named(item), Value::Object(object)) => {
             for (name, value) in object {
                 let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
@@ -89,7 +180,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 compare(value, item, &path, found);
             }
         }
-        (Shape::List(item), Value::Array(items)) => {
+        (Shape::List(item, ..), Value::Array(items)) => {
             for (index, value) in items.iter().enumerate() {
                 compare(value, item, &format!("{path}[{index}]"), found);
             }
@@ -116,8 +207,10 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 }
             }
         }
-        (Shape::Text | Shape::Word(_), _) => say(path, "must be a text".to_owned()),
-        (Shape::Whole, _) => say(path, "must be a whole number".to_owned()),
+        (Shape::Text(_) | Shape::Word(_) | Shape::NoOrWord(_), _) => {
+            say(path, "must be a text".to_owned())
+        }
+        (Shape::Whole(..), _) => say(path, "must be a whole number".to_owned()),
         (Shape::Time, _) => {
             say(path, "must be an RFC 3339 time such as 2025-01-15T10:30:00Z".to_owned());
         }
@@ -125,7 +218,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
         (Shape::Map | Shape::Named(_) | Shape::Object(_), _) => {
             say(path, "must be an object".to_owned())
         }
-        (Shape::List(_), _) => say(path, "must be a list".to_owned()),
+        (Shape::List(..), _) => say(path, "must be a list".to_owned()),
     }
 }
 
@@ -160,14 +253,16 @@ mod tests {
 
     use super::*;
 
-    const ADDRESS: Shape =
-        Shape::Object(&[must("street", Shape::Text), may("number", Shape::Whole)]);
+    const ADDRESS: Shape = Shape::Object(&[
+        must("street", text(10), "Where."),
+        may("number", Shape::Whole(1, 99), "Which house."),
+    ]);
     const PERSON: Shape = Shape::Object(&[
-        must("name", Shape::Text),
-        may("born", Shape::Time),
-        may("addresses", Shape::List(&ADDRESS)),
-        may("kind", Shape::Word(&["a", "b"])),
-        may("more", Shape::Map),
+        must("name", text(10), "Who."),
+        may("born", Shape::Time, "When."),
+        may("addresses", Shape::List(&ADDRESS, 0, 2), "Where to write."),
+        may("kind", Shape::Word(&["a", "b"]), "Of two."),
+        may("more", Shape::Map, "Anything."),
     ]);
 
     fn paths(value: &Value) -> Vec<String> {

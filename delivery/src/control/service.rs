@@ -1,6 +1,7 @@
 //! What a service is (contract §11).
 
 use protocol::{FieldProblem, ServiceId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::object;
@@ -21,7 +22,9 @@ pub const PERMISSIONS: [&str; 1] = [ON_BEHALF_OF];
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema,
+        )]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
         }
@@ -100,7 +103,7 @@ words! {
 
 /// What a service may send. An empty list means no limit for `system` and `business` services, and
 /// nothing at all for `third_party` ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
     /// Template ids.
@@ -115,7 +118,7 @@ pub struct Scope {
 }
 
 /// How fast a service may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Units a second in the long run: a request costs one, a batch as many as it has messages.
@@ -125,7 +128,7 @@ pub struct RateLimit {
 }
 
 /// A registered backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// Its id.
     pub id: ServiceId,

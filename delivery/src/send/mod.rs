@@ -14,6 +14,7 @@ mod validate;
 use std::{collections::HashSet, sync::Arc};
 
 use protocol::{Body, FieldProblem, MessageFields, MessageId, Time, UserId};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -39,7 +40,7 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 pub const DEFAULT_TYPE: &str = "text";
 
 /// A message was stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Receipt {
     /// Its id.
     pub message_id: MessageId,

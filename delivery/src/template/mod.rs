@@ -23,9 +23,11 @@ mod weight;
 use std::collections::{BTreeMap, HashMap};
 
 use protocol::{ActionInfo, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{control::Author, object};
+pub(crate) use pieces::NAME_BYTES_MAX;
 use pieces::{Piece, cut};
 
 pub use error::TemplateError;
@@ -41,7 +43,7 @@ pub use request::{
 };
 
 /// What a template is for; `system` ones are for those who may send alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// Alerts and announcements.
@@ -62,7 +64,7 @@ impl Category {
 }
 
 /// What a variable takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VariableType {
     /// Any text, number or truth value.
     #[serde(rename = "string")]
@@ -84,7 +86,7 @@ impl VariableType {
 }
 
 /// A declared variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateVariable {
     /// Its name between the braces.
@@ -104,7 +106,7 @@ pub struct TemplateVariable {
 }
 
 /// What a template says in one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Variant {
     /// Title with variables.
     pub title: String,
@@ -116,7 +118,7 @@ pub struct Variant {
 }
 
 /// A template as people write it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Template {
     /// Its id.
     pub id: String,

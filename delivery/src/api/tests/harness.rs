@@ -165,8 +165,8 @@ impl Api {
             Arc::clone(&draining),
         );
         Self {
-            users: user_routes(state.clone()),
-            admins: admin_routes(state),
+            users: user_routes(state.clone(), &[]),
+            admins: admin_routes(state, &[]),
             store,
             identity,
             control,
