@@ -13,7 +13,11 @@ use anyhow::Context;
 use axum::Router;
 use delivery::{
     Store,
-    api::{ApiConfig, ApiState, admin_routes, user_routes},
+    api::{
+        ApiConfig, ApiState, admin_routes,
+        doc::{self, Endpoint, Operation},
+        user_routes,
+    },
     identity::{AuthError, Identity, UserCaller},
     limit::Limiter,
     store::single::{SingleConfig, SingleStore},
@@ -96,8 +100,10 @@ impl App {
             Arc::clone(&draining),
         );
         let health = HealthState::new(shared, Arc::clone(&draining), metrics.clone());
-        let user_router = user_routes(api.clone()).merge(live.routes());
-        let admin_router = admin_routes(api).merge(health::routes(health));
+        let user_router =
+            user_routes(api.clone(), &operations(Live::endpoints())).merge(live.routes());
+        let admin_router = admin_routes(api, &operations(health::endpoints()))
+            .merge(doc::router(health::endpoints()).with_state(health));
 
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let limits = HttpLimits::from(&config.http);
@@ -153,6 +159,11 @@ impl App {
         self.store.close().await;
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }
+}
+
+/// What is described of endpoints that the live side and health serve themselves.
+fn operations<S>(endpoints: Vec<Endpoint<S>>) -> Vec<Operation> {
+    endpoints.into_iter().map(|endpoint| endpoint.operation).collect()
 }
 
 /// Lets the live side ask who connects.

@@ -153,6 +153,16 @@ struct InLocale {
     locale: Option<String>,
 }
 
+/// A template as it was asked for.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[expect(clippy::large_enum_variant, reason = "made once and written at once")]
+enum Shown {
+    Whole(Template),
+    InLocale(InLocale),
+}
+
 /// What a send would say.
 #[derive(Serialize, JsonSchema)]
 struct Preview<'a> {
@@ -254,13 +264,14 @@ pub(super) async fn get(
             blocking(&state, move |templates| templates.version(&tenant, &id, version)).await?
         }
     };
-    Ok(match locale {
-        None => answer.success(&template),
+    let shown = match locale {
+        None => Shown::Whole(template),
         Some(locale) => {
             let (template, locale) = template.in_locale(&locale);
-            answer.success(&InLocale { template, locale })
+            Shown::InLocale(InLocale { template, locale })
         }
-    })
+    };
+    Ok(answer.success(&shown))
 }
 
 /// `GET /messages/templates/{id}/versions`

@@ -6,6 +6,7 @@
 
 mod auth;
 mod bad_input;
+mod described;
 mod history_checker;
 mod lists;
 mod operate;

@@ -15,7 +15,7 @@ use response::{Refusals, responses};
 
 /// What the answers to the examples look like, by operation and example, as a test recorded them
 /// (`UPDATE_EXAMPLES=1`, see the README). Volatile parts, such as times, are written as a fixed text.
-const RECORDED: &str = include_str!("answers.json");
+const RECORDED: &str = include_str!("openapi/answers.json");
 
 /// What is said of a port as a whole.
 pub(crate) struct Port {
@@ -97,7 +97,7 @@ fn described(writer: &mut Writer, refusals: &Refusals, operation: &Operation) ->
         "responses": responses(writer, refusals, operation),
         "x-who": if matches!(doc.who, Who::Public) { json!("public") } else { json!(kinds) },
         "x-others": doc.others.word(),
-        "x-examples": examples(operation),
+        "x-examples": examples(writer, operation),
         "x-codeSamples": samples(writer.base, operation),
     });
     let parameters = parameters(operation);

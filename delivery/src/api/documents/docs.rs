@@ -60,7 +60,7 @@ pub(super) fn page() -> Doc {
     document(
         "A page to browse and try the API",
         "One page of HTML that loads nothing from outside.",
-        Reply::media(200, "text/html; charset=utf-8", "The page, with an `ETag`."),
+        Reply::media(200, "text/html", "The page, with an `ETag`."),
         Example::new("page", "Fetch the page", By::Nobody),
     )
 }

@@ -2,7 +2,7 @@
 
 use protocol::ErrorType;
 
-use super::{GET_QUERY, InLocale, LIST_QUERY, List, Preview, VERSIONS_QUERY};
+use super::{GET_QUERY, LIST_QUERY, List, Preview, Shown, VERSIONS_QUERY};
 use crate::{
     api::doc::{By, Doc, Example, Given, ID, Kind, Others, Reply, Tag, Who, must},
     template::{Deleted, Template, VersionPage},
@@ -118,7 +118,7 @@ pub(crate) fn get() -> Doc {
         ..one(
             "One template",
             "With `locale` as it reads in that language, and `locale` says which variant that is.",
-            Reply::data::<InLocale>("The template; `locale` is there where one was asked for."),
+            Reply::data::<Shown>("The template; `locale` is there where one was asked for."),
             vec![
                 Example::new("file_share", "A built-in one", By::User).path("id", "file_share"),
                 Example::new("english", "As it reads in English", By::Service)

@@ -6,6 +6,8 @@ use protocol::ServerFrame;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
+use super::document::Documents;
+
 /// A caller with one identity.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -60,6 +62,12 @@ impl Api {
         self
     }
 
+    /// As nobody.
+    pub(crate) fn without_credentials(mut self) -> Self {
+        self.authorization = None;
+        self
+    }
+
     /// With one more header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -101,14 +109,17 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("POST {path}: {error:?}"))
     }
 
-    async fn try_raw(
-        &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
-        body: Option<Vec<u8>>,
-    ) -> reqwest::Result<Answer> {
-        let what = format!("{method} {path}");
+    /// A GET of which only the head is read, and the first bytes: the answer may never end.
+    pub(crate) async fn head_of(&self, path: &str) -> Answer {
+        let mut response = self.request(Method::GET, path).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let first = response.chunk().await.unwrap().unwrap_or_default();
+        let body = serde_json::from_slice(&first)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&first).into_owned()));
+        self.answered(&Method::GET, path, status, headers, body)
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
@@ -116,6 +127,32 @@ impl Api {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
+        request
+    }
+
+    /// Holds an answer against the description.
+    fn answered(
+        &self,
+        method: &Method,
+        path: &str,
+        status: u16,
+        headers: HeaderMap,
+        body: Value,
+    ) -> Answer {
+        if let Some(documents) = Documents::get() {
+            documents.of_path(path).check(method, path, status, &headers, &body);
+        }
+        Answer { status, headers, body, what: format!("{method} {path}") }
+    }
+
+    async fn try_raw(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<Vec<u8>>,
+    ) -> reqwest::Result<Answer> {
+        let mut request = self.request(method.clone(), path);
         if let Some(body) = body {
             request = request.header("Content-Type", content_type).body(body);
         }
@@ -124,7 +161,7 @@ impl Api {
         let bytes = response.bytes().await?;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Answer { status, headers, body, what })
+        Ok(self.answered(&method, path, status, headers, body))
     }
 
     /// `POST /api/v3/messages/send`.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Api, SOON, TestClient, Token, eventually_within, socket::Connect, stream::OpenStream,
-    token,
+    Answer, Api, SOON, TestClient, Token, document::Documents, eventually_within, socket::Connect,
+    stream::OpenStream, token,
 };
 
 /// Of every test server.
@@ -62,6 +62,12 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> TestServer {
+        Documents::learn().await;
+        self.start_unlearned().await
+    }
+
+    /// As [`Builder::start`], and answers are not held against the description.
+    pub(crate) async fn start_unlearned(self) -> TestServer {
         let mut server = self.prepare();
         server.spawn().await;
         server

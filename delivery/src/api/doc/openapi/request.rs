@@ -86,7 +86,7 @@ pub(super) fn request_body(writer: &mut Writer, operation: &Operation) -> Option
 }
 
 /// Everything that is needed to execute them.
-pub(super) fn examples(operation: &Operation) -> Vec<Value> {
+pub(super) fn examples(writer: &Writer, operation: &Operation) -> Vec<Value> {
     let pairs = |pairs: &[(&str, &str)]| -> Map<String, Value> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
     };
@@ -100,7 +100,7 @@ pub(super) fn examples(operation: &Operation) -> Vec<Value> {
         })
     };
     let of = |example: &Example| {
-        json!({
+        let mut made = json!({
             "name": example.name,
             "summary": example.about,
             "given": example.given.iter().map(given).collect::<Vec<_>>(),
@@ -110,7 +110,12 @@ pub(super) fn examples(operation: &Operation) -> Vec<Value> {
             "headers": pairs(&example.call.headers),
             "body": example.call.body,
             "status": example.status,
-        })
+        });
+        let answer = &writer.recorded[&operation.id][example.name];
+        if !answer.is_null() {
+            made["answer"] = answer.clone();
+        }
+        made
     };
     operation.doc.examples.iter().map(of).collect()
 }

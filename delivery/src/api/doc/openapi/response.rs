@@ -192,7 +192,10 @@ fn success(writer: &mut Writer, operation: &Operation, reply: &Reply) -> Value {
             content.as_object_mut().expect("an object").remove(MSGPACK);
             content
         }
-        Body::Media(media) => json!({ *media: { "schema": { "type": "string" } } }),
+        Body::Media(media) => {
+            let kind = if *media == "application/json" { "object" } else { "string" };
+            json!({ *media: { "schema": { "type": kind } } })
+        }
         Body::Empty | Body::Refusal(..) => return response,
     };
     response
