@@ -59,16 +59,19 @@ pub(super) struct MarkMany {
 }
 
 impl Payload for MarkMany {
-    const SHAPE: Shape = Shape::Object(&[
-        may("device_id", NO_OR_ID, "The device that does it; that of the token unless said."),
-        may(
-            "message_ids",
-            Shape::List(&ID, 0, READ_IDS_MAX),
-            "These; ids that are not there are passed over.",
-        ),
-        may("up_to_seq", POSITION, "All up to and with this position."),
-        may("channel_id", ID, "All of this channel."),
-    ]);
+    const SHAPE: Shape = Shape::OneOf(
+        &["message_ids", "up_to_seq", "channel_id"],
+        &[
+            may("device_id", NO_OR_ID, "The device that does it; that of the token unless said."),
+            may(
+                "message_ids",
+                Shape::List(&ID, 0, READ_IDS_MAX),
+                "These; ids that are not there are passed over.",
+            ),
+            may("up_to_seq", POSITION, "All up to and with this position."),
+            may("channel_id", ID, "All of this channel."),
+        ],
+    );
 }
 
 /// What a mark did, and how the message stands now.

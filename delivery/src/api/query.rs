@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::extract::Query;
 use http::Uri;
-use protocol::{FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use protocol::{FieldProblem, MessageId, Seq, Time};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -96,10 +96,11 @@ impl Parameters {
         parsed.map_err(|error| self.say(name, error.to_string())).ok()
     }
 
+    /// An id, or a word that is held to the same rules.
     fn id(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name)?;
-        if text.len() > ID_BYTES_MAX {
-            self.say(name, format!("must have at most {ID_BYTES_MAX} bytes"));
+        if let Err(error) = MessageId::new(&text) {
+            self.say(name, error.to_string());
         }
         Some(text)
     }

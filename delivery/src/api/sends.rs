@@ -239,7 +239,8 @@ impl FromRequest<ApiState> for Batch {
     }
 }
 
-fn message(tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
+fn message(mut tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
+    shape::settle(&mut tree, &MESSAGE);
     let found = shape::problems(&tree, &MESSAGE);
     if !found.is_empty() {
         return Err(found);

@@ -44,6 +44,8 @@ pub enum Shape {
     List(&'static Shape, usize, usize),
     /// An object with these fields and no others.
     Object(&'static [Field]),
+    /// The same, and of these fields exactly one is given.
+    OneOf(&'static [&'static str], &'static [Field]),
     /// What ought to look like this; what does not is refused by itself, and its neighbours are not.
     Lenient(&'static Shape),
 }
@@ -53,7 +55,8 @@ pub enum Shape {
 pub struct Text {
     /// Fewest bytes of UTF-8.
     pub min: usize,
-    /// Most bytes of UTF-8.
+    /// Most bytes of UTF-8; `usize::MAX` where nothing is said, as of headers, which are limited
+    /// all together.
     pub max: usize,
     /// What it is made of.
     pub form: Form,
@@ -106,7 +109,7 @@ pub const LINK: Shape = formed(Form::Link, 1, URL_BYTES_MAX);
 pub const NO_OR_LINK: Shape = formed(Form::Link, 0, URL_BYTES_MAX);
 
 /// A position in an inbox, or any other number that counts up.
-pub const POSITION: Shape = Shape::Whole(0, i64::MAX as u64);
+pub const POSITION: Shape = Shape::Whole(0, u64::MAX);
 
 /// A field of an object, or a parameter.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +134,37 @@ pub const fn may(name: &'static str, shape: Shape, about: &'static str) -> Field
 #[must_use]
 pub const fn must(name: &'static str, shape: Shape, about: &'static str) -> Field {
     Field { name, shape, required: true, about }
+}
+
+/// Writes whole numbers as such where they came with a fraction of nothing, as `230.0`: to JSON and
+/// to JSON Schema the two are the same number, to serde they are not. Says whether there were any.
+pub(crate) fn settle(value: &mut Value, shape: &Shape) -> bool {
+    match (shape, value) {
+        (Shape::Whole(..), Value::Number(number)) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0 && *float >= 0.0);
+            // 2^64 and above have no u64.
+            match whole.filter(|float| *float < 18_446_744_073_709_551_616.0) {
+                Some(float) => {
+                    *number = (float as u64).into();
+                    true
+                }
+                None => false,
+            }
+        }
+        (Shape::Named(item), Value::Object(object)) => {
+            object.values_mut().fold(false, |any, value| settle(value, item) | any)
+        }
+        (Shape::List(item, ..), Value::Array(items)) => {
+            items.iter_mut().fold(false, |any, value| settle(value, item) | any)
+        }
+        (Shape::Object(fields) | Shape::OneOf(_, fields), Value::Object(object)) => {
+            fields.iter().fold(false, |any, field| {
+                let value = object.get_mut(field.name);
+                value.is_some_and(|value| settle(value, &field.shape)) | any
+            })
+        }
+        _ => false,
+    }
 }
 
 /// Everything in which `value` differs from `shape`.
@@ -185,7 +219,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 compare(value, item, &format!("{path}[{index}]"), found);
             }
         }
-        (Shape::Object(fields), Value::Object(object)) => {
+        (Shape::Object(fields) | Shape::OneOf(_, fields), Value::Object(object)) => {
             let below = |name: &str| {
                 if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
             };
@@ -215,7 +249,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
             say(path, "must be an RFC 3339 time such as 2025-01-15T10:30:00Z".to_owned());
         }
         (Shape::Flag, _) => say(path, "must be true or false".to_owned()),
-        (Shape::Map | Shape::Named(_) | Shape::Object(_), _) => {
+        (Shape::Map | Shape::Named(_) | Shape::Object(_) | Shape::OneOf(..), _) => {
             say(path, "must be an object".to_owned())
         }
         (Shape::List(..), _) => say(path, "must be a list".to_owned()),
@@ -287,6 +321,18 @@ mod tests {
                 "name"
             ]
         );
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_fraction_of_nothing() {
+        let mut good = json!({"name": "a", "addresses": [{"street": "b", "number": 7.0}]});
+        assert!(settle(&mut good, &PERSON));
+        assert_eq!(good["addresses"][0]["number"], json!(7));
+        for number in [json!(7.5), json!(-1.0), json!(1e300), json!("7.0"), json!(7)] {
+            let mut other = json!({"addresses": [{"number": number}]});
+            assert!(!settle(&mut other, &PERSON), "{number}");
+            assert_eq!(other["addresses"][0]["number"], number);
+        }
     }
 
     #[test]

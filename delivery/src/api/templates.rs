@@ -211,7 +211,7 @@ const LIST_QUERY: &[Field] =
     &[PAGE, SIZE, may("category", Shape::Word(&CATEGORIES), "Only of this category.")];
 
 const GET_QUERY: &[Field] = &[
-    may("version", Shape::Whole(1, i64::MAX as u64), "That version; the latest unless said."),
+    may("version", Shape::Whole(1, u64::MAX), "That version; the latest unless said."),
     may("locale", LOCALE, "As it reads in this language."),
 ];
 

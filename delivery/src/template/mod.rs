@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use protocol::{ActionInfo, Time};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{control::Author, object};
 pub(crate) use pieces::NAME_BYTES_MAX;
@@ -43,7 +43,7 @@ pub use request::{
 };
 
 /// What a template is for; `system` ones are for those who may send alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// Alerts and announcements.
@@ -52,6 +52,12 @@ pub enum Category {
     Business,
     /// Everything else.
     Notification,
+}
+
+impl<'de> Deserialize<'de> for Category {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object::word(deserializer, Self::WORDS)
+    }
 }
 
 impl Category {
@@ -64,7 +70,7 @@ impl Category {
 }
 
 /// What a variable takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum VariableType {
     /// Any text, number or truth value.
     #[serde(rename = "string")]
@@ -80,8 +86,16 @@ pub enum VariableType {
     Url,
 }
 
+impl<'de> Deserialize<'de> for VariableType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let types = [Self::Text, Self::Number, Self::Date, Self::Url];
+        let words: Vec<_> = Self::WORDS.iter().copied().zip(types).collect();
+        object::word(deserializer, &words)
+    }
+}
+
 impl VariableType {
-    /// Every type's word on the wire.
+    /// Every type's word on the wire, in the order of the variants.
     pub(crate) const WORDS: &'static [&'static str] = &["string", "number", "date", "url"];
 }
 

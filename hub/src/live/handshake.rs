@@ -224,7 +224,8 @@ impl WsQuery {
             return Err(Refused::bad_request("the query cannot be read"));
         };
         let mut query = Self::default();
-        for (name, value) in pairs {
+        // As everywhere in the API, an empty value counts as left out.
+        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
             match name.as_str() {
                 "token" => query.token = Some(value),
                 "since" => {

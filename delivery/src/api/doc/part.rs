@@ -140,10 +140,11 @@ impl Part for OriginalUri {
     }
 }
 
-/// A path that names something which may not be there.
+/// A path that names something which may not be there. A name that is the next word of another path,
+/// as in `/messages/send`, leads there, where the method may be another.
 impl<T> Part for Path<T> {
     fn tell(told: &mut Told) {
-        told.refusals.push(ErrorType::NotFound);
+        told.refusals.extend([ErrorType::NotFound, ErrorType::MethodNotAllowed]);
     }
 }
 

@@ -38,6 +38,15 @@ impl Shape {
                 schema
             }
             Self::Object(fields) => object(fields),
+            Self::OneOf(names, fields) => {
+                let mut schema = object(fields);
+                let given = |name: &&str| {
+                    json!({ "required": [name],
+                        "properties": { *name: { "not": { "type": "null" } } } })
+                };
+                schema["oneOf"] = names.iter().map(given).collect();
+                schema
+            }
             Self::Lenient(shape) => json!({ "anyOf": [shape.schema(), {}] }),
         }
     }
@@ -47,7 +56,10 @@ impl Text {
     fn schema(self) -> Value {
         // JSON Schema counts characters. A text has at least as many bytes, so that this says
         // nothing wrong, and the sentence says the rest.
-        let mut schema = json!({ "type": "string", "maxLength": self.max });
+        let mut schema = json!({ "type": "string" });
+        if self.max < usize::MAX {
+            schema["maxLength"] = json!(self.max);
+        }
         if self.min > 0 {
             schema["minLength"] = json!(1);
         }
@@ -80,8 +92,11 @@ impl Field {
     /// What it is, and its limit in bytes, which JSON Schema has no word for.
     pub(crate) fn description(&self) -> String {
         match self.shape {
-            Shape::Text(text) => format!("{} At most {} bytes.", self.about, text.max),
-            Shape::Whole(..)
+            Shape::Text(text) if text.max < usize::MAX => {
+                format!("{} At most {} bytes.", self.about, text.max)
+            }
+            Shape::Text(_)
+            | Shape::Whole(..)
             | Shape::Time
             | Shape::Word(_)
             | Shape::NoOrWord(_)
@@ -91,6 +106,7 @@ impl Field {
             | Shape::Named(_)
             | Shape::List(..)
             | Shape::Object(_)
+            | Shape::OneOf(..)
             | Shape::Lenient(_) => self.about.to_owned(),
         }
     }

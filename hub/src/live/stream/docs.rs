@@ -1,7 +1,7 @@
 //! What `GET /stream` tells of itself.
 
 use delivery::api::doc::{
-    By, Doc, Example, Field, Form, Others, POSITION, Reply, Shape, Tag, Who, formed, may,
+    By, Doc, Example, Field, Others, POSITION, Reply, Shape, Tag, Who, may, text,
 };
 use protocol::{DeviceType, ErrorType};
 
@@ -9,9 +9,6 @@ const TAG: Tag = Tag {
     name: "Event stream",
     about: "The socket's frames as server-sent events, for networks that break WebSockets.",
 };
-
-/// Longest token that is read from a query, in bytes: what a request target can hold.
-const TOKEN_BYTES_MAX: usize = crate::http::URI_BYTES_MAX;
 
 const DEVICE_TYPES: [&str; DeviceType::ALL.len()] = {
     let mut words = [""; DeviceType::ALL.len()];
@@ -26,7 +23,7 @@ const DEVICE_TYPES: [&str; DeviceType::ALL.len()] = {
 const QUERY: &[Field] = &[
     may(
         "token",
-        formed(Form::Any, 0, TOKEN_BYTES_MAX),
+        text(usize::MAX),
         "The user's token, where headers cannot be set. URLs are logged without their query.",
     ),
     may("since", POSITION, "The last position that was seen; `Last-Event-ID` wins over it."),

@@ -10,9 +10,12 @@ use serde_json::{Map, Value};
 
 use super::{
     normal::normal,
-    stage::{Example, Port, Stage, is_stream},
+    stage::{Example, Stage, is_stream},
 };
-use crate::support::document::{Described, Documents};
+use crate::support::{
+    api::Port,
+    document::{Described, Documents},
+};
 
 /// Operations whose servers run at a time.
 const AT_A_TIME: usize = 4;

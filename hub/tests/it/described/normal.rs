@@ -7,6 +7,9 @@ const HEX: &str = "0194691a2f40704180bd2a7b0f3c9d11";
 const KEY_ID: &str = "Ab3dEf6hIj9k";
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 
+/// Bytes of a UUID with its hyphens.
+const HYPHENATED_BYTES: usize = 36;
+
 /// How long before now a time may be to be taken for one of this run, in seconds.
 const RECENT_S: i64 = 24 * 3600;
 
@@ -48,8 +51,11 @@ fn of_text(text: &str, kept: &[(String, String)]) -> String {
     without_uuids(&text)
 }
 
-/// UUIDs as 32 hexadecimal digits, alone or behind a prefix such as `msg-`.
+/// UUIDs, alone or behind a prefix such as `msg-`.
 fn without_uuids(text: &str) -> String {
+    if text.len() == HYPHENATED_BYTES && uuid::Uuid::try_parse(text).is_ok() {
+        return HEX.to_owned();
+    }
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count();
     let mut made = String::new();
     let mut rest = text;

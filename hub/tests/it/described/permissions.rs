@@ -8,9 +8,10 @@ use futures_util::{StreamExt, stream};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
-use super::stage::{Example, Port, Stage, USER};
+use super::stage::{Example, Stage, USER};
 use crate::support::{
     Answer, Token,
+    api::Port,
     document::{Described, Documents},
     server::ADMIN_TOKEN,
     token::SECRET,

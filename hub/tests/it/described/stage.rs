@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Api, TestServer, Token,
-    document::{Described, is_admin},
+    api::Port,
+    document::{Described, port_of},
     server::ADMIN_TOKEN,
 };
 
@@ -65,13 +66,17 @@ impl Stage {
         format!("Service {}", made["api_key"].as_str().expect("data.api_key"))
     }
 
+    /// Nobody at a port.
+    fn at(&self, port: Port) -> Api {
+        match port {
+            Port::User => self.server.api(),
+            Port::Admin => self.server.as_admin().without_credentials(),
+        }
+    }
+
     /// A caller at the port of a path.
     pub(super) fn api(&self, path: &str, credentials: &str) -> Api {
-        let api = if is_admin(path) {
-            self.server.as_admin().without_credentials()
-        } else {
-            self.server.api()
-        };
+        let api = self.at(port_of(path));
         if credentials.is_empty() { api } else { api.authorization(credentials) }
     }
 
@@ -125,10 +130,7 @@ impl Stage {
         credentials: &str,
     ) -> Answer {
         let path = self.path(operation, example);
-        let mut api = match port {
-            Port::User => self.server.api(),
-            Port::Admin => self.server.as_admin().without_credentials(),
-        };
+        let mut api = self.at(port);
         if !credentials.is_empty() {
             api = api.authorization(credentials);
         }
@@ -141,13 +143,6 @@ impl Stage {
         let method = Method::from_bytes(operation.method.to_ascii_uppercase().as_bytes()).unwrap();
         api.call(method, &path, self.body(example)).await
     }
-}
-
-/// Which port an operation is described at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Port {
-    User,
-    Admin,
 }
 
 /// Whether its answer does not end.

@@ -15,6 +15,14 @@ pub(crate) struct Api {
     base: String,
     authorization: Option<String>,
     headers: Vec<(String, String)>,
+    port: Port,
+}
+
+/// Which port of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    User,
+    Admin,
 }
 
 /// An answer: the envelope of contract §5.
@@ -37,8 +45,9 @@ impl Api {
             .unwrap()
     }
 
-    pub(crate) fn new(http: reqwest::Client, address: SocketAddr) -> Self {
-        Self { http, base: format!("http://{address}"), authorization: None, headers: vec![] }
+    pub(crate) fn new(http: reqwest::Client, address: SocketAddr, port: Port) -> Self {
+        let base = format!("http://{address}");
+        Self { http, base, authorization: None, headers: vec![], port }
     }
 
     /// The same caller at a server that was started again.
@@ -140,7 +149,7 @@ impl Api {
         body: Value,
     ) -> Answer {
         if let Some(documents) = Documents::get() {
-            documents.of_path(path).check(method, path, status, &headers, &body);
+            documents.of(self.port).check(method, path, status, &headers, &body);
         }
         Answer { status, headers, body, what: format!("{method} {path}") }
     }

@@ -13,7 +13,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::TestServer;
+use super::{TestServer, api::Port};
 
 /// The description of a port.
 pub(crate) struct Document {
@@ -156,13 +156,17 @@ impl Documents {
             .await
     }
 
-    /// The one of the port that serves a path, for answers of no known port.
-    pub(crate) fn of_path(&self, path: &str) -> &Document {
-        if is_admin(path) { &self.admin } else { &self.user }
+    /// The one of a port.
+    pub(crate) fn of(&self, port: Port) -> &Document {
+        match port {
+            Port::User => &self.user,
+            Port::Admin => &self.admin,
+        }
     }
 }
 
-/// Whether a path is the admin port's.
-pub(crate) fn is_admin(path: &str) -> bool {
-    ["/api/v3/admin", "/health", "/metrics"].iter().any(|begin| path.starts_with(begin))
+/// Which port serves a path.
+pub(crate) fn port_of(path: &str) -> Port {
+    let of_admin = ["/api/v3/admin", "/health", "/metrics"];
+    if of_admin.iter().any(|begin| path.starts_with(begin)) { Port::Admin } else { Port::User }
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Api, SOON, TestClient, Token, document::Documents, eventually_within, socket::Connect,
-    stream::OpenStream, token,
+    Answer, Api, SOON, TestClient, Token, api::Port, document::Documents, eventually_within,
+    socket::Connect, stream::OpenStream, token,
 };
 
 /// Of every test server.
@@ -292,7 +292,7 @@ impl TestServer {
 
     /// REST on the user port, as nobody.
     pub(crate) fn api(&self) -> Api {
-        Api::new(self.http.clone(), self.user)
+        Api::new(self.http.clone(), self.user, Port::User)
     }
 
     /// REST as a user.
@@ -302,7 +302,7 @@ impl TestServer {
 
     /// The admin port, as the admin.
     pub(crate) fn as_admin(&self) -> Api {
-        Api::new(self.http.clone(), self.admin).bearer(ADMIN_TOKEN)
+        Api::new(self.http.clone(), self.admin, Port::Admin).bearer(ADMIN_TOKEN)
     }
 
     /// REST as a new service that may do everything.

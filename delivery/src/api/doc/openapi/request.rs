@@ -31,6 +31,9 @@ pub(super) fn parameters(operation: &Operation) -> Vec<Value> {
         if !examples.is_empty() {
             parameter["examples"] = json!(examples);
         }
+        if place == "query" {
+            parameter["allowEmptyValue"] = json!(true);
+        }
         parameter
     };
     let given = |pairs: &[(&str, &str)], name: &str| {

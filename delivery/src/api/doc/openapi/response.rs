@@ -192,10 +192,12 @@ fn success(writer: &mut Writer, operation: &Operation, reply: &Reply) -> Value {
             content.as_object_mut().expect("an object").remove(MSGPACK);
             content
         }
-        Body::Media(media) => {
-            let kind = if *media == "application/json" { "object" } else { "string" };
-            json!({ *media: { "schema": { "type": kind } } })
-        }
+        Body::Media(media) => match *media {
+            "application/json" => json!({ *media: { "schema": { "type": "object" } } }),
+            // Readers take a schema for that of one event; frames are described for the socket.
+            "text/event-stream" => json!({ *media: {} }),
+            _ => json!({ *media: { "schema": { "type": "string" } } }),
+        },
         Body::Empty | Body::Refusal(..) => return response,
     };
     response

@@ -64,7 +64,7 @@ fn every_endpoint_says_all_there_is_to_say() {
 fn every_field_is_described() {
     fn check(shape: &Shape, path: &str) {
         match shape {
-            Shape::Object(fields) => {
+            Shape::Object(fields) | Shape::OneOf(_, fields) => {
                 for field in *fields {
                     let path = format!("{path}.{}", field.name);
                     assert!(field.about.ends_with('.'), "{path}: a sentence");
