@@ -3,7 +3,8 @@
 # schemathesis with all checks on both ports, as a user who may everything, as a service and as an
 # admin. Starts the server on free ports and a temporary folder, and stops it by its process id.
 #
-# run.sh EXAMPLES SECONDS: most generated requests of an operation and phase, most time of each run.
+# [SEED=N] run.sh EXAMPLES SECONDS: most generated requests of an operation and phase, most time of each
+# of the three runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 examples=$1 seconds=$2
@@ -58,7 +59,7 @@ run() {
   local who=$1 base=$2 authorization=$3
   echo "== schemathesis $who"
   (cd scripts/schemathesis && PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 "$python/st" run "$base/api/v3/openapi.json" \
-    --max-examples "$examples" --max-time "$seconds" \
+    --max-examples "$examples" --max-time "$seconds" --seed "${SEED:-20250115}" \
     -H "Authorization: $authorization") || failed=1
 }
 run 'as a user' "$user" "Bearer $token"

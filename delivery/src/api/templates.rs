@@ -157,7 +157,6 @@ struct InLocale {
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
-#[expect(clippy::large_enum_variant, reason = "made once and written at once")]
 enum Shown {
     Whole(Template),
     InLocale(InLocale),

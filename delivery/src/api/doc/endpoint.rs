@@ -75,7 +75,6 @@ impl<S: Clone + Send + Sync + 'static> Endpoint<S> {
 }
 
 /// The routes of endpoints.
-#[must_use]
 pub fn router<S: Clone + Send + Sync + 'static>(endpoints: Vec<Endpoint<S>>) -> Router<S> {
     endpoints.into_iter().fold(Router::new(), |router, Endpoint { operation, handler }| {
         router.route(operation.path, handler)

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Api, TestServer};
+use crate::support::{Api, SOON, TestServer, eventually_within};
 
 const PAGE: &str = "/api/v3/docs";
 
@@ -76,4 +76,59 @@ async fn the_page_loads_nothing_from_outside() {
     for outside in ["src=", "<link", "@import", "url(", "import("] {
         assert!(!html.contains(outside), "the page has {outside}");
     }
+}
+
+/// A browser that does not outlive its test.
+struct Browser(std::process::Child);
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The page's elements once its script has run, by a real browser.
+async fn rendered(url: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("dom.html");
+    let mut browser = Browser(
+        std::process::Command::new("chromium")
+            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"])
+            // A page that asks another host for something fails at once, and would show it.
+            .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+            .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+            .args(["--virtual-time-budget=10000", "--dump-dom", url])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::fs::File::create(&output).unwrap())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("chromium: scripts/tools.sh installs it"),
+    );
+    let ended = eventually_within("the browser is done", SOON * 4, || {
+        let ended = browser.0.try_wait().unwrap();
+        async move { ended }
+    })
+    .await;
+    assert!(ended.success(), "{ended}");
+    std::fs::read_to_string(&output).unwrap()
+}
+
+#[tokio::test]
+async fn the_page_shows_every_endpoint_in_a_browser() {
+    let server = TestServer::start().await;
+    let document = server.api().get("/api/v3/openapi.json").await.body;
+    // The fragment opens one, which is filled when it is opened.
+    let page = rendered(&format!("http://{}{PAGE}#sends_send", server.user)).await;
+    for methods in document["paths"].as_object().unwrap().values() {
+        for operation in methods.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(page.contains(&format!(r#"id="{id}""#)), "{id} is not shown");
+        }
+    }
+    for shown in ["curl -sS", "项目计划.pdf", "Try it", "server_welcome", "on_behalf_of"] {
+        assert!(page.contains(shown), "{shown} is not shown");
+    }
+    let page = rendered(&format!("http://{}{PAGE}", server.admin)).await;
+    assert!(page.contains(r#"id="services_create""#) && page.contains(r#"id="health_ready""#));
 }

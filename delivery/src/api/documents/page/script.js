@@ -164,7 +164,7 @@ function bodyOf(root, operation) {
   const schema = body.content['application/json'].schema;
   return make('div', {},
     make('h3', {}, 'Body', make('span', { class: 'kind' },
-      ` ${body.required ? '' : 'may be left out; '}${body.description || ''}`)),
+      ` ${body.required ? '' : 'May be left out. '}${body.description || ''}`)),
     fieldsOf(root, schema, []));
 }
 
@@ -292,8 +292,8 @@ function operationOf(root, path, method, operation) {
     if (!details.open || inside.hasChildNodes()) return;
     const { form, use } = tryOf(root, path, method, operation);
     const examples = examplesOf(operation, use);
-    inside.append(...[markdown(operation.description), parametersOf(root, operation), bodyOf(root, operation),
-      answersOf(root, operation), examples && examples.made, form].flat().filter(Boolean));
+    inside.append(...[markdown(operation.description), examples && examples.made, form,
+      parametersOf(root, operation), bodyOf(root, operation), answersOf(root, operation)].flat().filter(Boolean));
     if (examples) examples.press(0);
   });
   const words = JSON.stringify([path, operation.summary, operation.description, operation['x-examples'],
