@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What kind of device a connection comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceType {
     /// A phone or tablet.
@@ -38,6 +38,23 @@ impl DeviceType {
             Self::Web => "web",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+/// Longest part of an unknown word that is repeated in the refusal, in characters.
+const WORD_SHOWN_CHARS_MAX: usize = 32;
+
+/// By its word: what `derive(Deserialize)` makes also takes the number of a variant, in MessagePack.
+impl<'de> Deserialize<'de> for DeviceType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            let shown: String = word.chars().take(WORD_SHOWN_CHARS_MAX).collect();
+            serde::de::Error::custom(format_args!(
+                "unknown device_type {shown:?}, expected one of {words}"
+            ))
+        })
     }
 }
 

@@ -31,10 +31,11 @@ use crate::{
         Receipt, SendError, SendRequest,
         limits::{
             ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, BATCH_MAX, CONTENT_BYTES_MAX,
-            MESSAGE_TYPE_BYTES_MAX, RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX,
+            MESSAGE_TYPE_BYTES_MAX, METADATA_BYTES_MAX, RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX,
+            TITLE_BYTES_MAX,
         },
     },
-    template::locale::LOCALE_BYTES_MAX,
+    template::{VARIABLES_MAX, locale::LOCALE_BYTES_MAX},
 };
 
 const SENDER: Shape = Shape::Object(&[
@@ -110,7 +111,11 @@ const MESSAGE: Shape = Shape::Object(&[
         Shape::Time,
         "From this moment, which must be ahead, it is not shown any more.",
     ),
-    may("metadata", Shape::Map, "Free data: at most 65536 bytes of JSON, 16 levels deep."),
+    may(
+        "metadata",
+        Shape::Map(usize::MAX, METADATA_BYTES_MAX),
+        "Free data, 16 levels deep at most.",
+    ),
     may("attachments", Shape::List(&ATTACHMENT, 0, ATTACHMENTS_MAX), "Files and links."),
     may(
         "actions",
@@ -124,8 +129,8 @@ const MESSAGE: Shape = Shape::Object(&[
     ),
     may(
         "variables",
-        Shape::Map,
-        "What the template is filled with: at most 100 texts, numbers, truth values.",
+        Shape::Map(VARIABLES_MAX, usize::MAX),
+        "What the template is filled with: texts, numbers, truth values.",
     ),
     may(
         "locale",

@@ -36,10 +36,11 @@ pub enum Shape {
     Flag,
     /// Anything.
     Any,
-    /// An object with any fields.
-    Map,
-    /// An object with any names and these values.
-    Named(&'static Shape),
+    /// An object with any fields: at most so many, and at most so many bytes as JSON; `usize::MAX`
+    /// where only the body's size is limited.
+    Map(usize, usize),
+    /// An object with any names and these values, at most so many.
+    Named(&'static Shape, usize),
     /// So many of these, from one to the other.
     List(&'static Shape, usize, usize),
     /// An object with these fields and no others.
@@ -151,7 +152,7 @@ pub(crate) fn settle(value: &mut Value, shape: &Shape) -> bool {
                 None => false,
             }
         }
-        (Shape::Named(item), Value::Object(object)) => {
+        (Shape::Named(item, _), Value::Object(object)) => {
             object.values_mut().fold(false, |any, value| settle(value, item) | any)
         }
         (Shape::List(item, ..), Value::Array(items)) => {
@@ -185,7 +186,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
     match (shape, value) {
         (Shape::Any | Shape::Lenient(_), _)
         | (Shape::Text(_), Value::String(_))
-        | (Shape::Map, Value::Object(_))
+        | (Shape::Map(..), Value::Object(_))
         | (Shape::Flag, Value::Bool(_)) => {}
         (Shape::Whole(min, max), Value::Number(number)) if number.is_i64() || number.is_u64() => {
             if number.as_u64().is_none_or(|number| !(*min..=*max).contains(&number)) {
@@ -207,7 +208,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
                 say(path, format!("must be one of {}", words.join(", ")));
             }
         }
-        (Shape::Named(item), Value::Object(object)) => {
+        (Shape::Named(item, _), Value::Object(object)) => {
             for (name, value) in object {
                 let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
                 let path = if path.is_empty() { shown } else { format!("{path}.{shown}") };
@@ -249,7 +250,7 @@ fn compare(value: &Value, shape: &Shape, path: &str, found: &mut Vec<FieldProble
             say(path, "must be an RFC 3339 time such as 2025-01-15T10:30:00Z".to_owned());
         }
         (Shape::Flag, _) => say(path, "must be true or false".to_owned()),
-        (Shape::Map | Shape::Named(_) | Shape::Object(_) | Shape::OneOf(..), _) => {
+        (Shape::Map(..) | Shape::Named(..) | Shape::Object(_) | Shape::OneOf(..), _) => {
             say(path, "must be an object".to_owned())
         }
         (Shape::List(..), _) => say(path, "must be a list".to_owned()),
@@ -296,7 +297,7 @@ mod tests {
         may("born", Shape::Time, "When."),
         may("addresses", Shape::List(&ADDRESS, 0, 2), "Where to write."),
         may("kind", Shape::Word(&["a", "b"]), "Of two."),
-        may("more", Shape::Map, "Anything."),
+        may("more", Shape::Map(9, 99), "Anything."),
     ]);
 
     fn paths(value: &Value) -> Vec<String> {

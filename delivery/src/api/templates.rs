@@ -31,7 +31,7 @@ use crate::{
     identity::Caller,
     send::limits::{ACTIONS_MAX, CONTENT_BYTES_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX},
     template::{
-        Category, Compiled, DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, Rendered, Template,
+        Category, Compiled, DESCRIPTION_BYTES_MAX, LOCALES_MAX, NAME_BYTES_MAX, Rendered, Template,
         TemplateError, TemplateRequest, Templates, VARIABLES_MAX, VariableType, Writer,
         locale::{self, LOCALE_PROBLEM},
     },
@@ -108,7 +108,11 @@ impl Payload for TemplateRequest {
         may("message_type", MESSAGE_TYPE, "The type of messages made from it; `text` unless said."),
         may("priority", Shape::Whole(1, 10), "Their priority where the send names none."),
         may("actions", ACTIONS, "Their buttons where the send names none."),
-        may("locales", Shape::Named(&VARIANT), "The same in at most 50 other languages, by name."),
+        may(
+            "locales",
+            Shape::Named(&VARIANT, LOCALES_MAX),
+            "The same in other languages, by name.",
+        ),
         may("expected_version", POSITION, "The version that is to be replaced; for changes only."),
         may("version", Shape::Any, "Decided here; what an answer carries may be sent back."),
         may("builtin", Shape::Any, "Decided here."),
@@ -128,7 +132,11 @@ pub(super) struct PreviewRequest {
 
 impl Payload for PreviewRequest {
     const SHAPE: Shape = Shape::Object(&[
-        may("variables", Shape::Map, "What the template is filled with."),
+        may(
+            "variables",
+            Shape::Map(VARIABLES_MAX, usize::MAX),
+            "What the template is filled with.",
+        ),
         may("locale", LOCALE, "The language to take, as in a send."),
     ]);
     const OPTIONAL: bool = true;

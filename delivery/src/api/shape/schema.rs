@@ -25,10 +25,16 @@ impl Shape {
             }
             Self::Flag => json!({ "type": "boolean" }),
             Self::Any => json!({}),
-            Self::Map => json!({ "type": "object" }),
-            Self::Named(item) => {
-                json!({ "type": "object", "additionalProperties": item.schema() })
+            Self::Map(most, _) => {
+                let mut schema = json!({ "type": "object" });
+                if *most < usize::MAX {
+                    schema["maxProperties"] = json!(most);
+                }
+                schema
             }
+            Self::Named(item, most) => json!({
+                "type": "object", "additionalProperties": item.schema(), "maxProperties": most,
+            }),
             Self::List(item, min, max) => {
                 let mut schema =
                     json!({ "type": "array", "items": item.schema(), "maxItems": max });
@@ -95,6 +101,9 @@ impl Field {
             Shape::Text(text) if text.max < usize::MAX => {
                 format!("{} At most {} bytes.", self.about, text.max)
             }
+            Shape::Map(_, bytes) if bytes < usize::MAX => {
+                format!("{} At most {bytes} bytes as JSON.", self.about)
+            }
             Shape::Text(_)
             | Shape::Whole(..)
             | Shape::Time
@@ -102,8 +111,8 @@ impl Field {
             | Shape::NoOrWord(_)
             | Shape::Flag
             | Shape::Any
-            | Shape::Map
-            | Shape::Named(_)
+            | Shape::Map(..)
+            | Shape::Named(..)
             | Shape::List(..)
             | Shape::Object(_)
             | Shape::OneOf(..)

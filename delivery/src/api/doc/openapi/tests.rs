@@ -71,7 +71,9 @@ fn every_field_is_described() {
                     check(&field.shape, &path);
                 }
             }
-            Shape::List(item, ..) | Shape::Named(item) | Shape::Lenient(item) => check(item, path),
+            Shape::List(item, ..) | Shape::Named(item, _) | Shape::Lenient(item) => {
+                check(item, path)
+            }
             _ => {}
         }
     }

@@ -15,6 +15,8 @@ function make(name, attributes, ...children) {
 }
 
 const byId = (id) => document.getElementById(id);
+// A proxy may have put the API below a path of its own.
+const base = location.pathname.replace(/\/api\/v3\/docs\/?$/, '');
 const methods = ['get', 'post', 'put', 'patch', 'delete'];
 
 /** Markdown as far as descriptions use it: paragraphs, tables, `code`, **strong**, [links](x). */
@@ -229,7 +231,7 @@ function tryOf(root, path, method, operation) {
       status.textContent = '…';
       const began = performance.now();
       try {
-        const response = await fetch(target + (query.size ? `?${query}` : ''), {
+        const response = await fetch(base + target + (query.size ? `?${query}` : ''), {
           method: method.toUpperCase(), headers, body: body && body.value.trim() ? body.value : undefined,
           credentials: 'omit', cache: 'no-store', redirect: 'manual',
         });
