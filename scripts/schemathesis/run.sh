@@ -11,7 +11,7 @@ examples=$1 seconds=$2
 asyncapi_specs=6.11.1
 
 scripts/python.sh
-python=$PWD/target/python/bin
+python=$PWD/target/python/bin here=$PWD/scripts/schemathesis
 schema=target/asyncapi/node_modules/@asyncapi/specs/schemas/3.0.0.json
 if [ ! -f "target/asyncapi/$asyncapi_specs" ]; then
   rm -rf target/asyncapi
@@ -58,7 +58,9 @@ failed=0
 run() {
   local who=$1 base=$2 authorization=$3
   echo "== schemathesis $who"
-  (cd scripts/schemathesis && PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 "$python/st" run "$base/api/v3/openapi.json" \
+  # In the temporary folder: the tools leave what they remember where they are started.
+  (cd "$folder" && PYTHONPATH="$here" PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=hooks "$python/st" \
+    --config-file "$here/schemathesis.toml" run "$base/api/v3/openapi.json" \
     --max-examples "$examples" --max-time "$seconds" --seed "${SEED:-20250115}" \
     -H "Authorization: $authorization") || failed=1
 }
