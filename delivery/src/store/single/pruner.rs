@@ -92,6 +92,10 @@ impl Pruner {
             return Ok(total);
         }
         loop {
+            // Else closing would wait for the whole of a long inbox.
+            if self.orders.lock().stop {
+                return Err(StoreError::Closing);
+            }
             // No mark may be decided on a message that goes. It is let go between transactions, for
             // others wait for it.
             let deciding = Arc::clone(inbox.marking()).lock_owned().await;

@@ -65,7 +65,12 @@ impl Walk {
             let tenants = layout::tenants_dir(&self.root);
             match &mut self.stage {
                 Stage::Begin => match read_dir(&self.root) {
-                    Ok(root) => self.stage = Stage::Root(root.expect("the root is there")),
+                    Ok(Some(root)) => self.stage = Stage::Root(root),
+                    // An error, not the end: what is for everyone would be forgotten unvisited.
+                    Ok(None) => {
+                        let gone = io_error(&self.root, io::ErrorKind::NotFound.into());
+                        return self.stop_with(gone);
+                    }
                     Err(error) => return self.stop_with(error),
                 },
                 Stage::Root(root) => match next_inbox(root) {

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use protocol::{Seq, Time};
 
 use super::{
-    super::{SingleConfig, SingleStore, inbox_dir},
+    super::{SingleConfig, SingleStore, inbox_dir, walk::Walk},
     contract::fixture::{Published, inbox, inbox_of, message, outgoing, title, to_everyone},
 };
 use crate::{
@@ -138,4 +138,14 @@ async fn without_a_limit_nothing_is_looked_for() {
     assert_eq!(store.prune_all().await.unwrap(), 0);
     assert_eq!(titles(&store, &ann).await, ["old"]);
     store.close().await;
+}
+
+/// It ended the pruner's thread; and as the end of a walk it would forget what nobody has taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_folder_that_is_gone_fails_the_walk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), Retention::default());
+    let mut walk = Walk::new(&folder.path().join("gone"));
+    assert!(walk.next(&store.shared).unwrap().is_err());
+    assert!(walk.next(&store.shared).is_none());
 }
