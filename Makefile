@@ -4,20 +4,23 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint doc unit it kill9 powercut fuzz bench loadtest
+.PHONY: test tools lint doc unit it api schemathesis kill9 powercut fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
 POWERCUT_ROUNDS ?= 100
 RECONNECTS ?= 10000
 FUZZ_SECONDS ?= 60
+SCHEMATHESIS_EXAMPLES ?= 200
+SCHEMATHESIS_SECONDS ?= 600
 
 export CARGO_TERM_COLOR ?= auto
 
-test: lint doc unit it
+test: lint doc unit it api
 
-# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail) and
-# ext4 and mount for the disks that fill up and lose power.
+# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
+# ext4 and mount for the disks that fill up and lose power, Python and npm for the tools that read the
+# API's documents, Chromium for its page.
 tools:
 	@scripts/tools.sh
 
@@ -37,6 +40,14 @@ unit: tools
 # The product by its front door, the promises among it. Needs root for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+
+# The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
+api: tools
+	scripts/schemathesis/run.sh 10 40
+
+# The same for longer, with another seed each day.
+schemathesis: tools
+	SEED=$$(date +%Y%m%d) scripts/schemathesis/run.sh $(SCHEMATHESIS_EXAMPLES) $(SCHEMATHESIS_SECONDS)
 
 kill9: tools
 	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \

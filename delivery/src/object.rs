@@ -1,4 +1,4 @@
-//! Structs that are objects and nothing else.
+//! Structs that are objects and nothing else, and words that are texts and nothing else.
 //!
 //! What `derive(Deserialize)` makes also reads a list, field by field: `["c1", "title", …]` would be
 //! a message, and a request of the wrong shape would be taken instead of refused.
@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, value::MapAccessDeserializer},
+    de::{Error, MapAccess, value::MapAccessDeserializer},
 };
 
 /// A `T` that was written as an object.
@@ -48,6 +48,15 @@ where
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
+/// For `#[serde(deserialize_with)]`: an object, or null, which means the same as leaving it out.
+pub(crate) fn maybe_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(maybe(deserializer)?.unwrap_or_default())
+}
+
 /// For `#[serde(deserialize_with)]`: a list of objects or null.
 pub(crate) fn maybe_list<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
@@ -77,6 +86,21 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Reads one of these words. What `derive(Deserialize)` makes of an enum also takes the number of a
+/// variant, in MessagePack.
+pub(crate) fn word<'de, D, T>(deserializer: D, words: &[(&str, T)]) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Copy,
+{
+    let text = String::deserialize(deserializer)?;
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        D::Error::custom(format_args!("must be one of {}", words.join(", ")))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +117,24 @@ mod tests {
         one: Option<Inner>,
         #[serde(deserialize_with = "maybe_list")]
         many: Option<Vec<Inner>>,
+    }
+
+    #[test]
+    fn numbers_are_no_words() {
+        #[derive(Debug)]
+        struct Word(u8);
+        impl<'de> Deserialize<'de> for Word {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                word(deserializer, &[("a", 1), ("b", 2)]).map(Self)
+            }
+        }
+        let read = |value: &serde_json::Value| {
+            rmp_serde::from_slice::<Word>(&rmp_serde::to_vec(value).unwrap())
+        };
+        assert_eq!(read(&serde_json::json!("b")).unwrap().0, 2);
+        let refused = read(&serde_json::json!("c")).unwrap_err().to_string();
+        assert!(refused.contains("a, b"), "{refused}");
+        assert!(read(&serde_json::json!(0)).is_err());
     }
 
     #[test]

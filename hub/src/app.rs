@@ -13,7 +13,11 @@ use anyhow::Context;
 use axum::Router;
 use delivery::{
     Store,
-    api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
+    api::{
+        ApiConfig, ApiParts, ApiState, admin_routes,
+        doc::{self, Endpoint, Operation},
+        user_routes,
+    },
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     store::{
@@ -125,8 +129,10 @@ impl App {
         };
         let api = ApiState::new(api, &*recorder);
         let health = HealthState::new(shared, Arc::clone(&draining), metrics.clone());
-        let user_router = user_routes(api.clone()).merge(live.routes());
-        let admin_router = admin_routes(api).merge(health::routes(health));
+        let user_router =
+            user_routes(api.clone(), &operations(Live::endpoints())).merge(live.routes());
+        let admin_router = admin_routes(api, &operations(health::endpoints()))
+            .merge(doc::router(health::endpoints()).with_state(health));
 
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let limits = HttpLimits::from(&config.http);
@@ -196,6 +202,11 @@ impl App {
         }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }
+}
+
+/// What is described of endpoints that the live side and health serve themselves.
+fn operations<S>(endpoints: Vec<Endpoint<S>>) -> Vec<Operation> {
+    endpoints.into_iter().map(|endpoint| endpoint.operation).collect()
 }
 
 /// Lets the live side ask who connects.

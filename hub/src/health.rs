@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
-use delivery::{Store, store::Health};
-use http::{StatusCode, header};
+mod docs;
+
+use axum::{Json, extract::State, response::IntoResponse};
+use delivery::{Store, api::doc::Endpoint, store::Health};
+use http::{Method, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -68,32 +71,49 @@ impl HealthState {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
+/// Whether the process turns.
+#[derive(Serialize, JsonSchema)]
+struct Alive {
+    /// `live`.
     status: &'static str,
+}
+
+/// Whether to send it work.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Readiness")]
+struct Report {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// Why.
     checks: Checks,
 }
 
-#[derive(Serialize)]
+/// What readiness is made of.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ReadinessChecks")]
 struct Checks {
+    /// Whether the store has just proved a write: `ok` or `failing`.
     store: &'static str,
+    /// Whether the node sends its connections away.
     draining: bool,
 }
 
 /// `/health/live`, `/health/ready`, `/health` (the same as ready) and `/metrics`.
-pub fn routes(state: HealthState) -> Router {
-    Router::new()
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/health", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(state)
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint<HealthState>> {
+    let get = Method::GET;
+    vec![
+        Endpoint::new(get.clone(), "/health/live", "health_live", live, docs::live()),
+        Endpoint::new(get.clone(), "/health/ready", "health_ready", ready, docs::ready()),
+        Endpoint::new(get.clone(), "/health", "health", ready, docs::ready()),
+        Endpoint::new(get, "/metrics", "metrics", metrics, docs::metrics()),
+    ]
 }
 
 const NEVER_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 async fn live() -> impl IntoResponse {
-    ([NEVER_CACHED], Json(serde_json::json!({ "status": "live" })))
+    ([NEVER_CACHED], Json(Alive { status: "live" }))
 }
 
 async fn ready(State(state): State<HealthState>) -> impl IntoResponse {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::SeqAccess};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// What kind of device a connection comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceType {
     /// A phone or tablet.
@@ -40,8 +41,25 @@ impl DeviceType {
     }
 }
 
+/// Longest part of an unknown word that is repeated in the refusal, in characters.
+const WORD_SHOWN_CHARS_MAX: usize = 32;
+
+/// By its word: what `derive(Deserialize)` makes also takes the number of a variant, in MessagePack.
+impl<'de> Deserialize<'de> for DeviceType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            let shown: String = word.chars().take(WORD_SHOWN_CHARS_MAX).collect();
+            serde::de::Error::custom(format_args!(
+                "unknown device_type {shown:?}, expected one of {words}"
+            ))
+        })
+    }
+}
+
 /// What a device says of itself (seed 003 §7.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceInfo {
     /// Kind of device.
@@ -49,19 +67,22 @@ pub struct DeviceInfo {
     pub device_type: DeviceType,
     /// Version of the app, at most [`DEVICE_TEXT_BYTES_MAX`] bytes.
     #[serde(default, deserialize_with = "short_text")]
+    #[schemars(length(max = DEVICE_TEXT_BYTES_MAX))]
     pub app_version: String,
     /// What the device understands, such as `app_ping`; at most [`CAPABILITIES_MAX`].
     #[serde(default, deserialize_with = "capabilities")]
+    #[schemars(length(max = CAPABILITIES_MAX), inner(length(max = DEVICE_TEXT_BYTES_MAX)))]
     pub capabilities: Vec<String>,
 }
 
 /// Which messages were read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ReadTarget {
     /// These; at most [`READ_IDS_MAX`].
     Ids {
         /// The messages.
+        #[schemars(length(max = READ_IDS_MAX))]
         message_ids: Vec<MessageId>,
     },
     /// All up to and with this position.
@@ -72,12 +93,12 @@ pub enum ReadTarget {
 }
 
 /// Data of a frame that needs none; `{}` and nothing are both accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nothing {}
 
 /// A frame from a client. It has no `Deserialize`: [`crate::Codec::decode_client`] is the one way in,
 /// and the one with limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Are you there? Answered by `pong`.
@@ -138,7 +159,7 @@ impl ClientFrame {
 }
 
 /// A token in a frame. Prints as `***`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Token(pub String);
 

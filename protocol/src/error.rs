@@ -1,11 +1,14 @@
 //! Errors as clients see them: a stable slug, an HTTP status, one sentence, the fields at fault.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! error_types {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $status:literal;)*) => {
         /// A stable slug (contract §5), shared by REST bodies and `error` frames.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema,
+        )]
         pub enum ErrorType {
             $($(#[$doc])* #[serde(rename = $slug)] $name,)*
         }
@@ -73,7 +76,7 @@ error_types! {
 }
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldProblem {
     /// Where, as `recipients[3]` or `actions[0].url`.
     pub path: String,
@@ -82,7 +85,7 @@ pub struct FieldProblem {
 }
 
 /// The `error` member of a failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// Stable slug.
     #[serde(rename = "type")]

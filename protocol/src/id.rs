@@ -8,9 +8,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::ID_BYTES_MAX;
+
+/// An id as a regular expression of ECMA 262, for schemas: no control characters.
+pub const ID_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
 
 /// Why a text is no id. The message names the limit, never the text: ids may be personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +103,24 @@ macro_rules! text_id {
             }
         }
 
+        /// What it is for is said where it stands, so that it needs no schema of its own.
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": ID_BYTES_MAX,
+                    "pattern": ID_PATTERN,
+                })
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
@@ -171,9 +193,21 @@ impl Default for TenantId {
 /// The position of a change in an inbox: 1, 2, 3 …, without holes, never reused. 0 is "before the
 /// first".
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct Seq(pub u64);
 
 impl Seq {

@@ -11,8 +11,9 @@
 //! says whether and when to come back; see [`CloseReason`].
 //!
 //! Reading order: [`limits`], [`id`], [`message`], [`server_frame`], [`client_frame`], [`codec`],
-//! [`close`], [`error`].
+//! [`close`], [`error`], [`asyncapi`] (all of it as a document).
 
+pub mod asyncapi;
 mod client_decode;
 pub mod client_frame;
 pub mod close;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod schema;
 pub mod server_frame;
 pub mod time;
 

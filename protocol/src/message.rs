@@ -8,13 +8,14 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{ChannelId, MessageId, Seq, Time, UserId};
 
 /// What has become of a message in one inbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Not read.
@@ -54,7 +55,7 @@ impl Status {
 }
 
 /// Who sent it (seed 003 §4.2 `SenderInfo`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SenderInfo {
     /// The sender's id.
@@ -74,7 +75,7 @@ pub struct SenderInfo {
 }
 
 /// A file, image, link or document that goes with the message (seed 003 §4.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachmentInfo {
     /// `file`, `image`, `link` or `document`.
@@ -97,7 +98,7 @@ pub struct AttachmentInfo {
 }
 
 /// A button of the message (seed 003 §4.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActionInfo {
     /// `button`, `link` or `confirm`.
@@ -117,7 +118,7 @@ pub struct ActionInfo {
 }
 
 /// The half of a message that all its recipients share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageFields {
     /// Its id.
     pub id: MessageId,
@@ -162,7 +163,7 @@ pub struct MessageFields {
 }
 
 /// The half of a message that belongs to one inbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageState {
     /// Where it was created in this inbox.
     pub seq: Seq,
@@ -185,7 +186,7 @@ impl MessageState {
 }
 
 /// A whole message, as REST answers and `message` frames carry it (contract §5).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// The inbox's half.
     #[serde(flatten)]

@@ -1,5 +1,6 @@
 //! What the server may say on a socket (contract §6).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// The first frame of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Welcome {
     /// This socket.
     pub connection_id: ConnectionId,
@@ -30,7 +31,7 @@ pub struct Welcome {
 }
 
 /// A message's state changed, by any device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusUpdate {
     /// The message.
     pub message_id: MessageId,
@@ -46,7 +47,7 @@ pub struct StatusUpdate {
 }
 
 /// A button of a message that its recipient pressed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PressedAction {
     /// Which of the message's `actions`, from 0.
     pub index: u8,
@@ -55,10 +56,12 @@ pub struct PressedAction {
 }
 
 /// A frame from the server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(tag = "type", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "frames are encoded and dropped, never collected")]
 pub enum ServerFrame {
     /// First frame.
+    #[schemars(with = "Data<Welcome>")]
     Welcome(Welcome),
     /// A new or edited message.
     Message {
@@ -75,16 +78,19 @@ pub enum ServerFrame {
         data: StatusUpdate,
     },
     /// The backlog is through; live from here.
+    #[schemars(with = "Data<SyncCompleteData>")]
     SyncComplete {
         /// The last seq of the backlog.
         seq: Seq,
     },
     /// The asked position is older than what is kept, or ahead of the inbox: fetch by REST.
+    #[schemars(with = "Data<ResyncData>")]
     ResyncRequired {
         /// The oldest position that can be resumed from.
         min_seq: Seq,
     },
     /// A user came to or left a channel.
+    #[schemars(with = "Data<PresenceData>")]
     Presence {
         /// The channel.
         channel_id: ChannelId,
@@ -98,6 +104,7 @@ pub enum ServerFrame {
     /// Answer to a client's `ping`.
     Pong,
     /// A client frame was refused.
+    #[schemars(with = "Data<ErrorData>")]
     Error {
         /// Stable slug.
         kind: ErrorType,
@@ -107,6 +114,7 @@ pub enum ServerFrame {
         reference: Option<String>,
     },
     /// Right before a close.
+    #[schemars(with = "Data<DisconnectData>")]
     Disconnect {
         /// The close code that follows.
         code: u16,
@@ -158,37 +166,56 @@ impl ServerFrame {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// A frame whose `data` is this; for the schema only.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that is needed of it")]
+struct Data<T> {
+    data: T,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct SyncCompleteData {
+    /// The last seq of the backlog.
     seq: Seq,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct ResyncData {
+    /// The oldest position that can be resumed from.
     min_seq: Seq,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct PresenceData {
+    /// The channel.
     channel_id: ChannelId,
+    /// The user.
     user_id: UserId,
+    /// Whether they are there now.
     online: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct ErrorData {
+    /// Stable slug.
     #[serde(rename = "type")]
     kind: ErrorType,
+    /// One sentence.
     message: String,
+    /// The type of the refused frame, where it could be read.
     #[serde(rename = "ref")]
     reference: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct DisconnectData {
+    /// The close code that follows.
     code: u16,
+    /// Why, in a few words.
     reason: String,
+    /// Whether the client should come back by itself.
     reconnect: bool,
+    /// When, if so.
     reconnect_after_ms: u64,
 }
 

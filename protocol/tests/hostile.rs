@@ -153,6 +153,14 @@ fn limits_are_named_in_the_refusal() {
 }
 
 #[test]
+fn a_number_is_no_word() {
+    let frame = serde_json::json!({"type": "device", "data": {"device_type": 0}});
+    let bytes = rmp_serde::to_vec_named(&frame).unwrap();
+    let error = Codec::MsgPack.decode_client(&bytes).unwrap_err().to_string();
+    assert!(error.contains("string"), "{error}");
+}
+
+#[test]
 fn frames_that_are_almost_right_are_refused_with_a_sentence_that_helps() {
     for (text, helps) in [
         ("", "EOF"),

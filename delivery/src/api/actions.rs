@@ -1,10 +1,13 @@
 //! Pressing the buttons of a message.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{Path, State, rejection::PathRejection},
     response::Response,
 };
 use protocol::{MessageId, MessageState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,8 +16,8 @@ use super::{
     body::{Decoded, Payload},
     caller::User,
     error::ApiError,
-    marks::device,
-    shape::{Shape, may},
+    marks::{DEVICE_ID, device},
+    shape::Shape,
 };
 use crate::{
     StoreError,
@@ -30,13 +33,15 @@ pub(super) struct Press {
 }
 
 impl Payload for Press {
-    const SHAPE: Shape = Shape::Object(&[may("device_id", Shape::Text)]);
+    const SHAPE: Shape = Shape::Object(&[DEVICE_ID]);
     const OPTIONAL: bool = true;
 }
 
 /// What a press did, and how the message stands now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PressedButton")]
 struct Done {
+    /// The message's id.
     message_id: MessageId,
     /// Whether it was this press that counts.
     first: bool,
@@ -44,6 +49,7 @@ struct Done {
     pressed: Pressed,
     #[serde(flatten)]
     state: MessageState,
+    /// Unread messages of the whole inbox.
     unread_count: u64,
 }
 

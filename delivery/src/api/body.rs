@@ -134,7 +134,7 @@ impl Raw {
     pub(crate) fn decode<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, ApiError> {
         match decode_as::<Object<T>>(self.codec, &self.bytes) {
             Ok(Object(value)) => Ok(value),
-            Err(problem) => Err(self.explain(problem, shape)),
+            Err(problem) => self.decode_again(problem, shape),
         }
     }
 
@@ -148,16 +148,25 @@ impl Raw {
         decode_as(self.codec, &self.bytes).map_err(|problem| self.malformed(problem))
     }
 
-    fn explain(&self, problem: Unreadable, shape: &Shape) -> ApiError {
-        let Ok(tree) = self.tree() else {
-            return self.malformed(problem);
+    /// What could not be read at once: with its whole numbers written as such, or else explained.
+    fn decode_again<T: DeserializeOwned>(
+        &self,
+        problem: Unreadable,
+        shape: &Shape,
+    ) -> Result<T, ApiError> {
+        let Ok(mut tree) = self.tree() else {
+            return Err(self.malformed(problem));
         };
+        let settled = shape::settle(&mut tree, shape);
         let found = shape::problems(&tree, shape);
-        if found.is_empty() {
-            // A field given twice, or a number out of a type's range.
-            return ApiError::field("body", problem.0);
+        if !found.is_empty() {
+            return Err(ApiError::Invalid(found));
         }
-        ApiError::Invalid(found)
+        if settled && let Ok(Object(value)) = serde_json::from_value(tree) {
+            return Ok(value);
+        }
+        // A field given twice, or a number out of a type's range.
+        Err(ApiError::field("body", problem.0))
     }
 
     fn malformed(&self, problem: Unreadable) -> ApiError {

@@ -78,13 +78,17 @@ impl FromRequestParts<ApiState> for Admin {
 }
 
 /// A caller of either port, for handlers that both have.
-pub(crate) trait Who: FromRequestParts<ApiState, Rejection = ApiError> {
+pub(crate) trait Asker: FromRequestParts<ApiState, Rejection = ApiError> {
+    /// Whether it is the admin port.
+    const ADMIN: bool;
     /// Behind which wall they look: their own, but for the bearer of the admin token, who says it.
     fn tenant(&self, parameters: &mut Parameters) -> TenantId;
     fn caller(self) -> Caller;
 }
 
-impl Who for Anyone {
+impl Asker for Anyone {
+    const ADMIN: bool = false;
+
     fn tenant(&self, _: &mut Parameters) -> TenantId {
         self.0.tenant()
     }
@@ -94,7 +98,9 @@ impl Who for Anyone {
     }
 }
 
-impl Who for Admin {
+impl Asker for Admin {
+    const ADMIN: bool = true;
+
     fn tenant(&self, parameters: &mut Parameters) -> TenantId {
         self.asked_tenant(parameters).unwrap_or_default()
     }

@@ -1,6 +1,8 @@
 //! Making, changing and ending channels, and saying who is in them: for services and system admins. Who
 //! may keep which is decided in [`crate::channel`].
 
+pub(super) mod docs;
+
 use axum::{
     extract::{OriginalUri, State},
     response::Response,
@@ -12,45 +14,71 @@ use super::{
     ApiState,
     answer::Answer,
     body::{Decoded, Payload},
-    caller::Who,
-    channels::{ChannelPath, channel_id},
+    caller::Asker,
+    channels::{ChannelPath, channel_id, query_of_one},
     error::ApiError,
     query::Parameters,
-    shape::{Shape, may, must},
+    shape::{Field, Form, ID, NAME_PATTERN, NO_OR_ID, POSITION, Shape, formed, may, must, text},
 };
 use crate::{
-    channel::{ChannelChange, ChannelError, Keeper, MembersChange, NewChannel},
+    channel::{
+        ChannelChange, ChannelError, DESCRIPTION_BYTES_MAX, Keeper, METADATA_BYTES_MAX,
+        MembersChange, NAME_BYTES_MAX, NewChannel,
+    },
     identity::{Caller, with_all_rights},
+    store::limits::MEMBERS_CHANGE_MAX,
 };
+
+const NAME: Shape = formed(Form::Pattern(NAME_PATTERN), 1, NAME_BYTES_MAX);
+
+const DESCRIPTION: Field = may("description", text(DESCRIPTION_BYTES_MAX), "What it is for.");
+const OPEN: Field = may("open", Shape::Flag, "Whether users may join and leave by themselves.");
+const HISTORY: Field =
+    may("history", Shape::Flag, "Whether members see what was sent to it before they joined.");
+const PRESENCE: Field = may(
+    "presence",
+    Shape::Flag,
+    "Whether members that joined it on a socket are shown who else did.",
+);
+const METADATA: Shape = Shape::Map(usize::MAX, METADATA_BYTES_MAX);
 
 impl Payload for NewChannel {
     const SHAPE: Shape = Shape::Object(&[
-        may("id", Shape::Text),
-        must("name", Shape::Text),
-        may("description", Shape::Text),
-        may("open", Shape::Flag),
-        may("history", Shape::Flag),
-        may("presence", Shape::Flag),
-        may("metadata", Shape::Map),
+        may("id", NO_OR_ID, "Its id, for ever; made up where none is given."),
+        must("name", NAME, "What people call it."),
+        DESCRIPTION,
+        OPEN,
+        HISTORY,
+        PRESENCE,
+        may("metadata", METADATA, "Free data, 16 levels deep at most."),
     ]);
 }
 
 impl Payload for ChannelChange {
     const SHAPE: Shape = Shape::Object(&[
-        may("name", Shape::Text),
-        may("description", Shape::Text),
-        may("open", Shape::Flag),
-        may("history", Shape::Flag),
-        may("presence", Shape::Flag),
-        may("metadata", Shape::Map),
-        may("expected_version", Shape::Whole),
+        may("name", NAME, "What people call it."),
+        DESCRIPTION,
+        OPEN,
+        HISTORY,
+        PRESENCE,
+        may("metadata", METADATA, "Free data, 16 levels deep at most; replaced as a whole."),
+        may("expected_version", POSITION, "Only if it has not changed since this version."),
     ]);
 }
 
 impl Payload for MembersChange {
     const SHAPE: Shape = Shape::Object(&[
-        may("join", Shape::List(&Shape::Text)),
-        may("leave", Shape::List(&Shape::Text)),
+        may(
+            "join",
+            Shape::List(&ID, 0, MEMBERS_CHANGE_MAX),
+            "Users who are to be in it. With `leave` there is at least one user, and at most as many \
+             as each of the two may have.",
+        ),
+        may(
+            "leave",
+            Shape::List(&ID, 0, MEMBERS_CHANGE_MAX),
+            "Users who are not to be in it; none that stands in `join` as well.",
+        ),
     ]);
     // Ten thousand of the longest ids.
     const BYTES_MAX: usize = 2 << 20;
@@ -64,12 +92,12 @@ pub(super) async fn keeper(state: &ApiState, caller: &Caller) -> Result<Keeper, 
 
 /// Who changes what is where. Asked before the body is looked at: who may not keep channels is told
 /// that, not what is wrong with it.
-async fn keeping(
+async fn keeping<A: Asker>(
     state: &ApiState,
-    who: impl Who,
+    who: A,
     uri: &Uri,
 ) -> Result<(Keeper, TenantId), ApiError> {
-    let mut parameters = Parameters::new(uri)?;
+    let mut parameters = Parameters::new(uri, query_of_one::<A>())?;
     let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
     parameters.finish()?;
     Ok((keeper(state, &caller).await?, tenant))
@@ -80,9 +108,9 @@ fn log_change(keeper: &Keeper, event: &'static str, channel: &ChannelId) {
 }
 
 /// `POST /channels`, `POST /admin/channels`
-pub(super) async fn create<W: Who>(
+pub(super) async fn create<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     body: Result<Decoded<NewChannel>, ApiError>,
@@ -95,9 +123,9 @@ pub(super) async fn create<W: Who>(
 }
 
 /// `PUT /channels/{id}`, `PUT /admin/channels/{id}`
-pub(super) async fn update<W: Who>(
+pub(super) async fn update<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
@@ -112,9 +140,9 @@ pub(super) async fn update<W: Who>(
 }
 
 /// `DELETE /channels/{id}`, `DELETE /admin/channels/{id}`
-pub(super) async fn remove<W: Who>(
+pub(super) async fn remove<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
@@ -126,9 +154,9 @@ pub(super) async fn remove<W: Who>(
 }
 
 /// `POST /channels/{id}/members`, `POST /admin/channels/{id}/members`
-pub(super) async fn change_members<W: Who>(
+pub(super) async fn change_members<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,

@@ -1,10 +1,13 @@
 //! A channel's messages: those in one's inbox, and behind them what was sent to it before one came.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{OriginalUri, State},
     response::Response,
 };
 use protocol::{Body, ChannelId, MessageState, Seq, Status};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -25,12 +28,16 @@ use crate::{
 /// was not reached is behind `next_cursor`.
 const LOOKED_AT_MAX: usize = 1_000;
 
-#[derive(Serialize)]
+/// Messages of a channel.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChannelMessageList")]
 struct List {
+    /// The page, as in `GET /api/v3/messages`.
     messages: Vec<Shown>,
     /// Unread messages of the channel.
     unread_count: u64,
-    /// How many of the inbox match; what is shown of a channel's history beyond it is not counted.
+    /// How many of the inbox fit what was asked for. 0 on a page of the channel's history, which
+    /// nobody counts.
     total: u64,
 }
 

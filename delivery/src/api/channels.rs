@@ -1,6 +1,7 @@
 //! Channels, for those who are in them, may join them, or keep them.
 
-use std::collections::BTreeSet;
+pub(super) mod docs;
+mod walk;
 
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
@@ -8,15 +9,17 @@ use axum::{
 };
 use protocol::{ChannelId, TenantId};
 use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     ApiState,
     answer::Answer,
-    caller::{User, Who},
+    caller::{Asker, User},
     channel_keeping::keeper,
     error::ApiError,
-    query::{PageMeta, Parameters},
+    query::{ID_CURSOR_PARAMETER, PAGE, PageMeta, Parameters, SIZE, TENANT_ID},
+    shape::{Field, Shape, may},
 };
 use crate::{
     channel::{ChannelError, ChannelRefusal, Keeper},
@@ -24,15 +27,57 @@ use crate::{
     store::{ChannelInfo, Group, Member},
 };
 
-/// Most channels that one request looks at to find those that it lists. What was not reached is
-/// behind `next_cursor`, of which a page may then be shorter than it was asked for.
-const LOOKED_AT_MAX: usize = 2_000;
+/// The query of a list.
+const LIST: &[Field] = &[
+    PAGE,
+    SIZE,
+    ID_CURSOR_PARAMETER,
+    may(
+        "show",
+        Shape::Word(&["mine", "open", "all"]),
+        "Which. `mine`: those that the user is in, by `page`; users see these unless they say. `open`: \
+         those that can be joined, by `cursor`. `all`, by `cursor`: for services, who see these \
+         unless they say, and for system admins.",
+    ),
+];
 
-/// Channels that are read at a time.
-const READ_AT_A_TIME: usize = 200;
+/// The same of an admin, who is in none of them.
+const LIST_OF_ADMIN: &[Field] = &[
+    SIZE,
+    ID_CURSOR_PARAMETER,
+    may(
+        "show",
+        Shape::Word(&["open", "all"]),
+        "Which: `open`, those that can be joined, or `all`, which is what is shown unless said.",
+    ),
+    TENANT_ID,
+];
+
+/// The query of a list of members.
+const MEMBERS: &[Field] = &[SIZE, ID_CURSOR_PARAMETER];
+
+/// The same of an admin.
+const MEMBERS_OF_ADMIN: &[Field] = &[SIZE, ID_CURSOR_PARAMETER, TENANT_ID];
+
+/// The query of what names one channel and asks for nothing else.
+const ONE: &[Field] = &[];
+
+/// The same of an admin.
+const ONE_OF_ADMIN: &[Field] = &[TENANT_ID];
+
+/// What may stand in a query at the caller's port.
+const fn of_port<A: Asker>(user: &'static [Field], admin: &'static [Field]) -> &'static [Field] {
+    if A::ADMIN { admin } else { user }
+}
+
+/// What may stand in the query of a request that names one channel.
+pub(super) const fn query_of_one<A: Asker>() -> &'static [Field] {
+    of_port::<A>(ONE, ONE_OF_ADMIN)
+}
 
 /// A channel as one caller sees it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SeenChannel")]
 pub(super) struct Seen {
     #[serde(flatten)]
     info: ChannelInfo,
@@ -42,23 +87,30 @@ pub(super) struct Seen {
 }
 
 /// What a channel is to a user.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChannelOfUser")]
 struct Mine {
-    /// Whether the user is in it.
+    /// Whether the user is in it; not there where a service or an admin asks.
     is_member: bool,
-    /// Unread messages of it in the user's inbox.
+    /// Unread messages of it in the user's inbox; not there where a service or an admin asks.
     unread_count: u64,
 }
 
-#[derive(Serialize)]
+/// Channels.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ChannelList")]
 pub(super) struct List {
+    /// The page, by id.
     channels: Vec<Seen>,
     /// How many there are in all; null where nobody counted.
     total: Option<usize>,
 }
 
-#[derive(Serialize)]
+/// Members of a channel, or those who carry a role.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberList")]
 pub(super) struct Members {
+    /// The page, by id.
     members: Vec<Member>,
 }
 
@@ -79,27 +131,34 @@ enum Show {
 }
 
 /// `GET /channels`, `GET /admin/channels`
-pub(super) async fn list<W: Who>(
+pub(super) async fn list<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, of_port::<A>(LIST, LIST_OF_ADMIN))?;
     let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
-    let words = [("mine", Show::Mine), ("open", Show::Open), ("all", Show::All)];
-    let show = parameters.word("show", &words).unwrap_or(match caller {
+    let words = [("open", Show::Open), ("all", Show::All), ("mine", Show::Mine)];
+    let words = if A::ADMIN { &words[..2] } else { &words };
+    let show = parameters.word("show", words).unwrap_or(match caller {
         Caller::User(_) => Show::Mine,
         Caller::Service(_) | Caller::Admin(_) => Show::All,
     });
     if let (Show::Mine, Caller::User(user)) = (show, &caller) {
         let (page, size) = parameters.paging();
+        if parameters.text("cursor").is_some() {
+            parameters.say("cursor", "is for show=open and show=all; here it is page");
+        }
         parameters.finish()?;
         let (list, meta) = mine(&state, user, page.unwrap_or(1), size).await?;
         return Ok(answer.page(&list, &meta));
     }
     if show == Show::Mine {
         parameters.say("show", "must be open or all: only users are in channels");
+    }
+    if !A::ADMIN && parameters.text("page").is_some() {
+        parameters.say("page", "is for show=mine; here it is cursor");
     }
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
@@ -111,10 +170,10 @@ pub(super) async fn list<W: Who>(
     let shown = |channel: &ChannelInfo| show == Show::All || channel.channel.open;
     let (found, meta) = match &caller {
         Caller::Service(service) if service.is_limited_to(&service.scope.channels) => {
-            listed(&state, &tenant, &service.scope.channels, after, size, shown).await?
+            walk::listed(&state, &tenant, &service.scope.channels, after, size, shown).await?
         }
         Caller::Service(_) | Caller::User(_) | Caller::Admin(_) => {
-            some(&state, &tenant, after, size, shown).await?
+            walk::some(&state, &tenant, after, size, shown).await?
         }
     };
     let channels = match &caller {
@@ -126,64 +185,6 @@ pub(super) async fn list<W: Who>(
 
 fn of_keeper(found: Vec<ChannelInfo>) -> Vec<Seen> {
     found.into_iter().map(|info| Seen { info, mine: None }).collect()
-}
-
-/// Channels in the order of their ids, those that are `shown`.
-async fn some(
-    state: &ApiState,
-    tenant: &TenantId,
-    mut after: Option<ChannelId>,
-    size: usize,
-    shown: impl Fn(&ChannelInfo) -> bool,
-) -> Result<(Vec<ChannelInfo>, PageMeta), ApiError> {
-    let (mut found, mut looked_at) = (Vec::new(), 0);
-    loop {
-        let page = state.0.directory.channels(tenant, after, READ_AT_A_TIME).await?;
-        let (read, full) = (page.len(), page.len() == READ_AT_A_TIME);
-        let mut last = None;
-        for (index, channel) in page.into_iter().enumerate() {
-            let id = channel.channel.id.clone();
-            if shown(&channel) {
-                found.push(channel);
-            }
-            if found.len() == size {
-                let more = full || index + 1 < read;
-                let meta = PageMeta::of_ids(size, Some(id.as_str()).filter(|_| more));
-                return Ok((found, meta));
-            }
-            last = Some(id);
-        }
-        looked_at += read;
-        if !full || looked_at >= LOOKED_AT_MAX {
-            let last = last.as_ref().map(ChannelId::as_str).filter(|_| full);
-            return Ok((found, PageMeta::of_ids(size, last)));
-        }
-        after = last;
-    }
-}
-
-/// Those of a scope that are there.
-async fn listed(
-    state: &ApiState,
-    tenant: &TenantId,
-    scope: &[String],
-    after: Option<ChannelId>,
-    size: usize,
-    shown: impl Fn(&ChannelInfo) -> bool,
-) -> Result<(Vec<ChannelInfo>, PageMeta), ApiError> {
-    let ids: BTreeSet<ChannelId> = scope.iter().filter_map(|id| ChannelId::new(id).ok()).collect();
-    let mut found: Vec<ChannelInfo> = Vec::new();
-    for id in ids.into_iter().filter(|id| after.as_ref().is_none_or(|after| id > after)) {
-        let channel = state.0.directory.channel(tenant, &id).await?;
-        let Some(channel) = channel.filter(|channel| shown(channel)) else { continue };
-        if found.len() == size {
-            let last = found.last().map(|last| last.channel.id.as_str());
-            let meta = PageMeta::of_ids(size, last);
-            return Ok((found, meta));
-        }
-        found.push(channel);
-    }
-    Ok((found, PageMeta::of_ids(size, None)))
 }
 
 /// A user's channels.
@@ -271,14 +272,14 @@ fn is_system_admin(caller: &Caller) -> bool {
 }
 
 /// `GET /channels/{id}`, `GET /admin/channels/{id}`
-pub(super) async fn get<W: Who>(
+pub(super) async fn get<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, query_of_one::<A>())?;
     let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
     parameters.finish()?;
     let info = known(&state, &tenant, &caller, &channel_id(id)?).await?;
@@ -290,14 +291,14 @@ pub(super) async fn get<W: Who>(
 }
 
 /// `GET /channels/{id}/members`, `GET /admin/channels/{id}/members`
-pub(super) async fn members<W: Who>(
+pub(super) async fn members<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, of_port::<A>(MEMBERS, MEMBERS_OF_ADMIN))?;
     let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
     let (after, size) = parameters.id_paging();
     parameters.finish()?;

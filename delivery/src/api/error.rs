@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use protocol::{ErrorType, FieldProblem, Message, Seq};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -279,10 +280,12 @@ fn store(error: &StoreError) -> Failure {
 
 /// A message as answers carry it: as in frames, and which of its buttons were pressed, where any
 /// were.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "InboxMessage")]
 pub(crate) struct Shown {
     #[serde(flatten)]
     message: Message,
+    /// Buttons that were pressed, where any were.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pressed: Vec<Pressed>,
 }

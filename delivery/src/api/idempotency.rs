@@ -20,6 +20,7 @@ use super::{
     digest::Digest,
     error::ApiError,
     metrics::{KeyMetrics, KeyResult},
+    shape::{Field, Form, formed, may},
 };
 use crate::{
     StoreError, clock,
@@ -33,6 +34,14 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Longest key, in bytes (contract §5).
 pub const KEY_BYTES_MAX: usize = 255;
+
+/// The header, for the description.
+pub(super) const KEY: Field = may(
+    "Idempotency-Key",
+    formed(Form::Pattern("^[ -~]+$"), 1, KEY_BYTES_MAX),
+    "A request with a key that was answered before is answered the same again for 24 hours, and does \
+     nothing. The same key for another request is refused.",
+);
 
 /// Most requests with keys that run at a time. Each waits for one commit and costs some 100 bytes
 /// here; more than this is a store that stands still, and is answered like one (503).

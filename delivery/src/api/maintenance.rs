@@ -1,7 +1,10 @@
 //! Work on the store that an admin asks for.
 
+pub(super) mod docs;
+
 use axum::{extract::State, response::Response};
 use protocol::{TenantId, UserId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,7 +13,7 @@ use super::{
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
-    shape::{Shape, may},
+    shape::{ID, Shape, may},
 };
 use crate::{identity::AdminCaller, problems::Problems, store::InboxKey};
 
@@ -23,8 +26,10 @@ pub(super) struct Prune {
 }
 
 impl Payload for Prune {
-    const SHAPE: Shape =
-        Shape::Object(&[may("tenant_id", Shape::Text), may("user_id", Shape::Text)]);
+    const SHAPE: Shape = Shape::Object(&[
+        may("tenant_id", ID, "The user's tenant; not without `user_id`."),
+        may("user_id", ID, "Whose inbox."),
+    ]);
     const OPTIONAL: bool = true;
 }
 
@@ -55,7 +60,7 @@ impl Prune {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Pruned {
     /// Messages that were forgotten.
     pruned: u64,

@@ -1,5 +1,7 @@
 //! Read, unread, archived.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{Path, State, rejection::PathRejection},
     response::Response,
@@ -7,6 +9,7 @@ use axum::{
 use protocol::{
     ChannelId, DeviceId, FieldProblem, IdError, MessageId, MessageState, Seq, limits::READ_IDS_MAX,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +19,7 @@ use super::{
     caller::User,
     error::ApiError,
     messages::message_id,
-    shape::{Shape, may},
+    shape::{Field, ID, NO_OR_ID, POSITION, Shape, may},
 };
 use crate::{
     identity::UserCaller,
@@ -33,9 +36,15 @@ pub(super) struct MarkOne {
     expected_version: Option<Seq>,
 }
 
+/// `device_id`, for the body of what a user does to messages.
+pub(super) const DEVICE_ID: Field =
+    may("device_id", NO_OR_ID, "The device that does it; that of the token unless said.");
+
 impl Payload for MarkOne {
-    const SHAPE: Shape =
-        Shape::Object(&[may("device_id", Shape::Text), may("expected_version", Shape::Whole)]);
+    const SHAPE: Shape = Shape::Object(&[
+        DEVICE_ID,
+        may("expected_version", POSITION, "Only if the message has not changed since."),
+    ]);
     const OPTIONAL: bool = true;
 }
 
@@ -54,27 +63,40 @@ pub(super) struct MarkMany {
 }
 
 impl Payload for MarkMany {
-    const SHAPE: Shape = Shape::Object(&[
-        may("device_id", Shape::Text),
-        may("message_ids", Shape::List(&Shape::Text)),
-        may("up_to_seq", Shape::Whole),
-        may("channel_id", Shape::Text),
-    ]);
+    const SHAPE: Shape = Shape::OneOf(
+        &["message_ids", "up_to_seq", "channel_id"],
+        &[
+            DEVICE_ID,
+            may(
+                "message_ids",
+                Shape::List(&ID, 0, READ_IDS_MAX),
+                "These; ids that are not there are passed over.",
+            ),
+            may("up_to_seq", POSITION, "All up to and with this position."),
+            may("channel_id", ID, "All of this channel."),
+        ],
+    );
 }
 
 /// What a mark did, and how the message stands now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct MarkedOne {
+    /// The message.
     message_id: MessageId,
     #[serde(flatten)]
     state: Option<MessageState>,
+    /// 1, or 0 where it was so already.
     changed: u64,
+    /// How many are unread now.
     unread_count: u64,
 }
 
-#[derive(Serialize)]
+/// What a mark of many did.
+#[derive(Serialize, JsonSchema)]
 struct MarkedMany {
+    /// How many were changed.
     changed: u64,
+    /// How many are unread now.
     unread_count: u64,
 }
 

@@ -1,10 +1,15 @@
 //! Reading one's inbox.
 
+pub(super) mod docs;
+
+use std::collections::BTreeMap;
+
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
 use protocol::{ChannelId, MessageId};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
@@ -13,21 +18,29 @@ use super::{
     caller::User,
     error::{ApiError, Shown, message},
     query::{ListRequest, Parameters},
+    shape::{Field, ID, may},
 };
 use crate::{StoreError, search::Highlight, store::UnreadCounts};
 
-#[derive(Serialize)]
+/// Some of an inbox.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageList")]
 struct List<'a> {
+    /// The page.
     messages: Vec<Listed<'a>>,
+    /// Unread ones of the whole inbox, whatever was asked for.
     unread_count: u64,
+    /// How many fit what was asked for.
     total: u64,
 }
 
 /// A message of a list; where the list was searched, with what matched.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedMessage")]
 struct Listed<'a> {
     #[serde(flatten)]
     message: Shown,
+    /// What matched, where the list was searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     highlight: Option<&'a Highlight>,
 }
@@ -67,12 +80,19 @@ pub(super) async fn get(
     Ok(answer.success(&message(&found)?))
 }
 
+/// The query of `GET /messages/unread-count`.
+const UNREAD_COUNT: &[Field] = &[may("channel_id", ID, "Of this channel alone.")];
+
 /// Unread messages, in all and where.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Unread {
+    /// Unread messages.
     unread_count: u64,
+    /// Of the channels that have any.
     #[serde(serialize_with = "by_channel")]
+    #[schemars(with = "BTreeMap<ChannelId, u64>")]
     channels: Vec<(ChannelId, u64)>,
+    /// Of those in no channel.
     direct: u64,
 }
 
@@ -88,9 +108,11 @@ fn by_channel<S: Serializer>(
 }
 
 /// Unread messages of one channel.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct UnreadIn {
+    /// The channel.
     channel_id: ChannelId,
+    /// Unread messages in it.
     unread_count: u64,
 }
 
@@ -101,7 +123,7 @@ pub(super) async fn unread_count(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, UNREAD_COUNT)?;
     let channel = parameters.parsed::<ChannelId>("channel_id", "the id of a channel");
     parameters.finish()?;
     let UnreadCounts { total, direct, channels } = state.0.store.unread(&user.inbox).await?;

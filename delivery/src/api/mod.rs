@@ -1,5 +1,8 @@
 //! REST, `/api/v3` (contract §5): users and services on one port, admins on another.
 //!
+//! The endpoints are one list: [`doc`] makes of it the routes, their metrics and the description at
+//! `/api/v3/openapi.json`.
+//!
 //! A request goes through `observe` (id, log, metrics, panics, the address's limit in `toll`), then its handler, whose arguments
 //! say who may call it (`caller`) and what its body looks like (`body`). Handlers answer with an
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
@@ -12,6 +15,8 @@ mod channel_keeping;
 mod channel_messages;
 mod channels;
 mod digest;
+pub mod doc;
+mod documents;
 mod error;
 mod idempotency;
 mod maintenance;
@@ -37,15 +42,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    middleware::from_fn_with_state,
-    routing::{MethodRouter, delete, get, post, put},
-};
-use http::Method;
+use axum::{Router, middleware::from_fn_with_state};
 
 use self::{
     caller::{Admin, Anyone},
+    doc::{Endpoint, Operation, endpoints},
+    documents::Which,
     webhooks::{OfService, Own},
 };
 use crate::{
@@ -148,10 +150,11 @@ impl ApiState {
             Arc::clone(&control),
             Arc::clone(&templates),
         );
-        let endpoints: Vec<_> = user_endpoints()
-            .into_iter()
-            .chain(admin_endpoints())
-            .map(|endpoint| (endpoint.method, endpoint.path))
+        let endpoints = user_endpoints().into_iter().chain(admin_endpoints());
+        let routes: Vec<_> = endpoints
+            .map(|endpoint| endpoint.operation)
+            .chain(documents::operations(Which::User))
+            .map(|operation| (operation.method, operation.path))
             .collect();
         Self(Arc::new(Shared {
             store,
@@ -166,34 +169,13 @@ impl ApiState {
             config,
             edits: sent::Edits::default(),
             running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
-            metrics: metrics::ApiMetrics::new(recorder, &endpoints),
+            metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
         }))
     }
 }
 
-/// A method of a path. Routes and their metrics are made from the same list.
-struct Endpoint {
-    method: Method,
-    path: &'static str,
-    handler: MethodRouter<ApiState>,
-}
-
-macro_rules! endpoints {
-    ($($method:ident $path:literal => $handler:expr;)*) => {
-        vec![$(Endpoint {
-            method: endpoints!(@method $method),
-            path: $path,
-            handler: $method($handler),
-        }),*]
-    };
-    (@method get) => { Method::GET };
-    (@method post) => { Method::POST };
-    (@method put) => { Method::PUT };
-    (@method delete) => { Method::DELETE };
-}
-
-fn user_endpoints() -> Vec<Endpoint> {
+fn user_endpoints() -> Vec<Endpoint<ApiState>> {
     endpoints! {
         post "/api/v3/messages/send" => sends::send;
         post "/api/v3/messages/send-batch" => sends::send_batch;
@@ -243,7 +225,7 @@ fn user_endpoints() -> Vec<Endpoint> {
     }
 }
 
-fn admin_endpoints() -> Vec<Endpoint> {
+fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
     endpoints! {
         put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
         post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
@@ -291,22 +273,28 @@ fn admin_endpoints() -> Vec<Endpoint> {
     }
 }
 
-/// The routes of users and services. Routes added to it later are not observed.
-pub fn user_routes(state: ApiState) -> Router {
-    router(state, user_endpoints())
+/// The routes of users and services. `beside` are endpoints that others serve on the same port: they
+/// are described, and not observed, like all routes that are added later.
+pub fn user_routes(state: ApiState, beside: &[Operation]) -> Router {
+    router(state, user_endpoints(), Which::User, beside)
 }
 
-/// The routes of admins.
-pub fn admin_routes(state: ApiState) -> Router {
-    router(state, admin_endpoints())
+/// The routes of admins, as [`user_routes`].
+pub fn admin_routes(state: ApiState, beside: &[Operation]) -> Router {
+    router(state, admin_endpoints(), Which::Admin, beside)
 }
 
-fn router(state: ApiState, endpoints: Vec<Endpoint>) -> Router {
-    let mut router = Router::new();
-    for Endpoint { path, handler, .. } in endpoints {
-        router = router.route(path, handler);
-    }
-    router
+fn router(
+    state: ApiState,
+    endpoints: Vec<Endpoint<ApiState>>,
+    which: Which,
+    beside: &[Operation],
+) -> Router {
+    let described: Vec<&Operation> =
+        endpoints.iter().map(|endpoint| &endpoint.operation).chain(beside).collect();
+    let documents = documents::routes(which, &described);
+    doc::router(endpoints)
+        .merge(documents)
         .fallback(observe::no_route)
         .method_not_allowed_fallback(observe::no_method)
         .layer(from_fn_with_state(state.clone(), observe::observe))

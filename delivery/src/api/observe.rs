@@ -40,18 +40,16 @@ pub(crate) async fn observe(
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let codec = negotiate(request.headers());
-
-    let answer = Answer(*codec.as_ref().unwrap_or(&Codec::Json));
+    // A codec that we do not have is refused by whoever answers in one (`Answer`): pages and
+    // downloads have a media type of their own.
+    let answer = Answer(negotiate(request.headers()).unwrap_or(Codec::Json));
     let toll = Toll::new(&state.0.limiter, &request);
-    let paid = toll.enter(request.headers());
-    let handled = match (paid, codec) {
-        (Ok(()), Ok(_)) => {
+    let handled = match toll.enter(request.headers()) {
+        Ok(()) => {
             request.extensions_mut().insert(toll.clone());
             caught(next.run(request)).await
         }
-        (Err(limited), _) => Ok(ApiError::from(limited).into_response()),
-        (Ok(()), Err(error)) => Ok(error.into_response()),
+        Err(limited) => Ok(ApiError::from(limited).into_response()),
     };
     let mut response = handled.unwrap_or_else(|panic| {
         state.0.metrics.panics.increment(1);

@@ -5,12 +5,16 @@ use std::str::FromStr;
 use axum::extract::Query;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Uri;
-use protocol::{ChannelId, FieldProblem, Seq, Time, limits::ID_BYTES_MAX};
+use protocol::{ChannelId, FieldProblem, MessageId, Seq, Time, limits::ID_BYTES_MAX};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{error::ApiError, shape};
+use super::{
+    error::ApiError,
+    shape::{self, Field, Form, ID, Shape, formed, may, some_text},
+};
 use crate::{
-    search::Terms,
+    search::{QUERY_BYTES_MAX, Terms},
     store::{ListPosition, ListQuery, Sort, StatusFilter},
 };
 
@@ -23,18 +27,29 @@ pub const PAGE_SIZE_MAX: usize = 200;
 /// Highest page number; who goes further uses the cursor.
 const PAGE_MAX: u64 = 1_000_000;
 
+/// `page`, for the query of a list.
+pub(crate) const PAGE: Field =
+    may("page", Shape::Whole(1, PAGE_MAX), "Which page, from 1; 1 unless said.");
+
+/// `size`, for the query of a list.
+pub(crate) const SIZE: Field =
+    may("size", Shape::Whole(1, PAGE_SIZE_MAX as u64), "Entries of a page; 20 unless said.");
+
 /// The parameters of a request, taken out one by one.
 pub(crate) struct Parameters {
     given: Vec<(String, String)>,
-    known: Vec<&'static str>,
+    /// What the description says there is.
+    described: &'static [Field],
+    taken: Vec<&'static str>,
     problems: Vec<FieldProblem>,
 }
 
 impl Parameters {
-    pub(crate) fn new(uri: &Uri) -> Result<Self, ApiError> {
+    /// Of a request to an endpoint whose description says that there are these.
+    pub(crate) fn new(uri: &Uri, described: &'static [Field]) -> Result<Self, ApiError> {
         let Query(given) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| ApiError::field("query", "must be name=value pairs in UTF-8"))?;
-        Ok(Self { given, known: Vec::new(), problems: Vec::new() })
+        Ok(Self { given, described, taken: Vec::new(), problems: Vec::new() })
     }
 
     pub(crate) fn say(&mut self, path: &str, problem: impl Into<String>) {
@@ -48,7 +63,8 @@ impl Parameters {
 
     /// A parameter's text, also an empty one.
     fn given(&mut self, name: &'static str) -> Option<String> {
-        self.known.push(name);
+        debug_assert!(self.described.iter().any(|field| field.name == name), "{name}: undescribed");
+        self.taken.push(name);
         let mut values = Vec::new();
         self.given.retain_mut(|(given, value)| {
             if given == name {
@@ -89,10 +105,11 @@ impl Parameters {
         parsed.map_err(|error| self.say(name, error.to_string())).ok()
     }
 
+    /// An id, or a word that is held to the same rules.
     fn id(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name)?;
-        if text.len() > ID_BYTES_MAX {
-            self.say(name, format!("must have at most {ID_BYTES_MAX} bytes"));
+        if let Err(error) = MessageId::new(&text) {
+            self.say(name, error.to_string());
         }
         Some(text)
     }
@@ -128,14 +145,113 @@ impl Parameters {
     }
 
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
+        for field in self.described {
+            debug_assert!(self.taken.contains(&field.name), "{}: described only", field.name);
+        }
         for (name, _) in std::mem::take(&mut self.given) {
-            let problem = shape::unknown(&name, self.known.iter().copied());
+            let problem = shape::unknown(&name, self.described.iter().map(|field| field.name));
             let shown: String = name.chars().take(64).collect();
             self.say(&shown, problem);
         }
         if self.problems.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.problems)) }
     }
 }
+
+/// `cursor`, for the query of a list in the order of ids.
+pub(crate) const ID_CURSOR_PARAMETER: Field = may(
+    "cursor",
+    formed(Form::Pattern("^(i[A-Za-z0-9_-]*)?$"), 0, 1 + ID_BYTES_MAX.div_ceil(3) * 4),
+    "Where the page begins: `meta.next_cursor` of the page before.",
+);
+
+/// `tenant_id`, for the query of an endpoint of admins.
+pub(crate) const TENANT_ID: Field = may(
+    "tenant_id",
+    ID,
+    "Whose: any tenant for the bearer of `ADMIN_TOKEN`, `default` unless said; only the own one for a \
+     user.",
+);
+
+const CURSOR: Field = may(
+    "cursor",
+    formed(Form::Pattern("^([no][0-9]{1,19})?$"), 0, 20),
+    "Where the page begins: `meta.next_cursor` of the page before, which stays right while new \
+     messages arrive. Instead of `page`, and not with `sort=priority`.",
+);
+
+/// The same of a channel's messages.
+const CHANNEL_CURSOR: Field = may(
+    "cursor",
+    formed(Form::Pattern("^([no][0-9]{1,19}|h[0-9]{0,19})?$"), 0, 20),
+    "Where the page begins: `meta.next_cursor` of the page before, which stays right while new \
+     messages arrive, and leads on into the channel's history. Instead of `page`, and not with \
+     `sort=priority`.",
+);
+
+/// The query of a list of messages.
+pub(crate) const LIST: &[Field] = &[
+    PAGE,
+    SIZE,
+    CURSOR,
+    STATUS,
+    IS_READ,
+    MESSAGE_TYPE,
+    may("channel_id", ID, "Only of this channel."),
+    PRIORITY_MIN,
+    SENDER,
+    SINCE,
+    UNTIL,
+    SORT,
+    TEXT,
+    INCLUDE,
+];
+
+/// The query of a list of a channel's messages.
+pub(crate) const LIST_OF_CHANNEL: &[Field] = &[
+    PAGE,
+    SIZE,
+    CHANNEL_CURSOR,
+    STATUS,
+    IS_READ,
+    MESSAGE_TYPE,
+    PRIORITY_MIN,
+    SENDER,
+    SINCE,
+    UNTIL,
+    SORT,
+    TEXT,
+    INCLUDE,
+];
+
+const STATUS: Field = may(
+    "status",
+    Shape::Word(&["unread", "read", "archived", "all"]),
+    "Only of this state; unread and read ones unless said.",
+);
+const IS_READ: Field =
+    may("is_read", Shape::Word(&["true", "false"]), "The same as `status=read` or `unread`.");
+const MESSAGE_TYPE: Field = may("message_type", ID, "Only of this type.");
+const PRIORITY_MIN: Field =
+    may("priority_min", Shape::Whole(1, 10), "Only of this priority or higher.");
+const SENDER: Field = may("sender", ID, "Only of this sender.");
+const SINCE: Field = may("since", Shape::Time, "Only created at or after this moment.");
+const UNTIL: Field = may("until", Shape::Time, "Only created before this moment.");
+const SORT: Field = may(
+    "sort",
+    Shape::Word(&["newest", "oldest", "priority"]),
+    "The order; newest first unless said.",
+);
+const TEXT: Field = may(
+    "q",
+    some_text(QUERY_BYTES_MAX),
+    "Only messages in which all these words are: in the title, the content, the sender's name or the \
+     attachments' names. Chinese is found from one character on. `highlight` says where.",
+);
+const INCLUDE: Field = may(
+    "include",
+    Shape::Word(&["recalled"]),
+    "Also messages that were taken back, without what they said.",
+);
 
 /// A list as it was asked for.
 #[derive(Debug)]
@@ -149,12 +265,13 @@ pub(crate) struct ListRequest {
 }
 
 /// The `meta` of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PageMeta {
-    /// Null where a cursor was used.
+    /// Which page it is. Null where a cursor was used.
     pub(crate) page: Option<u64>,
+    /// Most entries of a page.
     pub(crate) size: usize,
-    /// Null where a cursor is the only way through.
+    /// How many pages there are. Null where a cursor is the only way through.
     pub(crate) total_pages: Option<u64>,
     /// Where the next page begins; null on the last one.
     pub(crate) next_cursor: Option<String>,
@@ -191,7 +308,8 @@ impl ListRequest {
     }
 
     fn read(uri: &Uri, channel: Option<&ChannelId>) -> Result<Self, ApiError> {
-        let mut parameters = Parameters::new(uri)?;
+        let known = if channel.is_some() { LIST_OF_CHANNEL } else { LIST };
+        let mut parameters = Parameters::new(uri, known)?;
         let status = parameters.word(
             "status",
             &[

@@ -1,10 +1,13 @@
 //! Sending.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{FromRequest, Request, State},
     response::Response,
 };
-use protocol::{ErrorType, FieldProblem, MessageId};
+use protocol::{ErrorType, FieldProblem, MessageId, limits::ID_BYTES_MAX};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,62 +16,145 @@ use super::{
     answer::Answer,
     body::{BATCH_BODY_BYTES_MAX, Payload, Raw, Repeatable},
     caller::Submitter,
+    doc::{Part, Payloaded, Told},
     error::{ApiError, Failure},
     idempotency::{self, Keep},
     metrics::{ApiMetrics, SendKind},
-    shape::{self, Shape, may, must},
+    shape::{
+        self, Form, ID, LINK, NO_OR_ID, NO_OR_LINK, Shape, formed, may, must, some_text, text,
+    },
     toll::Toll,
 };
 use crate::{
     identity::Caller,
     object::Object,
-    send::{Receipt, SendError, SendRequest, limits::BATCH_MAX},
+    send::{
+        Receipt, SendError, SendRequest,
+        limits::{
+            ACTIONS_MAX, ATTACHMENT_SIZE_MAX, ATTACHMENTS_MAX, BATCH_MAX, CONTENT_BYTES_MAX,
+            MESSAGE_TYPE_BYTES_MAX, METADATA_BYTES_MAX, RECIPIENTS_MAX, SHORT_TEXT_BYTES_MAX,
+            TITLE_BYTES_MAX,
+        },
+    },
+    template::{VARIABLES_MAX, locale::LOCALE_BYTES_MAX},
 };
 
 const SENDER: Shape = Shape::Object(&[
-    must("id", Shape::Text),
-    must("type", Shape::Text),
-    may("name", Shape::Text),
-    may("avatar", Shape::Text),
-    may("service_id", Shape::Text),
+    must("id", ID, "The sender's id."),
+    must("type", Shape::Word(&["user", "service", "system"]), "What the sender is."),
+    may("name", text(SHORT_TEXT_BYTES_MAX), "What to show."),
+    may("avatar", NO_OR_LINK, "A picture."),
+    may(
+        "service_id",
+        text(ID_BYTES_MAX),
+        "Always the service that sends; what is said here is not looked at.",
+    ),
 ]);
 
 pub(super) const ATTACHMENT: Shape = Shape::Object(&[
-    must("type", Shape::Text),
-    may("name", Shape::Text),
-    must("url", Shape::Text),
-    may("size", Shape::Whole),
-    may("mime_type", Shape::Text),
-    may("thumbnail", Shape::Text),
+    must("type", Shape::Word(&["file", "image", "link", "document"]), "What it is."),
+    may("name", text(SHORT_TEXT_BYTES_MAX), "Its name."),
+    must("url", LINK, "Where to get it."),
+    may("size", Shape::Whole(0, ATTACHMENT_SIZE_MAX), "Its size in bytes."),
+    may("mime_type", text(SHORT_TEXT_BYTES_MAX), "Its MIME type."),
+    may("thumbnail", NO_OR_LINK, "A small picture."),
 ]);
 
 pub(super) const ACTION: Shape = Shape::Object(&[
-    must("type", Shape::Text),
-    must("text", Shape::Text),
-    may("url", Shape::Text),
-    may("action", Shape::Text),
-    may("style", Shape::Text),
+    must("type", Shape::Word(&["button", "link", "confirm"]), "What it is."),
+    must("text", some_text(SHORT_TEXT_BYTES_MAX), "What the button says."),
+    may("url", NO_OR_LINK, "Where a link leads; a `link` must have one."),
+    may("action", text(SHORT_TEXT_BYTES_MAX), "What the sender is told when it is pressed."),
+    may("style", Shape::NoOrWord(&["primary", "secondary", "danger"]), "How it looks."),
 ]);
 
+pub(super) const MESSAGE_TYPE: Shape =
+    formed(Form::Pattern("^[A-Za-z0-9_.:-]*$"), 0, MESSAGE_TYPE_BYTES_MAX);
+
+/// A language such as `en` or `zh-Hant-TW`, or an empty text for none.
+pub(super) const LOCALE: Shape =
+    formed(Form::Pattern("^([A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*)?$"), 0, LOCALE_BYTES_MAX);
+
 const MESSAGE: Shape = Shape::Object(&[
-    may("channel_id", Shape::Text),
-    may("title", Shape::Text),
-    may("content", Shape::Text),
-    may("message_type", Shape::Text),
-    may("recipients", Shape::List(&Shape::Text)),
-    may("recipient_type", Shape::Text),
-    may("sender", SENDER),
-    may("on_behalf_of", Shape::Text),
-    may("priority", Shape::Whole),
-    may("scheduled_at", Shape::Time),
-    may("expire_at", Shape::Time),
-    may("collapse_key", Shape::Text),
-    may("metadata", Shape::Map),
-    may("attachments", Shape::List(&ATTACHMENT)),
-    may("actions", Shape::List(&ACTION)),
-    may("template_id", Shape::Text),
-    may("variables", Shape::Map),
-    may("locale", Shape::Text),
+    may(
+        "channel_id",
+        NO_OR_ID,
+        "The channel it is put among the messages of; the only recipient, where that is a channel, \
+         unless said.",
+    ),
+    may("title", text(TITLE_BYTES_MAX), "Title. Without a template, title or content is needed."),
+    may("content", text(CONTENT_BYTES_MAX), "Content."),
+    may(
+        "message_type",
+        MESSAGE_TYPE,
+        "A word of the sender's choice, such as `file_share`; `text` where nothing says otherwise. \
+         `alert`, `system` and `announcement` are for system services and admins.",
+    ),
+    may("recipients", Shape::List(&ID, 0, RECIPIENTS_MAX), "Who receives it; each once."),
+    may(
+        "recipient_type",
+        Shape::NoOrWord(&["user", "channel", "role", "all"]),
+        "What the recipients are; `all` is everybody in the tenant, and then none are named. Left \
+         out, each is a user who is known, else a channel, else a role that somebody carries, else \
+         a user.",
+    ),
+    may(
+        "sender",
+        SENDER,
+        "Who it is shown to come from, where a service or an admin says. Of users it is not looked at.",
+    ),
+    may(
+        "on_behalf_of",
+        NO_OR_ID,
+        "The user in whose name a service sends; needs the permission `on_behalf_of`.",
+    ),
+    may(
+        "priority",
+        Shape::Whole(1, 10),
+        "1 (lowest) to 10; the template's, else 5, where nothing is said.",
+    ),
+    may(
+        "scheduled_at",
+        Shape::Time,
+        "When it is to be sent, at most a year ahead. A time that has passed means now.",
+    ),
+    may(
+        "expire_at",
+        Shape::Time,
+        "From this moment, which must be ahead, it is not shown any more.",
+    ),
+    may(
+        "collapse_key",
+        NO_OR_ID,
+        "A message of the same sender with the same key takes the place of the one before it.",
+    ),
+    may(
+        "metadata",
+        Shape::Map(usize::MAX, METADATA_BYTES_MAX),
+        "Free data, 16 levels deep at most.",
+    ),
+    may("attachments", Shape::List(&ATTACHMENT, 0, ATTACHMENTS_MAX), "Files and links."),
+    may(
+        "actions",
+        Shape::List(&ACTION, 0, ACTIONS_MAX),
+        "Buttons; the template's where nothing is said.",
+    ),
+    may(
+        "template_id",
+        NO_OR_ID,
+        "The template it is made from, which then brings title, content and message_type.",
+    ),
+    may(
+        "variables",
+        Shape::Map(VARIABLES_MAX, usize::MAX),
+        "What the template is filled with: texts, numbers, truth values.",
+    ),
+    may(
+        "locale",
+        LOCALE,
+        "The language to take of the template: the variant of that name, else of the language without \
+         its region, else the template's own text.",
+    ),
 ]);
 
 impl Payload for SendRequest {
@@ -138,7 +224,23 @@ struct Pieces {
     messages: Vec<Value>,
 }
 
-const BATCH: Shape = Shape::Object(&[must("messages", Shape::List(&Shape::Any))]);
+const BATCH: Shape = Shape::Object(&[must(
+    "messages",
+    Shape::List(&Shape::Lenient(&MESSAGE), 1, BATCH_MAX),
+    "Each as for `send`. One that is not is refused by itself.",
+)]);
+
+impl Part for Batch {
+    fn tell(told: &mut Told) {
+        told.body(Payloaded {
+            name: "BatchRequest",
+            shape: BATCH,
+            bytes_max: BATCH_BODY_BYTES_MAX,
+            optional: false,
+        });
+        told.repeatable();
+    }
+}
 
 impl FromRequest<ApiState> for Batch {
     type Rejection = ApiError;
@@ -162,7 +264,8 @@ fn messages(raw: &Raw) -> Result<Messages, ApiError> {
     Err(ApiError::field("messages", problem))
 }
 
-fn message(tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
+fn message(mut tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
+    shape::settle(&mut tree, &MESSAGE);
     let found = shape::problems(&tree, &MESSAGE);
     if !found.is_empty() {
         return Err(found);
@@ -171,33 +274,50 @@ fn message(tree: Value) -> Result<SendRequest, Vec<FieldProblem>> {
         .map_err(|error| vec![FieldProblem { path: "body".to_owned(), problem: error.to_string() }])
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BatchResults")]
 struct Results {
+    /// One for each message, in order.
     results: Vec<Item>,
+    /// How many were accepted.
     accepted: usize,
+    /// How many were refused.
     rejected: usize,
 }
 
-#[derive(Serialize)]
+/// What became of one message of a batch.
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "BatchItem")]
 enum Item {
+    /// It was stored.
     Accepted {
+        /// 200.
         code: u16,
         #[serde(flatten)]
         receipt: Receipt,
     },
+    /// It was not.
     Refused {
+        /// The status it would have been answered with by itself.
         code: u16,
+        /// One sentence.
         message: String,
+        /// Null.
         message_id: Option<MessageId>,
+        /// What went wrong.
         error: ItemError,
     },
 }
 
-#[derive(Serialize)]
+/// What went wrong with one message of a batch.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BatchItemError")]
 struct ItemError {
+    /// Stable slug.
     #[serde(rename = "type")]
     kind: ErrorType,
+    /// The fields at fault.
     fields: Vec<FieldProblem>,
 }
 

@@ -1,6 +1,8 @@
 //! What became of a message, and what its sender can still do: change it, take it back, not send it.
 //! Whoever is neither its sender nor an admin is told that there is no such message.
 
+pub(super) mod docs;
+
 use std::hash::{BuildHasher, RandomState};
 
 use axum::{
@@ -9,6 +11,7 @@ use axum::{
 };
 use http::Uri;
 use protocol::{Body, MessageFields, MessageId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -16,42 +19,72 @@ use super::{
     ApiState,
     answer::Answer,
     body::{Decoded, Nothing, Payload},
-    caller::Who,
+    caller::Asker,
     error::ApiError,
     messages::message_id,
-    query::{PageMeta, Parameters},
+    query::{ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
     sends::{ACTION, ATTACHMENT},
-    shape::{Shape, may},
+    shape::{Field, Shape, may, text},
 };
 use crate::{
     StoreError, clock,
     identity::{Caller, with_all_rights},
-    send::{self, EditRequest, SendError},
+    send::{
+        self, EditRequest, SendError,
+        limits::{
+            ACTIONS_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TITLE_BYTES_MAX,
+        },
+    },
     store::{Audience, Receipt, SenderKey, SentMessage, SentState},
 };
 
 impl Payload for EditRequest {
     const SHAPE: Shape = Shape::Object(&[
-        may("title", Shape::Text),
-        may("content", Shape::Text),
-        may("priority", Shape::Whole),
-        may("expire_at", Shape::Time),
-        may("metadata", Shape::Map),
-        may("attachments", Shape::List(&ATTACHMENT)),
-        may("actions", Shape::List(&ACTION)),
-        may("channel_id", Shape::Fixed),
-        may("message_type", Shape::Fixed),
-        may("recipients", Shape::Fixed),
-        may("recipient_type", Shape::Fixed),
-        may("sender", Shape::Fixed),
-        may("on_behalf_of", Shape::Fixed),
-        may("scheduled_at", Shape::Fixed),
-        may("collapse_key", Shape::Fixed),
-        may("template_id", Shape::Fixed),
-        may("variables", Shape::Fixed),
-        may("locale", Shape::Fixed),
+        may("title", text(TITLE_BYTES_MAX), "Title. An empty one changes nothing."),
+        may("content", text(CONTENT_BYTES_MAX), "Content. An empty one changes nothing."),
+        may("priority", Shape::Whole(1, 10), "1 (lowest) to 10."),
+        may(
+            "expire_at",
+            Shape::Time,
+            "From this moment, which must be ahead, it is not shown any more.",
+        ),
+        may(
+            "metadata",
+            Shape::Map(usize::MAX, METADATA_BYTES_MAX),
+            "Free data, 16 levels deep at most.",
+        ),
+        may("attachments", Shape::List(&ATTACHMENT, 0, ATTACHMENTS_MAX), "Files and links."),
+        may(
+            "actions",
+            Shape::List(&ACTION, 0, ACTIONS_MAX),
+            "Buttons. What was pressed stays pressed, at its index.",
+        ),
+        fixed("channel_id"),
+        fixed("message_type"),
+        fixed("recipients"),
+        fixed("recipient_type"),
+        fixed("sender"),
+        fixed("on_behalf_of"),
+        fixed("scheduled_at"),
+        fixed("collapse_key"),
+        fixed("template_id"),
+        fixed("variables"),
+        fixed("locale"),
     ]);
 }
+
+/// What stands since the message was sent.
+const fn fixed(name: &'static str) -> Field {
+    may(name, Shape::Fixed, "Stands since the message was sent.")
+}
+
+/// The query of what is done to one message.
+const OF_MESSAGE: &[Field] = &[];
+const OF_MESSAGE_BY_ADMIN: &[Field] = &[TENANT_ID];
+
+/// The query of its receipts.
+const RECEIPTS: &[Field] = &[ID_CURSOR_PARAMETER, SIZE];
+const RECEIPTS_BY_ADMIN: &[Field] = &[TENANT_ID, ID_CURSOR_PARAMETER, SIZE];
 
 /// Edits of different messages that may run at a time; those of one message run one by one, because
 /// what an edit leaves out is taken from what is there. More locks than a node has cores are enough:
@@ -115,13 +148,14 @@ impl Change {
     }
 }
 
-async fn changeable(
+async fn changeable<A: Asker>(
     state: &ApiState,
-    who: impl Who,
+    who: A,
     uri: &Uri,
     id: IdPath,
 ) -> Result<Change, ApiError> {
-    let mut parameters = Parameters::new(uri)?;
+    let query = if A::ADMIN { OF_MESSAGE_BY_ADMIN } else { OF_MESSAGE };
+    let mut parameters = Parameters::new(uri, query)?;
     let tenant = who.tenant(&mut parameters);
     parameters.finish()?;
     let caller = who.caller();
@@ -132,19 +166,23 @@ async fn changeable(
 }
 
 /// A message as its sender sees it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EditedMessage")]
 struct Edited {
+    /// The message's id.
     message_id: MessageId,
+    /// Whether it waits or was sent.
     state: SentState,
     /// Whether the edit changed anything.
     changed: bool,
+    /// As it is now.
     message: MessageFields,
 }
 
 /// `PUT /messages/{id}`, and the same below `/admin`
-pub(super) async fn edit<W: Who>(
+pub(super) async fn edit<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
@@ -181,16 +219,19 @@ pub(super) async fn edit<W: Who>(
 }
 
 /// What has become of a message.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MessageStands")]
 struct Stands {
+    /// The message's id.
     message_id: MessageId,
+    /// What has become of it.
     state: SentState,
 }
 
 /// `POST /messages/{id}/recall`, and the same below `/admin`
-pub(super) async fn recall<W: Who>(
+pub(super) async fn recall<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
@@ -204,9 +245,9 @@ pub(super) async fn recall<W: Who>(
 }
 
 /// `POST /messages/{id}/cancel`, and the same below `/admin`
-pub(super) async fn cancel<W: Who>(
+pub(super) async fn cancel<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
@@ -220,27 +261,34 @@ pub(super) async fn cancel<W: Who>(
 }
 
 /// A message and what became of it at its recipients.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Receipts {
+    /// The message's id.
     message_id: MessageId,
+    /// What has become of it.
     state: SentState,
+    /// When its sender was told that it is durable.
     accepted_at: Time,
+    /// When it is to be sent; null for one that was not to wait.
     scheduled_at: Option<Time>,
+    /// When it was sent; null while it waits, and for one that was cancelled.
     sent_at: Option<Time>,
     /// Null where groups or everyone received it: nobody counts them for it.
     recipients: Option<u64>,
+    /// In the order of their users' ids.
     receipts: Vec<Receipt>,
 }
 
 /// `GET /messages/{id}/receipts`, and the same below `/admin`
-pub(super) async fn receipts<W: Who>(
+pub(super) async fn receipts<A: Asker>(
     State(state): State<ApiState>,
-    who: W,
+    who: A,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let query = if A::ADMIN { RECEIPTS_BY_ADMIN } else { RECEIPTS };
+    let mut parameters = Parameters::new(&uri, query)?;
     let tenant = who.tenant(&mut parameters);
     let (after, size) = parameters.id_paging();
     parameters.finish()?;

@@ -1,12 +1,15 @@
 //! Services and their keys, for admins (contract §11).
 
+pub(super) mod docs;
+
 use std::sync::Arc;
 
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use protocol::{ServiceId, Time};
+use protocol::{ServiceId, Time, limits::ID_BYTES_MAX};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,40 +18,66 @@ use super::{
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
-    query::{PageMeta, Parameters},
-    shape::{Shape, may, must},
+    query::{PAGE, PageMeta, Parameters, SIZE},
+    shape::{Field, Form, ID, NAME_PATTERN, Shape, formed, may, must, some_text, text},
 };
 use crate::{
     control::{
-        ApiKey, ApiKeyOnce, Control, ControlError, Level, NewService, Service, ServiceStatus,
-        ServiceType,
+        ApiKey, ApiKeyOnce, Control, ControlError, LIST_MAX, Level, NewService, PERMISSIONS,
+        Service, ServiceStatus, ServiceType, TEXT_BYTES_MAX,
     },
     identity::AdminCaller,
 };
 
-const WORDS: Shape = Shape::List(&Shape::Text);
+const WORDS: Shape = Shape::List(&some_text(ID_BYTES_MAX), 0, LIST_MAX);
 
 impl Payload for NewService {
     const SHAPE: Shape = Shape::Object(&[
-        may("id", Shape::Text),
-        must("name", Shape::Text),
-        may("type", Shape::Word(ServiceType::WORDS)),
-        may("level", Shape::Word(Level::WORDS)),
-        may("permissions", WORDS),
+        may("id", ID, "Its id; made up where none is given."),
+        must(
+            "name",
+            formed(Form::Pattern(NAME_PATTERN), 1, TEXT_BYTES_MAX),
+            "What people call it.",
+        ),
+        may(
+            "type",
+            Shape::Word(ServiceType::WORDS),
+            "Where it comes from, for people; `internal` unless said.",
+        ),
+        may(
+            "level",
+            Shape::Word(Level::WORDS),
+            "What it may send; `business` unless said. A `third_party` service waits for approval.",
+        ),
+        may(
+            "permissions",
+            Shape::List(&Shape::Word(&PERMISSIONS), 0, LIST_MAX),
+            "Rights beyond its level.",
+        ),
         may(
             "scope",
             Shape::Object(&[
-                may("templates", WORDS),
-                may("channels", WORDS),
-                may("message_types", WORDS),
+                may("templates", WORDS, "Template ids."),
+                may("channels", WORDS, "Channel ids."),
+                may("message_types", WORDS, "Message types."),
             ]),
+            "What it may send, in detail. An empty list is no limit for `system` and `business`, and \
+             nothing at all for `third_party`.",
         ),
         may(
             "rate_limit",
-            Shape::Object(&[must("per_second", Shape::Whole), must("burst", Shape::Whole)]),
+            Shape::Object(&[
+                must(
+                    "per_second",
+                    Shape::Whole(1, u32::MAX as u64),
+                    "Units a second in the long run: a request costs one, a batch as many as it has messages.",
+                ),
+                must("burst", Shape::Whole(1, u32::MAX as u64), "Units at once."),
+            ]),
+            "How fast it may ask, where that differs from `RATE_LIMIT_SERVICE`.",
         ),
-        may("owner", Shape::Text),
-        may("tenant_id", Shape::Text),
+        may("owner", text(TEXT_BYTES_MAX), "Who answers for it."),
+        may("tenant_id", ID, "The wall it lives behind; the default tenant unless said."),
     ]);
 }
 
@@ -60,26 +89,36 @@ pub(super) struct NewKey {
 }
 
 impl Payload for NewKey {
-    const SHAPE: Shape = Shape::Object(&[may("expires_at", Shape::Time)]);
+    const SHAPE: Shape = Shape::Object(&[may(
+        "expires_at",
+        Shape::Time,
+        "When it ends, which must be ahead; never unless said.",
+    )]);
     const OPTIONAL: bool = true;
 }
 
-#[derive(Serialize)]
+/// Registered services.
+#[derive(Serialize, JsonSchema)]
 struct ServiceList<'a> {
+    /// The page, by id.
     services: Vec<&'a Service>,
+    /// How many there are.
     total: usize,
 }
 
-#[derive(Serialize)]
+/// A service as it was made, with its first key.
+#[derive(Serialize, JsonSchema)]
 struct Created<'a> {
     #[serde(flatten)]
     service: &'a Service,
     /// Shown here and never again.
     api_key: &'a str,
+    /// What is kept of the key.
     key: &'a ApiKey,
 }
 
-#[derive(Serialize)]
+/// A key as it was made.
+#[derive(Serialize, JsonSchema)]
 struct CreatedKey<'a> {
     #[serde(flatten)]
     key: &'a ApiKey,
@@ -87,14 +126,19 @@ struct CreatedKey<'a> {
     api_key: &'a str,
 }
 
-#[derive(Serialize)]
+/// Keys of a service.
+#[derive(Serialize, JsonSchema)]
 struct KeyList {
+    /// All of them, without their secrets.
     keys: Vec<ApiKey>,
 }
 
-#[derive(Serialize)]
+/// A key that is gone.
+#[derive(Serialize, JsonSchema)]
 struct RevokedKey {
+    /// The key.
     id: String,
+    /// Whose it was.
     service_id: ServiceId,
 }
 
@@ -120,15 +164,26 @@ async fn service_id(
 ) -> Result<ServiceId, ApiError> {
     let Path(id) = id.map_err(|_| ControlError::NotFound)?;
     let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
-    reachable(state, admin, &id).await?;
+    if let AdminCaller::User(_) = admin {
+        reachable(state, admin, &id).await?;
+    }
     Ok(id)
 }
 
-async fn reachable(state: &ApiState, admin: &AdminCaller, id: &ServiceId) -> Result<(), ApiError> {
-    let AdminCaller::User(user) = admin else { return Ok(()) };
+/// A service as an admin may know of it.
+pub(super) async fn reachable(
+    state: &ApiState,
+    admin: &AdminCaller,
+    id: &ServiceId,
+) -> Result<Arc<Service>, ApiError> {
     let asked = id.clone();
     let service = blocking(state, move |control| control.get(&asked)).await?;
-    if service.tenant_id == *user.tenant() { Ok(()) } else { Err(ControlError::NotFound.into()) }
+    match admin {
+        AdminCaller::User(user) if service.tenant_id != *user.tenant() => {
+            Err(ControlError::NotFound.into())
+        }
+        AdminCaller::User(_) | AdminCaller::Token => Ok(service),
+    }
 }
 
 /// Who changed what, until there is an audit log: one line per change that was made.
@@ -140,6 +195,8 @@ fn log_change(admin: &AdminCaller, event: &'static str, service: &ServiceId) {
     tracing::info!(target: "security", event, by, service = service.as_str());
 }
 
+const QUERY: &[Field] = &[PAGE, SIZE];
+
 /// `GET /admin/services`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -147,7 +204,7 @@ pub(super) async fn list(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);

@@ -1,5 +1,7 @@
 //! How many messages were sent, reached somebody and were read: for admins all, for a service its own.
 
+pub(super) mod docs;
+
 use std::time::Duration;
 
 use axum::{
@@ -7,6 +9,7 @@ use axum::{
     response::Response,
 };
 use protocol::{ServiceId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     caller::{Admin, ServiceOnly},
     error::ApiError,
     query::Parameters,
+    shape::{Field, ID, Shape, may},
 };
 use crate::{
     clock,
@@ -37,8 +41,33 @@ const GROUPS: &[(&str, StatsBy)] = &[
     ("hour", StatsBy::Hour),
 ];
 
+const FROM: Field = may(
+    "from",
+    Shape::Time,
+    "The beginning, down to the hour; a day before `to` unless said, a year at most.",
+);
+const TO: Field = may("to", Shape::Time, "The end, up to the hour; now unless said.");
+const GROUP_BY: Field = may(
+    "group_by",
+    Shape::Word(&["service", "template", "message_type", "channel", "hour"]),
+    "What to count apart; `hour` unless said.",
+);
+
+/// The query of `GET /stats`.
+const OF_SERVICE: &[Field] = &[FROM, TO, GROUP_BY];
+
+/// The query of `GET /admin/stats`.
+const OF_ALL: &[Field] = &[
+    may("tenant_id", ID, "Of one tenant; of all unless said. Of a user it is the own one."),
+    may("service_id", ID, "Of one service."),
+    FROM,
+    TO,
+    GROUP_BY,
+];
+
 /// Counts of messages that were sent in a span, of whatever became of them since.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MessageCounts")]
 struct Counts {
     /// Messages.
     sent: u64,
@@ -67,7 +96,8 @@ impl From<&StatsRow> for Counts {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StatisticsRow")]
 struct Row {
     /// The service, template, type, channel or hour; null for what has none.
     key: Option<String>,
@@ -75,14 +105,18 @@ struct Row {
     counts: Counts,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Statistics")]
 struct Stats {
     /// The beginning of the first hour that was counted.
     from: Time,
     /// The end of the last one.
     to: Time,
+    /// What a row is about.
     group_by: &'static str,
+    /// Of all rows.
     totals: Counts,
+    /// One for each key.
     rows: Vec<Row>,
     /// Whether there are more rows than an answer may have; `totals` is of those that are here.
     truncated: bool,
@@ -95,7 +129,7 @@ pub(super) async fn of_all(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, OF_ALL)?;
     let tenant = admin.asked_tenant(&mut parameters);
     let service = parameters.parsed("service_id", "the id of a service");
     count(&state, answer, parameters, tenant, service).await
@@ -108,7 +142,7 @@ pub(super) async fn of_service(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let parameters = Parameters::new(&uri)?;
+    let parameters = Parameters::new(&uri, OF_SERVICE)?;
     let (tenant, id) = (service.tenant_id.clone(), service.id.clone());
     count(&state, answer, parameters, Some(tenant), Some(id)).await
 }

@@ -1,13 +1,23 @@
 //! Changes after a position, for clients that poll.
 
+pub(super) mod docs;
+
 use axum::{
     extract::{OriginalUri, State},
     response::Response,
 };
 use protocol::{Message, Seq, ServerFrame, StatusUpdate};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ApiState, answer::Answer, caller::User, error::ApiError, query::Parameters};
+use super::{
+    ApiState,
+    answer::Answer,
+    caller::User,
+    error::ApiError,
+    query::Parameters,
+    shape::{Field, POSITION, Shape, may},
+};
 use crate::store::{Change, Stored};
 
 /// Most changes of one answer, and how many where nothing is said.
@@ -17,13 +27,25 @@ const SYNC_LIMIT_DEFAULT: usize = 200;
 /// About how many bytes of messages one answer carries; at least one message.
 pub const SYNC_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Serialize)]
+/// Changes of an inbox.
+#[derive(Serialize, JsonSchema)]
 struct Changes {
+    /// As the socket's frames, in order of their seq, without holes.
     changes: Vec<ServerFrame>,
+    /// The seq of the inbox's latest change.
     head: Seq,
     /// Whether to ask again, with the last change's seq.
     more: bool,
 }
+
+const QUERY: &[Field] = &[
+    may("since", POSITION, "The last position that was seen; 0, the beginning, unless said."),
+    may(
+        "limit",
+        Shape::Whole(1, SYNC_LIMIT_MAX as u64),
+        "Most changes of the answer, 200 unless said. It ends earlier at about 1 MiB.",
+    ),
+];
 
 /// `GET /sync?since=&limit=`
 pub(super) async fn changes(
@@ -32,7 +54,7 @@ pub(super) async fn changes(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let since = Seq(parameters.parsed("since", "a number from 0").unwrap_or(0));
     let limit = parameters.parsed("limit", "a number from 1").unwrap_or(SYNC_LIMIT_DEFAULT);
     parameters.finish()?;

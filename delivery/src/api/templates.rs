@@ -1,5 +1,7 @@
 //! Templates: whoever may send reads them; who writes them is decided in [`crate::template`].
 
+pub(super) mod docs;
+
 use std::sync::Arc;
 
 use axum::{
@@ -7,6 +9,7 @@ use axum::{
     response::Response,
 };
 use protocol::TenantId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -16,33 +19,60 @@ use super::{
     body::{Decoded, Payload},
     caller::Anyone,
     error::ApiError,
-    query::{PageMeta, Parameters},
-    sends::ACTION,
-    shape::{Shape, may, must},
+    query::{PAGE, PageMeta, Parameters, SIZE},
+    sends::{LOCALE, MESSAGE_TYPE},
+    shape::{
+        Field, Form, NAME_PATTERN, NO_OR_ID, NO_OR_LINK, POSITION, Shape, formed, may, must,
+        some_text, text,
+    },
 };
 use crate::{
+    control::TEXT_BYTES_MAX,
     identity::{Caller, with_all_rights},
+    send::limits::{ACTIONS_MAX, CONTENT_BYTES_MAX, SHORT_TEXT_BYTES_MAX, TITLE_BYTES_MAX},
     template::{
-        Category, Compiled, Rendered, Template, TemplateError, TemplateRequest, Templates,
-        VariableType, Writer,
+        Category, Compiled, DESCRIPTION_BYTES_MAX, LOCALES_MAX, NAME_BYTES_MAX, Rendered, Template,
+        TemplateError, TemplateRequest, Templates, VARIABLES_MAX, VariableType, Writer,
         locale::{self, LOCALE_PROBLEM},
     },
 };
 
-const ACTIONS: Shape = Shape::List(&ACTION);
+/// Buttons with variables in text and url: a url that begins with one is any link.
+const ACTION: Shape = Shape::Object(&[
+    must("type", Shape::Word(&["button", "link", "confirm"]), "What it is."),
+    must("text", some_text(SHORT_TEXT_BYTES_MAX), "What the button says, with variables."),
+    may(
+        "url",
+        NO_OR_LINK,
+        "Where a link leads, with variables; a `link` must have one. What stands here before the \
+         variables are put in may also be `{{name}}`.",
+    ),
+    may("action", text(SHORT_TEXT_BYTES_MAX), "What the sender is told when it is pressed."),
+    may("style", Shape::NoOrWord(&["primary", "secondary", "danger"]), "How it looks."),
+]);
+
+const ACTIONS: Shape = Shape::List(&ACTION, 0, ACTIONS_MAX);
 
 const VARIABLE: Shape = Shape::Object(&[
-    must("name", Shape::Text),
-    must("type", Shape::Word(VariableType::WORDS)),
-    may("required", Shape::Flag),
-    may("default", Shape::Text),
-    may("description", Shape::Text),
+    must(
+        "name",
+        formed(Form::Pattern("^[A-Za-z_][A-Za-z0-9_.-]*$"), 1, NAME_BYTES_MAX),
+        "Its name between the braces.",
+    ),
+    must("type", Shape::Word(VariableType::WORDS), "What it takes."),
+    may("required", Shape::Flag, "Whether a send without it is refused."),
+    may("default", text(DESCRIPTION_BYTES_MAX), "What stands there without it; must fit the type."),
+    may("description", text(DESCRIPTION_BYTES_MAX), "For people."),
 ]);
 
 const VARIANT: Shape = Shape::Object(&[
-    may("title", Shape::Text),
-    may("content", Shape::Text),
-    may("actions", ACTIONS),
+    may("title", text(TITLE_BYTES_MAX), "Title with variables; needed where the template has one."),
+    may(
+        "content",
+        text(CONTENT_BYTES_MAX),
+        "Content with variables; needed where the template has one.",
+    ),
+    may("actions", ACTIONS, "Buttons; the template's own ones where nothing is said."),
 ]);
 
 const CATEGORIES: [&str; Category::WORDS.len()] = {
@@ -57,22 +87,38 @@ const CATEGORIES: [&str; Category::WORDS.len()] = {
 
 impl Payload for TemplateRequest {
     const SHAPE: Shape = Shape::Object(&[
-        may("id", Shape::Text),
-        must("name", Shape::Text),
-        must("category", Shape::Word(&CATEGORIES)),
-        may("title", Shape::Text),
-        may("content", Shape::Text),
-        may("variables", Shape::List(&VARIABLE)),
-        may("message_type", Shape::Text),
-        may("priority", Shape::Whole),
-        may("actions", ACTIONS),
-        may("locales", Shape::Named(&VARIANT)),
-        may("expected_version", Shape::Whole),
-        may("version", Shape::Any),
-        may("builtin", Shape::Any),
-        may("created_by", Shape::Any),
-        may("created_at", Shape::Any),
-        may("updated_at", Shape::Any),
+        may("id", NO_OR_ID, "Its id; made up where none is given. Not `.` or `..`."),
+        must(
+            "name",
+            formed(Form::Pattern(NAME_PATTERN), 1, TEXT_BYTES_MAX),
+            "What people call it.",
+        ),
+        must(
+            "category",
+            Shape::Word(&CATEGORIES),
+            "What it is for; `system` ones are for those who may send alerts.",
+        ),
+        may(
+            "title",
+            text(TITLE_BYTES_MAX),
+            "Title with variables, as `{{name}}`. Title or content is needed.",
+        ),
+        may("content", text(CONTENT_BYTES_MAX), "Content with variables."),
+        may("variables", Shape::List(&VARIABLE, 0, VARIABLES_MAX), "The declared ones."),
+        may("message_type", MESSAGE_TYPE, "The type of messages made from it; `text` unless said."),
+        may("priority", Shape::Whole(1, 10), "Their priority where the send names none."),
+        may("actions", ACTIONS, "Their buttons where the send names none."),
+        may(
+            "locales",
+            Shape::Named(&VARIANT, LOCALES_MAX),
+            "The same in other languages, by name.",
+        ),
+        may("expected_version", POSITION, "The version that is to be replaced; for changes only."),
+        may("version", Shape::Any, "Decided here; what an answer carries may be sent back."),
+        may("builtin", Shape::Any, "Decided here."),
+        may("created_by", Shape::Any, "Decided here."),
+        may("created_at", Shape::Any, "Decided here."),
+        may("updated_at", Shape::Any, "Decided here."),
     ]);
 }
 
@@ -85,18 +131,29 @@ pub(super) struct PreviewRequest {
 }
 
 impl Payload for PreviewRequest {
-    const SHAPE: Shape = Shape::Object(&[may("variables", Shape::Map), may("locale", Shape::Text)]);
+    const SHAPE: Shape = Shape::Object(&[
+        may(
+            "variables",
+            Shape::Map(VARIABLES_MAX, usize::MAX),
+            "What the template is filled with.",
+        ),
+        may("locale", LOCALE, "The language to take, as in a send."),
+    ]);
     const OPTIONAL: bool = true;
 }
 
-#[derive(Serialize)]
+/// Templates of a tenant.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TemplateList")]
 struct List<'a> {
+    /// The page: the built-in ones first, then by id.
     templates: Vec<&'a Template>,
+    /// How many there are.
     total: usize,
 }
 
 /// A template as it reads in a language that was asked for.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct InLocale {
     #[serde(flatten)]
     template: Template,
@@ -104,9 +161,21 @@ struct InLocale {
     locale: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A template as it was asked for.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Shown {
+    Whole(Template),
+    InLocale(InLocale),
+}
+
+/// What a send would say.
+#[derive(Serialize, JsonSchema)]
 struct Preview<'a> {
+    /// The template.
     template_id: &'a str,
+    /// Its version.
     version: u64,
     #[serde(flatten)]
     rendered: Rendered,
@@ -146,6 +215,16 @@ fn log_change(writer: &Writer, event: &'static str, template: &str, version: u64
     tracing::info!(target: "business", event, by, template, version);
 }
 
+const LIST_QUERY: &[Field] =
+    &[PAGE, SIZE, may("category", Shape::Word(&CATEGORIES), "Only of this category.")];
+
+const GET_QUERY: &[Field] = &[
+    may("version", Shape::Whole(1, u64::MAX), "That version; the latest unless said."),
+    may("locale", LOCALE, "As it reads in this language."),
+];
+
+const VERSIONS_QUERY: &[Field] = &[PAGE, SIZE];
+
 /// `GET /messages/templates`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -153,7 +232,7 @@ pub(super) async fn list(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, LIST_QUERY)?;
     let category = parameters.word("category", Category::WORDS);
     let (page, size) = parameters.paging();
     parameters.finish()?;
@@ -179,7 +258,7 @@ pub(super) async fn get(
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
     let id = template_id(id)?;
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, GET_QUERY)?;
     let version = parameters.parsed("version", "a number from 1");
     let locale = parameters.text("locale");
     if locale.as_deref().is_some_and(|locale| locale::normal(locale).is_none()) {
@@ -193,13 +272,14 @@ pub(super) async fn get(
             blocking(&state, move |templates| templates.version(&tenant, &id, version)).await?
         }
     };
-    Ok(match locale {
-        None => answer.success(&template),
+    let shown = match locale {
+        None => Shown::Whole(template),
         Some(locale) => {
             let (template, locale) = template.in_locale(&locale);
-            answer.success(&InLocale { template, locale })
+            Shown::InLocale(InLocale { template, locale })
         }
-    })
+    };
+    Ok(answer.success(&shown))
 }
 
 /// `GET /messages/templates/{id}/versions`
@@ -211,7 +291,7 @@ pub(super) async fn versions(
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
     let id = template_id(id)?;
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, VERSIONS_QUERY)?;
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let (page, tenant) = (page.unwrap_or(1), caller.tenant());

@@ -1,12 +1,16 @@
 //! Tenants: what they may use and what they have used, for admins.
 
+pub(super) mod docs;
+
 use std::sync::Arc;
 
 use axum::{
-    extract::{OriginalUri, Path, State, rejection::PathRejection},
+    extract::{FromRequestParts, OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
+use http::request::Parts;
 use protocol::TenantId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,9 +18,10 @@ use super::{
     answer::Answer,
     body::{Decoded, Payload},
     caller::Admin,
+    doc::{Part, Told},
     error::ApiError,
-    query::{PageMeta, Parameters},
-    shape::{Shape, may, must},
+    query::{PAGE, PageMeta, Parameters, SIZE},
+    shape::{Field, Shape, may, must},
 };
 use crate::{
     control::{Control, ControlError, Quotas, Tenant},
@@ -32,22 +37,62 @@ pub(super) struct TenantChange {
     quotas: Quotas,
 }
 
+/// A limit: as the answers, null means none.
+const LIMIT: Shape = Shape::Whole(0, u64::MAX);
+
 impl Payload for TenantChange {
     const SHAPE: Shape = Shape::Object(&[must(
         "quotas",
         Shape::Object(&[
-            may("messages_per_day", Shape::Whole),
-            may("recipients_per_day", Shape::Whole),
-            may("channels", Shape::Whole),
-            may("templates", Shape::Whole),
+            may(
+                "messages_per_day",
+                LIMIT,
+                "Messages a day (UTC); one is one, however many its recipients.",
+            ),
+            may(
+                "recipients_per_day",
+                LIMIT,
+                "Recipients of all messages of a day (UTC). A message to everybody counts as one.",
+            ),
+            may("channels", LIMIT, "Channels that are there at a time."),
+            may(
+                "templates",
+                LIMIT,
+                "Templates that are there at a time, those built in not counted.",
+            ),
         ]),
+        "All of them: what is left out is not limited.",
     )]);
 }
 
-#[derive(Serialize)]
+/// Tenants with quotas and those that used something today.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TenantList")]
 struct List<'a> {
+    /// The page, by id.
     tenants: &'a [Tenant],
+    /// How many there are.
     total: usize,
+}
+
+/// The bearer of the admin token. A system admin is known, but nobody sets limits to oneself: 403.
+pub(super) struct TokenOnly;
+
+impl FromRequestParts<ApiState> for TokenOnly {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        match Admin::from_request_parts(parts, state).await? {
+            Admin(AdminCaller::Token) => Ok(Self),
+            Admin(AdminCaller::User(_)) => Err(ApiError::TokenOnly),
+        }
+    }
+}
+
+impl Part for TokenOnly {
+    fn tell(told: &mut Told) {
+        Admin::tell(told);
+        told.users = Some(false);
+    }
 }
 
 type TenantPath = Result<Path<String>, PathRejection>;
@@ -74,6 +119,8 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+const QUERY: &[Field] = &[PAGE, SIZE];
+
 /// `GET /admin/tenants`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -81,7 +128,7 @@ pub(super) async fn list(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);
@@ -119,15 +166,12 @@ pub(super) async fn get(
 /// `PUT /admin/tenants/{id}`
 pub(super) async fn update(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    _: TokenOnly,
     answer: Answer,
     id: TenantPath,
-    body: Result<Decoded<TenantChange>, ApiError>,
+    Decoded(TenantChange { quotas }): Decoded<TenantChange>,
 ) -> Result<Response, ApiError> {
-    let id = tenant_id(&admin, id)?;
-    // Nobody sets limits to oneself.
-    let AdminCaller::Token = admin else { return Err(ApiError::TokenOnly) };
-    let Decoded(TenantChange { quotas }) = body?;
+    let id = tenant_id(&AdminCaller::Token, id)?;
     let tenant = blocking(&state, move |control| control.set_quotas(&id, quotas)).await?;
     let name = tenant.tenant_id.as_str();
     tracing::info!(target: "security", event = "tenant_quotas_changed", by = "admin_token", tenant = name);

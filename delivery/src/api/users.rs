@@ -1,10 +1,13 @@
 //! Users, the roles and departments they carry, for admins (contract §11).
 
+pub(super) mod docs;
+
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use protocol::{FieldProblem, RoleId, UserId};
+use protocol::{FieldProblem, RoleId, UserId, limits::ID_BYTES_MAX};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,8 +17,8 @@ use super::{
     caller::Admin,
     channels::group_members,
     error::ApiError,
-    query::{PageMeta, Parameters},
-    shape::{Shape, may, must},
+    query::{ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
+    shape::{Field, Form, Shape, formed, may, must},
 };
 use crate::{
     identity::{AdminCaller, DEPARTMENT_PREFIX, department_role},
@@ -26,6 +29,18 @@ use crate::{
 /// Most roles that admins may add to a user: each is looked at when the user's inbox is loaded.
 const ADDED_ROLES_MAX: usize = 64;
 
+/// Longest name of a department, in bytes: it is the end of a role's id.
+const DEPARTMENT_BYTES_MAX: usize = ID_BYTES_MAX - DEPARTMENT_PREFIX.len();
+
+/// A role that may be added: an id that is no department's.
+const ADDED_ROLE_PATTERN: &str = r"^(?!department:)[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The query of a list.
+const LIST_QUERY: &[Field] = &[TENANT_ID, ID_CURSOR_PARAMETER, SIZE];
+
+/// The query of what is about one user.
+const QUERY: &[Field] = &[TENANT_ID];
+
 /// The roles that are to be added to a user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +49,15 @@ pub(super) struct Roles {
 }
 
 impl Payload for Roles {
-    const SHAPE: Shape = Shape::Object(&[must("roles", Shape::List(&Shape::Text))]);
+    const SHAPE: Shape = Shape::Object(&[must(
+        "roles",
+        Shape::List(
+            &formed(Form::Pattern(ADDED_ROLE_PATTERN), 1, ID_BYTES_MAX),
+            0,
+            ADDED_ROLES_MAX,
+        ),
+        "All the roles that are to be added, in place of those that were; no departments.",
+    )]);
 }
 
 /// The department that a user is to be in; none, or null, leaves it to tokens.
@@ -46,11 +69,16 @@ pub(super) struct Department {
 }
 
 impl Payload for Department {
-    const SHAPE: Shape = Shape::Object(&[may("department", Shape::Text)]);
+    const SHAPE: Shape = Shape::Object(&[may(
+        "department",
+        formed(Form::Line, 1, DEPARTMENT_BYTES_MAX),
+        "Its name; null, or left out, leaves it to tokens again.",
+    )]);
 }
 
 /// A user, with all that is known.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KnownUser")]
 struct Known<'a> {
     #[serde(flatten)]
     record: &'a UserRecord,
@@ -68,8 +96,11 @@ impl<'a> Known<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// Users of a tenant.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "UserList")]
 struct List<'a> {
+    /// The page, by id.
     users: Vec<Known<'a>>,
 }
 
@@ -97,7 +128,7 @@ pub(super) async fn list(
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, LIST_QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
@@ -117,7 +148,7 @@ pub(super) async fn get(
     OriginalUri(uri): OriginalUri,
     id: UserPath,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
@@ -134,7 +165,7 @@ pub(super) async fn set_roles(
     id: UserPath,
     Decoded(Roles { roles }): Decoded<Roles>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
@@ -171,13 +202,14 @@ pub(super) async fn set_department(
     id: UserPath,
     Decoded(Department { department }): Decoded<Department>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     if department.as_deref().is_some_and(|name| department_role(name).is_none()) {
-        let most = protocol::limits::ID_BYTES_MAX - DEPARTMENT_PREFIX.len();
-        let problem = format!("must have 1 to {most} bytes without control characters, or be null");
+        let problem = format!(
+            "must have 1 to {DEPARTMENT_BYTES_MAX} bytes without control characters, or be null"
+        );
         return Err(ApiError::field("department", problem));
     }
     let change = UserChange { added_roles: None, department: Some(department) };
@@ -194,7 +226,7 @@ pub(super) async fn role_members(
     OriginalUri(uri): OriginalUri,
     role: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, LIST_QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
@@ -202,4 +234,14 @@ pub(super) async fn role_members(
     let role = RoleId::new(role).map_err(|error| ApiError::field("role", error.to_string()))?;
     let (members, meta) = group_members(&state, &tenant, &Group::Role(role), after, size).await?;
     Ok(answer.page(&members, &meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pattern_names_the_prefix_of_departments() {
+        assert!(ADDED_ROLE_PATTERN.starts_with(&format!("^(?!{DEPARTMENT_PREFIX})")));
+    }
 }

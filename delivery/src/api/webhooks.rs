@@ -1,6 +1,7 @@
 //! Webhooks: services manage their own, admins everybody's. The handlers are the same; who asks
 //! decides whose webhooks they are about, and another service's are not there.
 
+pub(super) mod docs;
 mod owner;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use axum::{
     response::Response,
 };
 use protocol::ServiceId;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -19,22 +21,37 @@ use super::{
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
-    query::{PageMeta, Parameters},
-    shape::{Shape, may, must},
+    query::{PageMeta, Parameters, SIZE},
+    shape::{Field, Form, ID, Shape, formed, may, must},
 };
 use crate::webhook::{
-    Actor, DeadLetter, Delivery, DeliveryStatus, EVENT_WORDS, NewWebhook, Page, SECRET_OVERLAP,
-    SECRET_OVERLAP_MAX, Webhook, WebhookError, Webhooks,
+    Actor, DESCRIPTION_BYTES_MAX, DeadLetter, Delivery, DeliveryStatus, EVENT_WORDS, EventKind,
+    NewWebhook, Page, SECRET_OVERLAP, SECRET_OVERLAP_MAX, URL_BYTES_MAX, Webhook, WebhookError,
+    Webhooks,
 };
 
-use self::owner::{EventPath, Named, Owned, Owner, WebhookPath};
-pub(super) use self::owner::{OfService, Own};
+use self::owner::{EventPath, Owned, Owner, WebhookPath};
+pub(crate) use self::owner::{Named, OfService, Own};
+
+/// URLs as most people write them: a host by name, and nothing that would have to be escaped. What
+/// this says is taken for sure.
+const URL_PATTERN: &str = r"^https://([a-z0-9]{1,24}(-[a-z0-9]{1,24})?\.){0,3}[a-z]{2,24}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~!$&()*+,;=:@/-]*(\?[A-Za-z0-9._~!$&()*+,;=:@/?-]*)?)?$";
 
 impl Payload for NewWebhook {
     const SHAPE: Shape = Shape::Object(&[
-        must("url", Shape::Text),
-        must("events", Shape::List(&Shape::Word(&EVENT_WORDS))),
-        may("description", Shape::Text),
+        must(
+            "url",
+            formed(Form::Pattern(URL_PATTERN), 1, URL_BYTES_MAX),
+            "Where to: an absolute URL with `https://`, without user name, password and fragment. Other \
+             characters than these are escaped, an address must be a public one, and `http://` is for \
+             networks in `WEBHOOK_ALLOWED_NETWORKS`.",
+        ),
+        must(
+            "events",
+            Shape::List(&Shape::Word(&EVENT_WORDS), 1, EventKind::WORDS.len()),
+            "What to tell, each kind once; or `*` alone for all, later ones too.",
+        ),
+        may("description", formed(Form::Line, 0, DESCRIPTION_BYTES_MAX), "What it is for."),
     ]);
 }
 
@@ -47,33 +64,49 @@ pub(super) struct Rotation {
 }
 
 impl Payload for Rotation {
-    const SHAPE: Shape = Shape::Object(&[may("overlap_seconds", Shape::Whole)]);
+    const SHAPE: Shape = Shape::Object(&[may(
+        "overlap_seconds",
+        Shape::Whole(0, SECRET_OVERLAP_MAX.as_secs()),
+        "How long the older secrets sign on: a day unless said, 0 for one that leaked.",
+    )]);
     const OPTIONAL: bool = true;
 }
 
-#[derive(Serialize)]
+/// Webhooks of a service.
+#[derive(Serialize, JsonSchema)]
 struct WebhookList {
+    /// All of them, oldest first.
     webhooks: Vec<Webhook>,
+    /// How many there are.
     total: usize,
 }
 
-#[derive(Serialize)]
+/// A webhook with its new secret.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WebhookWithSecret")]
 struct WithSecret<'a> {
     #[serde(flatten)]
     webhook: &'a Webhook,
-    /// Shown here and never again.
+    /// What signatures are made with: `whsec_` and the key in base64. Shown here and never again.
     secret: &'a str,
 }
 
-#[derive(Serialize)]
+/// Events and how they stand with a webhook.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "WebhookDeliveryList")]
 struct DeliveryList {
+    /// The page, newest first.
     deliveries: Vec<Delivery>,
+    /// How many there are of this status.
     total: u64,
 }
 
-#[derive(Serialize)]
+/// Dead letters of all webhooks.
+#[derive(Serialize, JsonSchema)]
 struct DeadLetterList {
+    /// The page, newest first.
     dead_letters: Vec<DeadLetter>,
+    /// How many there are.
     total: u64,
 }
 
@@ -89,10 +122,39 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Most digits of a cursor: rows count up from 1, and fewer than that have been seen.
+const CURSOR_DIGITS_MAX: usize = 18;
+
+const CURSOR: Field = may(
+    "cursor",
+    formed(Form::Pattern("^[0-9]{0,18}$"), 0, CURSOR_DIGITS_MAX),
+    "Where the page begins: `meta.next_cursor` of the page before.",
+);
+
+const DEAD_LETTERS_QUERY: &[Field] = &[
+    may("tenant_id", ID, "Of one tenant; of all unless said. Of a user it is the own one."),
+    CURSOR,
+    SIZE,
+];
+
+const DELIVERIES_QUERY: &[Field] = &[
+    may("status", Shape::Word(DeliveryStatus::WORDS), "Only of this status; all unless said."),
+    CURSOR,
+    SIZE,
+];
+
 /// Where a page begins, and how long it is.
 fn paging(parameters: &mut Parameters) -> (Option<i64>, usize) {
-    let size = parameters.size();
-    (parameters.parsed("cursor", "the next_cursor of a page of this list"), size)
+    let before = parameters.text("cursor").and_then(|text| {
+        let is_ours =
+            text.len() <= CURSOR_DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
+        let before = text.parse().ok().filter(|_| is_ours);
+        if before.is_none() {
+            parameters.say("cursor", "must be the next_cursor of a page of this list");
+        }
+        before
+    });
+    (before, parameters.size())
 }
 
 fn meta<T>(page: &Page<T>, size: usize) -> PageMeta {
@@ -252,7 +314,7 @@ pub(super) async fn deliveries<O: Owner>(
     OriginalUri(uri): OriginalUri,
     Named(WebhookPath { webhook_id }): Named<WebhookPath>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, DELIVERIES_QUERY)?;
     let words = DeliveryStatus::ALL.iter().map(|status| (status.as_str(), *status));
     let status = parameters.word("status", &words.collect::<Vec<_>>());
     let (before, size) = paging(&mut parameters);
@@ -284,14 +346,17 @@ pub(super) async fn redeliver<O: Owner>(
 /// `GET /admin/dead-letters`
 pub(super) async fn dead_letters(
     State(state): State<ApiState>,
-    Admin(_): Admin,
+    admin: Admin,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri)?;
+    let mut parameters = Parameters::new(&uri, DEAD_LETTERS_QUERY)?;
+    let tenant = admin.asked_tenant(&mut parameters);
     let (before, size) = paging(&mut parameters);
     parameters.finish()?;
-    let page = blocking(&state, move |webhooks| webhooks.dead_letters(before, size)).await?;
+    let page =
+        blocking(&state, move |webhooks| webhooks.dead_letters(tenant.as_ref(), before, size))
+            .await?;
     let meta = meta(&page, size);
     Ok(answer.page(&DeadLetterList { total: page.total, dead_letters: page.items }, &meta))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use protocol::{ServiceId, Time};
 use rand::RngExt;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -37,7 +38,7 @@ impl SecretHash {
 }
 
 /// What is known of a key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKey {
     /// The part between the first and the second `_`.
     pub id: String,

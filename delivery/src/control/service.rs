@@ -1,6 +1,7 @@
 //! What a service is (contract §11).
 
 use protocol::{FieldProblem, ServiceId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{object, words::words};
@@ -58,22 +59,22 @@ words! {
 
 /// What a service may send. An empty list means no limit for `system` and `business` services, and
 /// nothing at all for `third_party` ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
     /// Template ids.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub templates: Vec<String>,
     /// Channel ids.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub channels: Vec<String>,
     /// Message types.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub message_types: Vec<String>,
 }
 
 /// How fast a service may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Units a second in the long run: a request costs one, a batch as many as it has messages.
@@ -83,7 +84,7 @@ pub struct RateLimit {
 }
 
 /// A registered backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// Its id.
     pub id: ServiceId,
@@ -150,16 +151,16 @@ pub struct NewService {
     #[serde(default)]
     pub level: Option<Level>,
     /// Extra rights, of [`PERMISSIONS`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub permissions: Vec<String>,
     /// What it may send, in detail.
-    #[serde(default, deserialize_with = "object::one")]
+    #[serde(default, deserialize_with = "object::maybe_one")]
     pub scope: Scope,
     /// How fast.
     #[serde(default, deserialize_with = "object::maybe")]
     pub rate_limit: Option<RateLimit>,
     /// Who answers for it, at most [`TEXT_BYTES_MAX`] bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub owner: String,
     /// The wall; the default tenant unless said.
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::{TenantId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most tenants with quotas: all of them are kept in memory.
@@ -18,8 +19,8 @@ pub const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Limits of a tenant beside those of the program. None means no such limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Limits of a tenant beside those of the program. Null means no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quotas {
     /// Messages a day (UTC); one is one, however many its recipients.
@@ -33,7 +34,7 @@ pub struct Quotas {
 }
 
 /// What was used since midnight (UTC).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
     /// The midnight.
     pub since: Time,
@@ -44,7 +45,7 @@ pub struct Usage {
 }
 
 /// A tenant, as far as it is known here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tenant {
     /// Its id.
     pub tenant_id: TenantId,
@@ -52,7 +53,7 @@ pub struct Tenant {
     pub quotas: Quotas,
     /// What it has used today.
     pub usage: Usage,
-    /// When its quotas were last changed; none where it never had any.
+    /// When its quotas were last changed; null where it never had any.
     pub updated_at: Option<Time>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -20,7 +21,7 @@ const LEAD_CHARS: usize = 30;
 /// A found message's title and the part of its content with the first match, as HTML: escaped, and
 /// matches between `<em>` and `</em>`. A match in the names of sender or attachments alone shows
 /// neither.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Highlight {
     /// All of the title.
     pub title: String,

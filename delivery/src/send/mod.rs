@@ -20,6 +20,7 @@ mod validate;
 use std::sync::Arc;
 
 use protocol::{Body, FieldProblem, MessageFields, MessageId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -48,7 +49,7 @@ pub const DEFAULT_PRIORITY: u8 = 5;
 pub const DEFAULT_TYPE: &str = "text";
 
 /// What a sender is told of a message that was stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Receipt {
     /// Its id.
     pub message_id: MessageId,

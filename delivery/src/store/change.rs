@@ -71,7 +71,7 @@ pub struct InboxMessage {
 }
 
 /// A button that was pressed. Each can be pressed once.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Pressed {
     /// Which, and its callback word.
     #[serde(flatten)]

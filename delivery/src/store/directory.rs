@@ -10,15 +10,16 @@
 //!   edits and recalls of it still come.
 
 use protocol::{ChannelId, RoleId, TenantId, Time, UserId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Audience, BoxFuture, Group, InboxKey, MessagePage, StoreError};
 
 /// A channel (seed 003 §2.1, contract §1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Channel {
-    /// Its id, for ever: a rename changes its name.
+    /// Its id, for ever: a rename changes the name.
     pub id: ChannelId,
     /// What people call it.
     pub name: String,
@@ -32,9 +33,9 @@ pub struct Channel {
     pub presence: bool,
     /// Free data.
     pub metadata: Map<String, Value>,
-    /// Who made it.
+    /// Who made it: a service, a user, or `admin`.
     pub created_by: String,
-    /// When.
+    /// When it was made.
     pub created_at: Time,
     /// When it was last changed.
     pub updated_at: Time,
@@ -43,49 +44,49 @@ pub struct Channel {
 }
 
 /// A channel and how many are in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelInfo {
     /// The channel.
     #[serde(flatten)]
     pub channel: Channel,
-    /// Its members.
+    /// How many are in it.
     pub members: u64,
 }
 
 /// A member of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Member {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// Since when.
     pub joined_at: Time,
 }
 
 /// What a change of members did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MembersChanged {
     /// Users who are members now and were not before.
     pub joined: u64,
     /// Users who are not any more.
     pub left: u64,
-    /// Members now.
+    /// How many are members now.
     pub members: u64,
 }
 
 /// What is known of a user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserRecord {
     /// Who.
     pub user_id: UserId,
-    /// As the latest token said.
+    /// What to call the user, as the latest token said.
     pub username: String,
-    /// As the latest token said.
+    /// Where to write to, as the latest token said.
     pub email: String,
     /// Roles of the latest token.
     pub token_roles: Vec<RoleId>,
     /// Roles that an admin added.
     pub added_roles: Vec<RoleId>,
-    /// The department: an admin's word, else the latest token's.
+    /// The department: an admin's word, else the latest token's; null where neither said one.
     pub department: Option<String>,
     /// Whether an admin said the department.
     pub department_set: bool,

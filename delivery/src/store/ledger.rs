@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use protocol::{Body, DeviceId, MessageId, TenantId, Time, UserId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Audience, BoxFuture, Pressed, SenderKey, StoreError};
@@ -34,7 +35,7 @@ pub struct StoredAnswer {
 }
 
 /// What has become of a message, for its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SentState {
     /// It waits for its time.
@@ -67,7 +68,8 @@ pub struct SentMessage {
 }
 
 /// What became of a message at one recipient (contract §11).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "RecipientReceipt")]
 pub struct Receipt {
     /// Who.
     pub user_id: UserId,
@@ -86,7 +88,7 @@ pub struct Receipt {
 }
 
 /// What one device did with a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceReceipt {
     /// Which.
     pub device_id: DeviceId,

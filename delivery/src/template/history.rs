@@ -1,12 +1,13 @@
 //! What is told of a template's past.
 
 use protocol::Time;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Template;
 
 /// A template was deleted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Deleted {
     /// Its id.
     pub id: String,
@@ -17,7 +18,7 @@ pub struct Deleted {
 }
 
 /// A version, as lists show it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SavedVersion {
     /// Counts from 1.
     pub version: u64,
@@ -32,7 +33,7 @@ pub struct SavedVersion {
 }
 
 /// Some of a template's versions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct VersionPage {
     /// Newest first.
     pub versions: Vec<SavedVersion>,

@@ -4,7 +4,7 @@
 pub const LOCALES_MAX: usize = 50;
 
 /// Longest name of a language, in bytes (RFC 5646 §4.4.1 recommends 35).
-const LOCALE_BYTES_MAX: usize = 35;
+pub(crate) const LOCALE_BYTES_MAX: usize = 35;
 
 /// `zh-Hant-TW` as it is compared: small letters, `-` between the parts (POSIX writes `_`). None for
 /// what names no language.

@@ -23,9 +23,11 @@ mod weight;
 use std::collections::{BTreeMap, HashMap};
 
 use protocol::{ActionInfo, Time};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{control::Author, object};
+pub(crate) use pieces::NAME_BYTES_MAX;
 use pieces::{Piece, cut};
 
 pub use error::TemplateError;
@@ -41,7 +43,7 @@ pub use request::{
 };
 
 /// What a template is for; `system` ones are for those who may send alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// Alerts and announcements.
@@ -50,6 +52,12 @@ pub enum Category {
     Business,
     /// Everything else.
     Notification,
+}
+
+impl<'de> Deserialize<'de> for Category {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object::word(deserializer, Self::WORDS)
+    }
 }
 
 impl Category {
@@ -62,7 +70,7 @@ impl Category {
 }
 
 /// What a variable takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum VariableType {
     /// Any text, number or truth value.
     #[serde(rename = "string")]
@@ -78,13 +86,21 @@ pub enum VariableType {
     Url,
 }
 
+impl<'de> Deserialize<'de> for VariableType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let types = [Self::Text, Self::Number, Self::Date, Self::Url];
+        let words: Vec<_> = Self::WORDS.iter().copied().zip(types).collect();
+        object::word(deserializer, &words)
+    }
+}
+
 impl VariableType {
-    /// Every type's word on the wire.
+    /// Every type's word on the wire, in the order of the variants.
     pub(crate) const WORDS: &'static [&'static str] = &["string", "number", "date", "url"];
 }
 
 /// A declared variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateVariable {
     /// Its name between the braces.
@@ -104,7 +120,7 @@ pub struct TemplateVariable {
 }
 
 /// What a template says in one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Variant {
     /// Title with variables.
     pub title: String,
@@ -116,7 +132,7 @@ pub struct Variant {
 }
 
 /// A template as people write it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Template {
     /// Its id.
     pub id: String,

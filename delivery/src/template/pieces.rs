@@ -1,7 +1,7 @@
 //! A template's text, cut into what stays and what is put in.
 
 /// Longest name between braces, in bytes; longer ones are plain text.
-pub(super) const NAME_BYTES_MAX: usize = 64;
+pub(crate) const NAME_BYTES_MAX: usize = 64;
 
 /// A part of a cut text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use protocol::{ActionInfo, FieldProblem, Time};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -33,7 +34,7 @@ const ACTION_URL_BYTES_MAX: usize = 2 << 10;
 const NAME_CHARS_SHOWN_MAX: usize = 64;
 
 /// What a template makes of values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rendered {
     /// Title.
     pub title: String,

@@ -23,6 +23,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use protocol::Time;
+use schemars::JsonSchema;
 use serde::Serialize;
 use smallvec::SmallVec;
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
@@ -87,17 +88,18 @@ words! {
 }
 
 /// An attempt, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookAttempt")]
 pub struct Attempt {
-    /// When it began; `webhook-timestamp`.
+    /// When it began; `webhook-timestamp`, to the second.
     pub at: Time,
     /// What came of it.
     pub outcome: Outcome,
-    /// The status, where there was an answer.
+    /// The answer's status; null where there was no answer.
     pub status_code: Option<u16>,
     /// More, for people.
     pub detail: Option<String>,
-    /// How long it took.
+    /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// What the other side asked for.
     #[serde(skip)]

@@ -1,6 +1,7 @@
 //! Endpoints: where a service wants to hear of what.
 
 use protocol::{FieldProblem, ServiceId, TenantId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     secret::{Secret, SecretTimes},
     target::Target,
 };
-use crate::words::words;
+use crate::{object, words::words};
 
 /// Most endpoints of a service: each event is kept once for each that wants it.
 pub const ENDPOINTS_PER_SERVICE_MAX: usize = 10;
@@ -66,7 +67,7 @@ pub struct NewWebhook {
     /// Words of [`EventKind`], or [`ALL_EVENTS`] alone.
     pub events: Vec<String>,
     /// What it is for, at most [`DESCRIPTION_BYTES_MAX`] bytes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::or_default")]
     pub description: String,
 }
 
@@ -154,15 +155,15 @@ pub(super) struct Endpoint {
 }
 
 /// An endpoint as it is shown.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Webhook {
     /// Its id.
     pub id: String,
     /// Whose.
     pub service_id: ServiceId,
-    /// Where to.
+    /// Where to, as it was understood: the host in lower case and in punycode, the path escaped.
     pub url: String,
-    /// Words of [`EventKind`], or [`ALL_EVENTS`].
+    /// What it hears of: kinds of events, or `*` alone for all of them.
     pub events: Vec<String>,
     /// What it is for.
     pub description: String,
@@ -197,7 +198,8 @@ pub struct Webhook {
 }
 
 /// Why an endpoint is disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookDisabled")]
 pub struct Disabled {
     /// By whom or what.
     pub by: DisabledBy,

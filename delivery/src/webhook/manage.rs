@@ -288,17 +288,19 @@ impl Webhooks {
         Ok(delivery)
     }
 
-    /// Dead letters of all services, newest first, from `before` on.
+    /// Dead letters of all services, or of those of one tenant, newest first, from `before` on.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn dead_letters(
         &self,
+        tenant: Option<&TenantId>,
         before: Option<i64>,
         size: usize,
     ) -> Result<Page<DeadLetter>, WebhookError> {
         let (items, total) = deliveries::dead_letters(
             &self.0.reader.lock(),
+            tenant,
             before.unwrap_or(i64::MAX),
             size.saturating_add(1),
         )?;

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::Time;
 use rand::Rng as _;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::Serialize;
 use sha2::Sha256;
@@ -25,11 +26,12 @@ pub(super) struct Secret {
 }
 
 /// What may be told of a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookSecretTimes")]
 pub struct SecretTimes {
     /// When it was made.
     pub created_at: Time,
-    /// When it ends; none for the newest.
+    /// When it ends; null for the newest.
     pub expires_at: Option<Time>,
 }
 

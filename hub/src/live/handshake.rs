@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use delivery::{identity::UserCaller, limit::Client};
+use delivery::{api::doc, identity::UserCaller, limit::Client};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use protocol::{Codec, DeviceType, ErrorType, Seq};
@@ -36,12 +36,9 @@ const RETRY_AFTER_LIMIT_S: u32 = 5;
 /// When a client of a node that goes down should ask again, in seconds: another node answers then.
 const RETRY_AFTER_DRAINING_S: u32 = 1;
 
+/// `/ws`, which AsyncAPI describes, is no endpoint of the list.
 pub(super) fn routes(live: Arc<Live>) -> Router {
-    Router::new()
-        .route("/ws", any(upgrade))
-        // Any method: the refusal of another is in the envelope, like all others.
-        .route(stream::PATH, any(stream::open))
-        .with_state(live)
+    doc::router(vec![stream::endpoint()]).route("/ws", any(upgrade)).with_state(live)
 }
 
 async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
@@ -227,7 +224,8 @@ impl WsQuery {
             return Err(Refused::bad_request("the query cannot be read"));
         };
         let mut query = Self::default();
-        for (name, value) in pairs {
+        // As everywhere in the API, an empty value counts as left out.
+        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
             match name.as_str() {
                 "token" => query.token = Some(value),
                 "since" => {

@@ -46,7 +46,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{InboxKey, Store, limit::Limiter};
+use delivery::{InboxKey, Store, api::doc::Endpoint, limit::Limiter};
 use protocol::{CloseReason, ConnectionId, NodeId};
 use rand::RngExt;
 use tokio::sync::Semaphore;
@@ -149,6 +149,12 @@ impl Live {
     /// [`crate::http::serve`], out of which the connections are taken.
     pub fn routes(self: &Arc<Self>) -> axum::Router {
         handshake::routes(self.clone())
+    }
+
+    /// What is described of them in the API's document.
+    #[must_use]
+    pub fn endpoints() -> Vec<Endpoint<Arc<Self>>> {
+        vec![stream::endpoint()]
     }
 
     /// Compares live connections with the store's heads, once per ping interval, for ever. Spawn it

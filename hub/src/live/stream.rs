@@ -2,6 +2,8 @@
 //! WebSockets. Checked here, answered with a head that takes the connection along; from then on it
 //! is a connection like any other, framed differently.
 
+mod docs;
+
 use std::sync::Arc;
 
 use axum::{
@@ -9,6 +11,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use delivery::api::doc::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use protocol::{ErrorType, Seq};
 
@@ -22,7 +25,12 @@ use super::{
 };
 use crate::http::take_over;
 
-pub(super) const PATH: &str = "/api/v3/stream";
+const PATH: &str = "/api/v3/stream";
+
+/// Of any method: the refusal of another is in the envelope, like all others.
+pub(super) fn endpoint() -> Endpoint<Arc<Live>> {
+    Endpoint::any(PATH, "stream_open", open, docs::open())
+}
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

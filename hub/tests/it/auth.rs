@@ -1,77 +1,11 @@
-//! Who may do what: 401, 403 and 404 over the routes, and tokens that must not be believed.
+//! Who may do what: what is another's, and tokens that must not be believed. All routes with all
+//! kinds of callers: `described/permissions`.
 
 use jsonwebtoken::{Algorithm, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, TestServer, Token, api::message_to, token::SECRET};
-
-/// Every route of the user port: what it takes, and whether users and services may ask.
-fn routes(message: &str) -> Vec<(Method, String, Option<Value>, bool, bool)> {
-    let send = Some(message_to(&["ann"], "t"));
-    let one = |what: &str| format!("/api/v3/messages/{message}{what}");
-    vec![
-        (Method::POST, "/api/v3/messages/send".into(), send, true, true),
-        (Method::GET, "/api/v3/messages".into(), None, true, false),
-        (Method::GET, "/api/v3/messages/unread-count".into(), None, true, false),
-        (
-            Method::POST,
-            "/api/v3/messages/read-batch".into(),
-            Some(json!({"up_to_seq": 1})),
-            true,
-            false,
-        ),
-        (Method::GET, "/api/v3/sync?since=0".into(), None, true, false),
-        (Method::GET, one(""), None, true, false),
-        (Method::POST, one("/read"), Some(json!({})), true, false),
-        (Method::POST, one("/unread"), Some(json!({})), true, false),
-        (Method::POST, one("/archive"), Some(json!({})), true, false),
-    ]
-}
-
-#[tokio::test]
-async fn every_route_asks_who_is_there() {
-    let server = TestServer::start().await;
-    let service = server.service().await;
-    let id = service.sent("ann", "hello").await;
-    let key = service.credentials().strip_prefix("Service ").unwrap().to_owned();
-    let strangers = [
-        ("nobody", server.api()),
-        ("an unknown scheme", server.api().authorization("Basic YW5uOmFubg==")),
-        ("an empty bearer", server.api().authorization("Bearer ")),
-        ("a key as a token", server.api().bearer(&key)),
-        ("a token as a key", server.api().service_key(&Token::of("ann").sign())),
-        ("half a key", server.api().service_key(&key[..key.len() - 1])),
-        ("another secret", server.api().service_key(&changed(&key))),
-        ("no such key", server.api().service_key("phk_nosuchkey_0123456789abcdef")),
-        ("an expired token", server.api().bearer(&Token::of("ann").expires_in(-60).sign())),
-        ("the admin", server.api().bearer(crate::support::server::ADMIN_TOKEN)),
-    ];
-    for (method, path, body, users, services) in routes(&id) {
-        for (who, api) in &strangers {
-            let answer = api.call(method.clone(), &path, body.clone()).await;
-            assert_eq!(answer.status, 401, "{who}: {method} {path}: {}", answer.body);
-            answer.refused(401, "unauthorized");
-        }
-        for (who, api, may) in
-            [("ann", server.as_user("ann"), users), ("a service", service.clone(), services)]
-        {
-            let answer = api.call(method.clone(), &path, body.clone()).await;
-            assert_eq!(
-                answer.status,
-                if may { 200 } else { 403 },
-                "{who}: {method} {path}: {}",
-                answer.body
-            );
-        }
-    }
-}
-
-/// The same text with its last character changed.
-fn changed(text: &str) -> String {
-    let last = if text.ends_with('a') { 'b' } else { 'a' };
-    format!("{}{last}", &text[..text.len() - 1])
-}
 
 #[tokio::test]
 async fn what_is_another_users_is_not_there() {

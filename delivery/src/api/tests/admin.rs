@@ -46,6 +46,24 @@ async fn a_service_is_made_approved_and_stopped() {
     api.get(&admin(), "/admin/services/none").await.error(404, "not_found");
 }
 
+/// Fields that may be left out may be null: clients that fill in a struct send them so.
+#[tokio::test]
+async fn a_service_of_nulls_was_refused() {
+    let api = Api::new();
+    let nothing = json!(null);
+    let new = json!({
+        "id": nothing, "name": "n", "type": nothing, "level": nothing, "permissions": nothing,
+        "scope": nothing, "rate_limit": nothing, "owner": nothing, "tenant_id": nothing,
+    });
+    assert_eq!(api.post(&admin(), "/admin/services", new).await.data()["level"], "business");
+    let scope = json!({"templates": nothing, "channels": nothing, "message_types": nothing});
+    let new = json!({"name": "n", "scope": scope});
+    assert_eq!(
+        api.post(&admin(), "/admin/services", new).await.data()["scope"]["channels"],
+        json!([])
+    );
+}
+
 #[tokio::test]
 async fn keys_are_rotated() {
     let api = Api::new();

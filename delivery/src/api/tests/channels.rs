@@ -352,20 +352,14 @@ async fn admins_keep_the_channels_of_any_tenant() {
     api.get(&admin(), &path("/ops")).await.error(404, "not_found");
     let shown = api.get(&admin(), &path(&format!("/ops{there}"))).await;
     assert_eq!(shown.data()["members"], 1);
-    let of_tenant = |tenant: &str, user: &str, roles: &[&str]| {
-        api.user_with(user, |request| {
-            request.tenant = Some(protocol::TenantId::new(tenant).unwrap());
-            request.roles = roles.iter().map(|&role| role.to_owned()).collect();
-        })
-    };
     // A tenant's system admin keeps that tenant's, and there are no others.
-    let chief = of_tenant("t2", "chief", &["system_admin"]);
+    let chief = api.user_of("t2", "chief", &["system_admin"]);
     assert_eq!(ids(api.get(&chief, &path("")).await.data()), ["ops"]);
     assert_eq!(api.get(&chief, &path("?tenant_id=default")).await.fields(), ["tenant_id"]);
     let foreign = api.user("foreign", &["system_admin"]);
     assert_eq!(ids(api.get(&foreign, &path("")).await.data()), [""; 0]);
     api.delete(&foreign, &path("/ops")).await.error(404, "not_found");
-    assert_eq!(ids(api.get(&of_tenant("t2", "ann", &[]), "/channels").await.data()), ["ops"]);
+    assert_eq!(ids(api.get(&api.user_of("t2", "ann", &[]), "/channels").await.data()), ["ops"]);
     assert_eq!(ids(api.get(&api.user("ann", &[]), "/channels").await.data()), [""; 0]);
     let renamed = json!({"name": "Ops"});
     assert_eq!(api.put(&chief, &path("/ops"), renamed).await.data()["name"], "Ops");

@@ -16,7 +16,7 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use parking_lot::Mutex;
-use protocol::{DeviceId, UserId};
+use protocol::{DeviceId, TenantId, UserId};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -169,8 +169,8 @@ impl Api {
         };
         let state = ApiState::new(parts, &counts);
         Self {
-            users: user_routes(state.clone()),
-            admins: admin_routes(state),
+            users: user_routes(state.clone(), &[]),
+            admins: admin_routes(state, &[]),
             store,
             identity,
             control,
@@ -182,6 +182,13 @@ impl Api {
 
     pub(super) fn user(&self, name: &str, roles: &[&str]) -> String {
         self.user_with(name, |request| {
+            request.roles = roles.iter().map(|&role| role.to_owned()).collect();
+        })
+    }
+
+    pub(super) fn user_of(&self, tenant: &str, name: &str, roles: &[&str]) -> String {
+        self.user_with(name, |request| {
+            request.tenant = Some(TenantId::new(tenant).unwrap());
             request.roles = roles.iter().map(|&role| role.to_owned()).collect();
         })
     }

@@ -182,3 +182,26 @@ async fn mistakes_are_explained() {
     assert_eq!(*letters.data(), json!({"dead_letters": [], "total": 0}));
     assert_eq!(api.get(&admin(), "/admin/dead-letters?cursor=a").await.fields(), ["cursor"]);
 }
+
+/// A system admin of another tenant could list them and make new secrets.
+#[tokio::test]
+async fn an_admin_of_another_tenant_reached_webhooks() {
+    let api = Api::new();
+    let shop = named(&api, "shop");
+    let id = api.post(&shop, "/webhooks", hook()).await.data()["id"].as_str().unwrap().to_owned();
+    let foreign = api.user_of("t2", "foreign", &["system_admin"]);
+    let own = api.user("chief", &["system_admin"]);
+    let webhooks = "/admin/services/shop/webhooks";
+    for (method, path) in [
+        ("GET", webhooks.to_owned()),
+        ("GET", format!("{webhooks}/{id}")),
+        ("POST", format!("{webhooks}/{id}/secret")),
+        ("DELETE", format!("{webhooks}/{id}")),
+    ] {
+        call(&api, method, &foreign, &path, None).await.error(404, "not_found");
+    }
+    call(&api, "GET", &own, &format!("{webhooks}/{id}"), None).await.data();
+    let letters = "/admin/dead-letters?tenant_id=default";
+    assert_eq!(api.get(&foreign, letters).await.fields(), ["tenant_id"]);
+    api.get(&own, letters).await.data();
+}

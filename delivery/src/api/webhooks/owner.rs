@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Whose webhooks, and who asks.
-pub(in crate::api) struct Owned {
+pub(crate) struct Owned {
     pub(super) tenant: TenantId,
     pub(super) service: ServiceId,
     by: By,
@@ -50,15 +50,19 @@ impl Owned {
 }
 
 /// Says whose webhooks a request is about.
-pub(in crate::api) trait Owner:
+pub(crate) trait Owner:
     FromRequestParts<ApiState, Rejection = ApiError> + Into<Owned> + Send
 {
+    /// Whether it is the admin port, where the path names the service.
+    const ADMIN: bool;
 }
 
-impl<T> Owner for T where T: FromRequestParts<ApiState, Rejection = ApiError> + Into<Owned> + Send {}
-
 /// The caller's own. A user has none: 403.
-pub(in crate::api) struct Own(Owned);
+pub(crate) struct Own(Owned);
+
+impl Owner for Own {
+    const ADMIN: bool = false;
+}
 
 impl From<Own> for Owned {
     fn from(own: Own) -> Self {
@@ -81,7 +85,11 @@ impl FromRequestParts<ApiState> for Own {
 }
 
 /// Those of the service that an admin names in the path.
-pub(in crate::api) struct OfService(Owned);
+pub(crate) struct OfService(Owned);
+
+impl Owner for OfService {
+    const ADMIN: bool = true;
+}
 
 impl From<OfService> for Owned {
     fn from(of: OfService) -> Self {
@@ -101,7 +109,7 @@ impl FromRequestParts<ApiState> for OfService {
         let path = Path::<ServicePath>::from_request_parts(parts, state).await;
         let Path(ServicePath { id }) = path.map_err(|_| ControlError::NotFound)?;
         let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
-        let service = services::blocking(state, move |control| control.get(&id)).await?;
+        let service = services::reachable(state, &admin, &id).await?;
         Ok(Self(Owned {
             tenant: service.tenant_id.clone(),
             service: service.id.clone(),
@@ -112,18 +120,18 @@ impl FromRequestParts<ApiState> for OfService {
 
 /// The webhook in the path.
 #[derive(Deserialize)]
-pub(in crate::api) struct WebhookPath {
+pub(crate) struct WebhookPath {
     pub(super) webhook_id: String,
 }
 
 /// The event in the path.
 #[derive(Deserialize)]
-pub(in crate::api) struct EventPath {
+pub(crate) struct EventPath {
     pub(super) event_id: String,
 }
 
 /// A part of the path; what cannot be one names nothing.
-pub(in crate::api) struct Named<T>(pub(super) T);
+pub(crate) struct Named<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Named<T> {
     type Rejection = ApiError;

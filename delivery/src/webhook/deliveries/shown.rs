@@ -2,6 +2,7 @@
 
 use protocol::{ServiceId, TenantId, Time};
 use rusqlite::{Connection, Row, params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::DeliveryStatus;
@@ -12,14 +13,15 @@ use crate::{
 };
 
 /// An event and an endpoint, as it is shown.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookDelivery")]
 pub struct Delivery {
     /// Where it stands in lists.
     #[serde(skip)]
     pub(in crate::webhook) id: i64,
-    /// `webhook-id`.
+    /// The event's id: the header `webhook-id`.
     pub event_id: String,
-    /// What happened.
+    /// What happened: a kind of event.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it happened.
@@ -32,9 +34,9 @@ pub struct Delivery {
     pub next_attempt_at: Option<Time>,
     /// When it was delivered or given up; null while it is pending.
     pub settled_at: Option<Time>,
-    /// Why it was given up.
+    /// Why it was given up; null unless it was.
     pub given_up: Option<GivenUp>,
-    /// The latest attempt.
+    /// The latest attempt; null before the first.
     pub last_attempt: Option<Attempt>,
 }
 
@@ -49,13 +51,13 @@ words! {
 }
 
 /// A dead letter, for admins.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DeadLetter {
-    /// Whose.
+    /// The service's tenant.
     pub tenant_id: TenantId,
-    /// Whose.
+    /// Whose webhook it was for.
     pub service_id: ServiceId,
-    /// The endpoint's id.
+    /// The webhook's id.
     pub webhook_id: String,
     /// The event.
     #[serde(flatten)]
@@ -128,10 +130,11 @@ pub(in crate::webhook) fn list(
     Ok(found)
 }
 
-/// A page of all endpoints' dead letters, newest first, below the id `before`; and how many there
-/// are.
+/// A page of the dead letters of all endpoints, or of those of one tenant, newest first, below the id
+/// `before`; and how many there are.
 pub(in crate::webhook) fn dead_letters(
     connection: &Connection,
+    tenant: Option<&TenantId>,
     before: i64,
     size: usize,
 ) -> Result<(Vec<DeadLetter>, u64), WebhookError> {
@@ -139,9 +142,10 @@ pub(in crate::webhook) fn dead_letters(
         "SELECT delivery.*, endpoint.id AS webhook, tenant_id, service_id \
          FROM delivery INDEXED BY delivery_failed CROSS JOIN endpoint ON key = endpoint \
          WHERE state = 2 AND delivery.id < ?1 AND status <> 'deleted' \
-         ORDER BY delivery.id DESC LIMIT ?2",
+         AND (?3 IS NULL OR tenant_id = ?3) ORDER BY delivery.id DESC LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![before, size as i64], |row| {
+    let tenant = tenant.map(TenantId::as_str);
+    let rows = statement.query_map(params![before, size as i64, tenant], |row| {
         Ok(DeadLetter {
             tenant_id: word(row, "tenant_id")?,
             service_id: word(row, "service_id")?,
@@ -151,8 +155,9 @@ pub(in crate::webhook) fn dead_letters(
     })?;
     let letters = rows.collect::<Result<_, _>>()?;
     let total = connection.query_row(
-        "SELECT coalesce(sum(failed), 0) AS total FROM endpoint WHERE status <> 'deleted'",
-        [],
+        "SELECT coalesce(sum(failed), 0) AS total FROM endpoint \
+         WHERE status <> 'deleted' AND (?1 IS NULL OR tenant_id = ?1)",
+        [tenant],
         |row| count(row, "total"),
     )?;
     Ok((letters, total))

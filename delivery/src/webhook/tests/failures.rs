@@ -45,7 +45,7 @@ async fn a_failing_event_is_tried_ten_times_and_becomes_a_dead_letter() {
     let shown = fixture.get(&webhook);
     assert_eq!((shown.pending, shown.failed), (0, 1));
     assert_eq!((shown.status, shown.last_failure), (WebhookStatus::Active, Some(Outcome::Status)));
-    let letters = fixture.webhooks.dead_letters(None, 10).unwrap();
+    let letters = fixture.webhooks.dead_letters(None, None, 10).unwrap();
     assert_eq!(
         (letters.total, letters.items[0].delivery.event_id.as_str()),
         (1, dead.event_id.as_str())

@@ -63,7 +63,7 @@ async fn a_deleted_endpoint_leaves_nothing_behind() {
     let events = (0..5_000).map(|n| fixture.event(&fixture.shop, &format!("m{n}"))).collect();
     fixture.record_all(events);
     blocking(|| fixture.webhooks.delete(&fixture.shop, &webhook.id)).unwrap();
-    assert_eq!(fixture.webhooks.dead_letters(None, 10).unwrap().total, 0);
+    assert_eq!(fixture.webhooks.dead_letters(None, None, 10).unwrap().total, 0);
     fixture.webhooks.0.tidy().await.unwrap();
     let file = fixture.webhooks.0.reader.lock();
     for table in ["endpoint", "secret", "delivery"] {

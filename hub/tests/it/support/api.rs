@@ -6,6 +6,8 @@ use protocol::ServerFrame;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
+use super::document::Documents;
+
 /// A caller with one identity.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -13,6 +15,14 @@ pub(crate) struct Api {
     base: String,
     authorization: Option<String>,
     headers: Vec<(String, String)>,
+    port: Port,
+}
+
+/// Which port of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    User,
+    Admin,
 }
 
 /// An answer: the envelope of contract §5.
@@ -35,8 +45,9 @@ impl Api {
             .unwrap()
     }
 
-    pub(crate) fn new(http: reqwest::Client, address: SocketAddr) -> Self {
-        Self { http, base: format!("http://{address}"), authorization: None, headers: vec![] }
+    pub(crate) fn new(http: reqwest::Client, address: SocketAddr, port: Port) -> Self {
+        let base = format!("http://{address}");
+        Self { http, base, authorization: None, headers: vec![], port }
     }
 
     /// The same caller at a server that was started again.
@@ -57,6 +68,12 @@ impl Api {
     /// With this `Authorization`.
     pub(crate) fn authorization(mut self, value: &str) -> Self {
         self.authorization = Some(value.to_owned());
+        self
+    }
+
+    /// As nobody.
+    pub(crate) fn without_credentials(mut self) -> Self {
+        self.authorization = None;
         self
     }
 
@@ -110,14 +127,17 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("POST {path}: {error:?}"))
     }
 
-    async fn try_raw(
-        &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
-        body: Option<Vec<u8>>,
-    ) -> reqwest::Result<Answer> {
-        let what = format!("{method} {path}");
+    /// A GET of which only the head is read, and the first bytes: the answer may never end.
+    pub(crate) async fn head_of(&self, path: &str) -> Answer {
+        let mut response = self.request(Method::GET, path).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let first = response.chunk().await.unwrap().unwrap_or_default();
+        let body = serde_json::from_slice(&first)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&first).into_owned()));
+        self.answered(&Method::GET, path, status, headers, body)
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
@@ -125,6 +145,32 @@ impl Api {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
+        request
+    }
+
+    /// Holds an answer against the description.
+    fn answered(
+        &self,
+        method: &Method,
+        path: &str,
+        status: u16,
+        headers: HeaderMap,
+        body: Value,
+    ) -> Answer {
+        if let Some(documents) = Documents::get() {
+            documents.of(self.port).check(method, path, status, &headers, &body);
+        }
+        Answer { status, headers, body, what: format!("{method} {path}") }
+    }
+
+    async fn try_raw(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<Vec<u8>>,
+    ) -> reqwest::Result<Answer> {
+        let mut request = self.request(method.clone(), path);
         if let Some(body) = body {
             request = request.header("Content-Type", content_type).body(body);
         }
@@ -133,7 +179,7 @@ impl Api {
         let bytes = response.bytes().await?;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Answer { status, headers, body, what })
+        Ok(self.answered(&method, path, status, headers, body))
     }
 
     /// `POST /api/v3/messages/send`.

@@ -10,6 +10,7 @@
 pub(crate) mod api;
 pub(crate) mod device;
 pub(crate) mod disk;
+pub(crate) mod document;
 pub(crate) mod history;
 pub(crate) mod hooks;
 pub(crate) mod raw;

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Api, SOON, TestClient, Token, eventually_within, socket::Connect, stream::OpenStream,
-    token,
+    Answer, Api, SOON, TestClient, Token, api::Port, document::Documents, eventually_within,
+    socket::Connect, stream::OpenStream, token,
 };
 
 /// Of every test server.
@@ -62,6 +62,12 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> TestServer {
+        Documents::learn().await;
+        self.start_unlearned().await
+    }
+
+    /// As [`Builder::start`], and answers are not held against the description.
+    pub(crate) async fn start_unlearned(self) -> TestServer {
         let mut server = self.prepare();
         server.spawn().await;
         server
@@ -286,7 +292,7 @@ impl TestServer {
 
     /// REST on the user port, as nobody.
     pub(crate) fn api(&self) -> Api {
-        Api::new(self.http.clone(), self.user)
+        Api::new(self.http.clone(), self.user, Port::User)
     }
 
     /// REST as a user.
@@ -296,7 +302,7 @@ impl TestServer {
 
     /// The admin port, as the admin.
     pub(crate) fn as_admin(&self) -> Api {
-        Api::new(self.http.clone(), self.admin).bearer(ADMIN_TOKEN)
+        Api::new(self.http.clone(), self.admin, Port::Admin).bearer(ADMIN_TOKEN)
     }
 
     /// REST as a new service that may do everything.

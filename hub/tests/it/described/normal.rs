@@ -1,0 +1,89 @@
+//! Answers with all that differs from run to run written as a fixed text.
+
+use delivery::api::doc::TOMORROW;
+use serde_json::{Map, Value};
+
+const TIME: &str = "2025-01-15T10:30:00Z";
+const HEX: &str = "0194691a2f40704180bd2a7b0f3c9d11";
+const KEY_ID: &str = "Ab3dEf6hIj9k";
+const WEBHOOK_SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
+const DURATION_MS: u64 = 12;
+const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+
+/// Bytes of a UUID with its hyphens.
+const HYPHENATED_BYTES: usize = 36;
+
+/// How long before or after now a time may be to be taken for one of this run, in seconds: statistics
+/// begin a day before, down to the hour.
+const RECENT_S: i64 = 26 * 3600;
+
+/// How long after now a time is to be taken for [`TOMORROW`], in seconds.
+const AHEAD_S: i64 = 12 * 3600;
+
+/// `kept` is what the example writes, and what is really there.
+pub(super) fn normal(value: &Value, kept: &[(String, String)]) -> Value {
+    match value {
+        Value::String(text) => Value::String(of_text(text, kept)),
+        Value::Array(items) => items.iter().map(|item| normal(item, kept)).collect(),
+        Value::Object(object) => {
+            let mut made: Map<String, Value> =
+                object.iter().map(|(name, value)| (name.clone(), normal(value, kept))).collect();
+            if let Some(duration) = made.get_mut("duration_ms") {
+                *duration = DURATION_MS.into();
+            }
+            // A key's id is twelve random characters, with nothing that tells them from a word.
+            let is_key = made.contains_key("service_id") && made.contains_key("last_used_at");
+            if is_key && let Some(id) = made.get_mut("id") {
+                *id = Value::String(KEY_ID.to_owned());
+            }
+            Value::Object(made)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+fn of_text(text: &str, kept: &[(String, String)]) -> String {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        let age = jiff::Timestamp::now().as_second() - time.as_second();
+        return if (-RECENT_S..-AHEAD_S).contains(&age) {
+            TOMORROW.to_owned()
+        } else if (-AHEAD_S..RECENT_S).contains(&age) {
+            TIME.to_owned()
+        } else {
+            text.to_owned()
+        };
+    }
+    let mut text = text.to_owned();
+    for (written, real) in kept {
+        text = text.replace(real, written);
+    }
+    if text.starts_with("whsec_") {
+        return format!("whsec_{WEBHOOK_SECRET}");
+    }
+    if text.starts_with("phk_") {
+        return format!("phk_{KEY_ID}_{SECRET}");
+    }
+    without_uuids(&text)
+}
+
+/// UUIDs, alone or behind a prefix such as `msg-`.
+fn without_uuids(text: &str) -> String {
+    if text.len() == HYPHENATED_BYTES && uuid::Uuid::try_parse(text).is_ok() {
+        return HEX.to_owned();
+    }
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let mut made = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let run = digits(rest);
+        if run == HEX.len() {
+            made += HEX;
+            rest = &rest[run..];
+        } else {
+            let step = run.max(next.len_utf8());
+            made += &rest[..step];
+            rest = &rest[step..];
+        }
+    }
+    made
+}

@@ -1,0 +1,156 @@
+//! Those who make the requests of examples, on a server of their own.
+
+use delivery::api::doc::TOMORROW;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, Api, TestServer, Token,
+    api::Port,
+    document::{Described, port_of},
+    server::ADMIN_TOKEN,
+};
+
+/// The user of examples.
+pub(super) const USER: &str = "user123";
+
+/// An example, as the document has it.
+pub(super) struct Example<'a>(pub(super) &'a Value);
+
+/// A server with the callers of examples.
+pub(super) struct Stage {
+    pub(super) server: TestServer,
+    /// Made when an example first needs it: lists of services show it.
+    service: Option<String>,
+    /// What the requests before an example have made: as the example writes it, and as it really is.
+    pub(super) kept: Vec<(String, String)>,
+}
+
+impl Stage {
+    pub(super) async fn start() -> Self {
+        Self { server: TestServer::start().await, service: None, kept: vec![] }
+    }
+
+    /// The user of examples, to be bent.
+    pub(super) fn user() -> Token {
+        Token::of(USER).device("device-789")
+    }
+
+    /// The system's admin among users.
+    pub(super) fn root() -> Token {
+        Token::of("root").claim("roles", json!(["system_admin"]))
+    }
+
+    /// `Authorization` of a caller of examples.
+    pub(super) async fn credentials(&mut self, by: &str) -> String {
+        match by {
+            "nobody" => String::new(),
+            "user" => format!("Bearer {}", Self::user().sign()),
+            "root" => format!("Bearer {}", Self::root().sign()),
+            "admin" => format!("Bearer {ADMIN_TOKEN}"),
+            "service" => match &self.service {
+                Some(known) => known.clone(),
+                None => {
+                    let service = json!({"id": "netdrive", "name": "企业网盘", "level": "system",
+                        "permissions": ["on_behalf_of"]});
+                    let made = self.service(service).await;
+                    self.service.insert(made).clone()
+                }
+            },
+            other => panic!("{other} is nobody"),
+        }
+    }
+
+    /// Registers a service and gives its `Authorization`.
+    pub(super) async fn service(&self, service: Value) -> String {
+        let made = self.server.create_service(service).await.ok();
+        format!("Service {}", made["api_key"].as_str().expect("data.api_key"))
+    }
+
+    /// Nobody at a port.
+    fn at(&self, port: Port) -> Api {
+        match port {
+            Port::User => self.server.api(),
+            Port::Admin => self.server.as_admin().without_credentials(),
+        }
+    }
+
+    /// A caller at the port of a path.
+    pub(super) fn api(&self, path: &str, credentials: &str) -> Api {
+        let api = self.at(port_of(path));
+        if credentials.is_empty() { api } else { api.authorization(credentials) }
+    }
+
+    /// Makes the requests that an example needs made before.
+    pub(super) async fn prepare(&mut self, example: &Example<'_>) {
+        self.kept.clear();
+        for given in example.0["given"].as_array().expect("given") {
+            let text = |name: &str| given[name].as_str().expect("a text").to_owned();
+            let credentials = self.credentials(&text("by")).await;
+            let path = self.real(&text("path"));
+            let method = Method::from_bytes(text("method").as_bytes()).unwrap();
+            let body = given["body"].as_str();
+            let body = body.map(|body| serde_json::from_str(&self.real(body)).unwrap());
+            let answer = self.api(&path, &credentials).call(method, &path, body).await;
+            answer.data();
+            for (written, pointer) in given["keep"].as_object().expect("keep") {
+                let real = answer.body.pointer(pointer.as_str().unwrap());
+                let real = real.and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}"));
+                self.kept.push((written.clone(), real.to_owned()));
+            }
+        }
+    }
+
+    /// With what is really there in the place of what is written.
+    fn real(&self, text: &str) -> String {
+        let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+        let text = text.replace(TOMORROW, &format!("{tomorrow:.3}"));
+        self.kept.iter().fold(text, |text, (written, real)| text.replace(written, real))
+    }
+
+    /// The path and query of an example.
+    pub(super) fn path(&self, operation: &Described<'_>, example: &Example<'_>) -> String {
+        let mut path = operation.path.to_owned();
+        for (name, value) in example.0["path"].as_object().expect("path") {
+            path = path.replace(&format!("{{{name}}}"), value.as_str().unwrap());
+        }
+        match example.0["query"].as_str().expect("query") {
+            "" => self.real(&path),
+            query => self.real(&format!("{path}?{query}")),
+        }
+    }
+
+    /// The body of an example.
+    pub(super) fn body(&self, example: &Example<'_>) -> Option<Value> {
+        let body = example.0["body"].as_str()?;
+        Some(serde_json::from_str(&self.real(body)).unwrap())
+    }
+
+    /// Makes the request of an example as somebody, at the port it is described at.
+    pub(super) async fn call(
+        &self,
+        operation: &Described<'_>,
+        port: Port,
+        example: &Example<'_>,
+        credentials: &str,
+    ) -> Answer {
+        let path = self.path(operation, example);
+        let mut api = self.at(port);
+        if !credentials.is_empty() {
+            api = api.authorization(credentials);
+        }
+        for (name, value) in example.0["headers"].as_object().expect("headers") {
+            api = api.header(name, value.as_str().unwrap());
+        }
+        if is_stream(operation) {
+            return api.head_of(&path).await;
+        }
+        let method = Method::from_bytes(operation.method.to_ascii_uppercase().as_bytes()).unwrap();
+        api.call(method, &path, self.body(example)).await
+    }
+}
+
+/// Whether its answer does not end.
+pub(super) fn is_stream(operation: &Described<'_>) -> bool {
+    operation.value["responses"]["200"]["content"].get("text/event-stream").is_some()
+}
