@@ -233,7 +233,9 @@ impl SingleStore {
                 Arc::clone(&metrics),
             )?;
             let recovered = journal::recover(&hub)?;
-            let next = recovered.next.max(shared.floor()?);
+            // A journal that was not synced may have lost what these files have already, and they
+            // pass over what they have.
+            let next = recovered.next.max(shared.floor()?).max(ledger.0.floor());
             let sync = if config.journal_sync { Sync::Full } else { Sync::Off };
             let ahead = Ahead::new(hub.clone(), sync, recovered.number);
             let segment = ahead.make()?;

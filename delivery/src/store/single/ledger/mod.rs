@@ -154,6 +154,11 @@ impl Ledger {
         Ok((ledger, Start { file, reader }))
     }
 
+    /// The first position of the journal that was not used as far as `ledger.db` knows.
+    pub(super) const fn floor(&self) -> Lsn {
+        self.applied + 1
+    }
+
     /// A message that was sent.
     pub(super) fn sent(&self, lsn: Lsn, record: Arc<MessageRecord>) {
         self.push(lsn, Item::Sent(record));

@@ -3,5 +3,6 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "only the fixture is used here")]
 #[path = "../../../../tests/contract/mod.rs"]
 mod contract;
+mod power_cut;
 mod receipts;
 mod retention;
