@@ -65,18 +65,18 @@ mod tests {
     use std::{collections::HashMap, sync::atomic::AtomicU64, time::Duration};
 
     use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
-    use protocol::{Body, MessageFields};
+    use protocol::{Body, MessageFields, TenantId, UserId};
 
     use super::*;
     use crate::{
-        Fanout, InboxKey, Store,
+        Fanout, InboxKey, Store, StoreError,
         store::{
             Audience, ListQuery, Outgoing, SenderKey, Stored,
-            single::{SingleConfig, SingleStore},
+            single::{LAG_BYTES_MAX, SingleConfig, SingleStore},
         },
     };
 
-    /// Gauges by name.
+    /// Gauges by name, counters by name and labels.
     #[derive(Default)]
     struct Gauges(Mutex<HashMap<String, Arc<AtomicU64>>>);
 
@@ -95,8 +95,9 @@ mod tests {
         fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
         fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            Counter::noop()
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            let labels: Vec<&str> = key.labels().map(metrics::Label::value).collect();
+            Counter::from_arc(self.cell(&format!("{} {}", key.name(), labels.join(" "))))
         }
         fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
             Gauge::from_arc(self.cell(key.name()))
@@ -112,55 +113,87 @@ mod tests {
         fn publish(&self, _: &[Stored]) {}
     }
 
-    #[tokio::test]
-    async fn the_gauges_are_right_whenever_an_answer_comes() {
-        let folder = tempfile::tempdir().unwrap();
-        let gauges = Gauges::default();
+    fn open(folder: &tempfile::TempDir, gauges: &Gauges) -> Arc<SingleStore> {
         let config = SingleConfig {
             root: folder.path().join("storage"),
             flush_interval: Duration::from_hours(1),
             ..SingleConfig::default()
         };
-        let store = SingleStore::open(&config, Arc::new(Nobody), &gauges).unwrap();
-        let users: Vec<_> = (0..3).map(|n| format!("u{n}").parse().unwrap()).collect();
-        for n in 1..=20_u32 {
-            let fields = MessageFields {
-                id: format!("m{n}").parse().unwrap(),
-                channel_id: None,
-                title: "title".to_owned(),
-                content: "content".to_owned(),
-                message_type: "text".to_owned(),
-                priority: 5,
-                sender: "sender".to_owned(),
-                sender_info: None,
-                on_behalf_of: None,
-                template_id: None,
-                created_at: crate::clock::now(),
-                edited_at: None,
-                expire_at: None,
-                collapse_key: None,
-                metadata: serde_json::Map::new(),
-                attachments: vec![],
-                actions: vec![],
-            };
-            let body = Arc::new(Body::new(&fields));
-            let audience = Audience::users(users.clone());
-            let item = Outgoing {
-                tenant: protocol::TenantId::default(),
-                sender: SenderKey::Admin,
-                audience,
-                body,
-                scheduled_at: None,
-            };
-            store.append(vec![item].into()).await.unwrap();
+        SingleStore::open(&config, Arc::new(Nobody), gauges).unwrap()
+    }
+
+    fn outgoing(n: u32, users: &[UserId]) -> Outgoing {
+        let fields = MessageFields {
+            id: format!("m{n}").parse().unwrap(),
+            channel_id: None,
+            title: "title".to_owned(),
+            content: "content".to_owned(),
+            message_type: "text".to_owned(),
+            priority: 5,
+            sender: "sender".to_owned(),
+            sender_info: None,
+            on_behalf_of: None,
+            template_id: None,
+            created_at: crate::clock::now(),
+            edited_at: None,
+            expire_at: None,
+            collapse_key: None,
+            metadata: serde_json::Map::new(),
+            attachments: vec![],
+            actions: vec![],
+        };
+        Outgoing {
+            tenant: TenantId::default(),
+            sender: SenderKey::Admin,
+            audience: Audience::users(users.to_vec()),
+            body: Arc::new(Body::new(&fields)),
+            scheduled_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_gauges_are_right_whenever_an_answer_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let gauges = Gauges::default();
+        let store = open(&folder, &gauges);
+        let users: Vec<UserId> = (0..3).map(|n| format!("u{n}").parse().unwrap()).collect();
+        for n in 1..=20 {
+            store.append(vec![outgoing(n, &users)].into()).await.unwrap();
             assert_eq!(gauges.lag().0, 3.0);
             for (left, user) in (0..3).rev().zip(&users) {
-                let key = InboxKey::new(protocol::TenantId::default(), user.clone());
+                let key = InboxKey::new(TenantId::default(), user.clone());
                 store.list(&key, ListQuery::default()).await.unwrap();
                 let (records, bytes) = gauges.lag();
                 assert_eq!((records, bytes > 0.0), (f64::from(left), left > 0));
             }
         }
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_for_the_files_is_busy_until_they_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let gauges = Gauges::default();
+        let store = open(&folder, &gauges);
+        let busy = || gauges.cell("pushhub_store_busy_total lag").load(Ordering::Relaxed);
+        let ann: UserId = "ann".parse().unwrap();
+        // As if other inboxes held all that may wait.
+        store.lag.bytes.fetch_add(LAG_BYTES_MAX, Ordering::Relaxed);
+        store.append(vec![outgoing(1, std::slice::from_ref(&ann))].into()).await.unwrap();
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+        let max = LAG_BYTES_MAX as f64;
+        assert!(gauges.lag().1 > max);
+        for refused in 1..=3 {
+            let sent = store.append(vec![outgoing(2, std::slice::from_ref(&ann))].into()).await;
+            assert!(matches!(sent, Err(StoreError::Busy(_))));
+            assert_eq!(busy(), refused);
+        }
+        let key = InboxKey::new(TenantId::default(), ann.clone());
+        assert_eq!(store.list(&key, ListQuery::default()).await.unwrap().total, 1);
+        assert_eq!(gauges.lag().1, max);
+        store.append(vec![outgoing(2, &[ann])].into()).await.unwrap();
+        assert_eq!(store.list(&key, ListQuery::default()).await.unwrap().total, 2);
+        assert_eq!(busy(), 3);
         store.close().await;
     }
 }
