@@ -3,6 +3,7 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "only the fixture is used here")]
 #[path = "../../../../tests/contract/mod.rs"]
 mod contract;
+mod lists;
 mod power_cut;
 mod receipts;
 mod retention;
