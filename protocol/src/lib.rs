@@ -11,12 +11,13 @@
 //! says whether and when to come back; see [`CloseReason`].
 //!
 //! Reading order: [`limits`], [`id`], [`message`], [`server_frame`], [`client_frame`], [`codec`],
-//! [`close`], [`error`].
+//! [`close`], [`error`]; [`envelope`] is what nodes tell each other.
 
 mod client_decode;
 pub mod client_frame;
 pub mod close;
 pub mod codec;
+pub mod envelope;
 pub mod error;
 pub mod id;
 pub mod limits;
