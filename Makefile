@@ -16,8 +16,8 @@ export CARGO_TERM_COLOR ?= auto
 
 test: lint doc unit it
 
-# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail) and
-# ext4 and mount for the disks that fill up and lose power.
+# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail), ext4
+# and mount for the disks that fill up and lose power, and redis-server, which tests start themselves.
 tools:
 	@scripts/tools.sh
 
@@ -34,9 +34,11 @@ unit: tools
 	cargo test --workspace --locked --exclude hub
 	cargo test -p hub --locked --lib --bins --test readme
 
-# The product by its front door, the promises among it. Needs root for the disks.
+# The product by its front door, the promises among it, and the bus with real Redis servers. Needs root
+# for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+	cargo test -p hub --locked --test bus
 
 kill9: tools
 	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \

@@ -8,6 +8,7 @@ need cc gcc
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 need mkfs.ext4 e2fsprogs
 need mount mount
+need redis-server redis-server
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

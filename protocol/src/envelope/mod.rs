@@ -21,6 +21,7 @@ mod write;
 
 use std::sync::Arc;
 
+pub use self::read::peek;
 use crate::{
     Body, ChannelId, ConnectionId, DeviceId, MessageState, NodeId, Seq, ServiceId, StatusUpdate,
     TenantId, Time, UserId,

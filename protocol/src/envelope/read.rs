@@ -10,10 +10,7 @@ use super::{
     Event, InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind,
     pack::Reader, write::STATUSES,
 };
-use crate::{
-    Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId,
-    limits::ID_BYTES_MAX,
-};
+use crate::{Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId};
 
 /// Longest text that is no id (a session, a token's id, a button's word), in bytes.
 const TEXT_BYTES_MAX: usize = 4 << 10;
@@ -45,6 +42,22 @@ impl Envelope {
         }
         Ok(Self { sender, number, event })
     }
+}
+
+/// Who says it, and whether it is changes of an inbox, without reading them: what a node has published
+/// comes back to itself wherever it listens too.
+///
+/// # Errors
+/// As [`Envelope::decode`].
+pub fn peek(bytes: &[u8]) -> Result<(u64, bool), DecodeError> {
+    let mut from = Reader(bytes);
+    from.fields(5)?;
+    let version = from.uint()?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let kind = from.uint()?;
+    Ok((from.uint()?, kind == kind::CHANGES))
 }
 
 fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
@@ -257,7 +270,6 @@ fn take(more: &mut usize, known: usize) -> Read<()> {
 
 fn id<T: FromStr<Err = IdError>>(from: &mut Reader<'_>) -> Read<T> {
     let text = from.str()?;
-    debug_assert!(ID_BYTES_MAX <= TEXT_BYTES_MAX);
     text.parse().map_err(|_| DecodeError::Malformed("an id is not valid"))
 }
 
