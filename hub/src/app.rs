@@ -28,6 +28,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    bus::LocalBus,
     config::{Config, SocketConfig, store_open_files},
     foundation::Foundation,
     health::{self, HealthState},
@@ -108,6 +109,7 @@ impl App {
             verifier,
             channels,
             Arc::clone(&limiter),
+            Arc::new(LocalBus),
         );
 
         let draining = Arc::new(AtomicBool::new(false));

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rand::seq::SliceRandom;
 use redis::Value;
 
 use super::{
@@ -16,6 +17,10 @@ use super::{
 /// How often the cluster is asked without a reason.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// How soon it is asked again after a change: slots are moved one after the other, and not all servers hear
+/// of it at once.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Shortest pause between two questions: thousands of subscriptions may find the same change.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -25,15 +30,22 @@ const RANGES_MAX: usize = super::topic::SLOTS as usize;
 /// Follows the cluster until the shutdown.
 pub(super) async fn follow(node: Arc<Node>, seeds: Vec<Server>) {
     loop {
-        match look(&node, &seeds).await {
+        let looked = tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            looked = look(&node, &seeds) => looked,
+        };
+        let changed = match looked {
             Ok(ranges) => apply(&node, &ranges),
-            Err(trouble) => node.no_servers(trouble.why),
-        }
+            Err(trouble) => {
+                node.no_servers(trouble.why);
+                true
+            }
+        };
         tokio::time::sleep(LOOK_PAUSE).await;
         tokio::select! {
             () = node.shutdown.cancelled() => return,
             () = node.look_again.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(if changed { SETTLE } else { LOOK_EVERY }) => {}
         }
     }
 }
@@ -44,7 +56,7 @@ type Range = (u16, u16, Server);
 /// Asks the known servers one after the other, then the seeds.
 async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
     let mut asked: Vec<Server> = Vec::new();
-    let known: Vec<Server> = {
+    let mut known: Vec<Server> = {
         let owners = node.owners.read();
         let places = owners.links.iter().filter_map(|link| match link.place() {
             Place::Primary(server) => Some(server.clone()),
@@ -52,6 +64,8 @@ async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
         });
         places.collect()
     };
+    // Not always the same first: it may be one that has not heard of a change.
+    known.shuffle(&mut rand::rng());
     let mut last = Trouble::refused("no server of the cluster is known");
     for server in known.iter().chain(seeds).take(2 * SERVERS_MAX) {
         if asked.contains(server) {
@@ -98,8 +112,9 @@ fn read(answer: &Value, asked: &Server) -> Vec<Range> {
     ranges.iter().take(RANGES_MAX).filter_map(range).collect()
 }
 
-/// Gives each partition to the link of its primary; links that have none any more end.
-fn apply(node: &Arc<Node>, ranges: &[Range]) {
+/// Gives each partition to the link of its primary; links that have none any more end. Answers whether
+/// anything has changed.
+fn apply(node: &Arc<Node>, ranges: &[Range]) -> bool {
     let mut started = Vec::new();
     let gone = {
         let mut owners = node.owners.write();
@@ -123,7 +138,7 @@ fn apply(node: &Arc<Node>, ranges: &[Range]) {
             of[usize::from(partition)] = Some(id);
         }
         if of == owners.of {
-            return;
+            return false;
         }
         let (kept, gone): (Vec<_>, Vec<_>) =
             owners.links.drain(..).partition(|link| of.contains(&Some(link.id())));
@@ -142,6 +157,7 @@ fn apply(node: &Arc<Node>, ranges: &[Range]) {
         link.has_moved();
     }
     node.judge();
+    true
 }
 
 #[cfg(test)]

@@ -282,12 +282,20 @@ impl Bus for RedisBus {
         left: Vec<UserId>,
     ) {
         let topic = self.node.topics.channel(tenant, channel);
-        let (tenant, channel) = (tenant.clone(), channel.clone());
-        if joined.len() > USERS_MAX || left.len() > USERS_MAX {
-            // A list says as much in one piece.
-            return self.node.tell_presence(&tenant, &channel);
+        let (mut joined, mut left) = (joined.chunks(USERS_MAX), left.chunks(USERS_MAX));
+        loop {
+            let (joined, left) = (joined.next(), left.next());
+            if joined.is_none() && left.is_none() {
+                return;
+            }
+            let event = Event::Presence {
+                tenant: tenant.clone(),
+                channel: channel.clone(),
+                joined: joined.unwrap_or_default().to_vec(),
+                left: left.unwrap_or_default().to_vec(),
+            };
+            self.node.say(&topic, event, Class::Word);
         }
-        self.node.say(&topic, Event::Presence { tenant, channel, joined, left }, Class::Word);
     }
 
     fn disconnect(&self, target: Target, reason: CloseReason) {

@@ -89,20 +89,21 @@ async fn attend_all(node: &Node) -> Vec<hub::bus::Attention> {
 /// A change to each of the users arrives. Said again where it does not: a slot may be on its way, which is
 /// then in doubt.
 async fn all_reach(from: &Node, to: &Node, seq: u64) {
-    let missing = || {
-        let arrived = |n: &usize| to.ears.seqs(&user(*n)).contains(&seq);
-        (0..USERS).filter(|n| !arrived(n)).collect::<Vec<_>>()
-    };
-    let mut said: Option<Instant> = None;
-    eventually("all arrive", SOON, || {
-        let missing = missing();
-        if said.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
-            said = Some(Instant::now());
-            missing.iter().for_each(|n| from.publish(&user(*n), seq));
+    let arrived = |n: &usize| to.ears.seqs(&user(*n)).contains(&seq);
+    let began = Instant::now();
+    for second in 1.. {
+        let missing: Vec<usize> = (0..USERS).filter(|n| !arrived(n)).collect();
+        if missing.is_empty() {
+            return;
         }
-        missing.is_empty()
-    })
-    .await;
+        let state = || format!("{missing:?}\n{}\n{}", from.describe(), to.describe());
+        assert!(began.elapsed() < SOON, "{}", state());
+        missing.iter().for_each(|n| from.publish(&user(*n), seq));
+        let deadline = began + Duration::from_secs(second);
+        while Instant::now() < deadline && !missing.iter().all(arrived) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
