@@ -50,7 +50,7 @@ powercut: tools
 # Coverage-led; on the stable compiler by RUSTC_BOOTSTRAP. New corpus files stay in protocol/fuzz/corpus.
 fuzz: tools
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-	for target in client_frame server_frame; do \
+	for target in client_frame server_frame envelope; do \
 	  mkdir -p protocol/fuzz/corpus/$$target; \
 	  scripts/fuzz-seeds.sh $$target; \
 	  (cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60); \

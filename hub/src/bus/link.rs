@@ -188,6 +188,8 @@ impl Link {
             Err(trouble) => return trouble,
         };
         self.ping.lock().sent = None;
+        // Their place in the order is lost; once the link is up the same is said in other words.
+        self.outgoing.drop_once();
         let listener = Listener { link: self, node, connection, listener, server };
         let result = tokio::select! {
             result = self.publish(node, publisher.clone()) => result,

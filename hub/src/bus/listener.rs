@@ -128,10 +128,7 @@ impl Listener<'_> {
     fn up(&self) {
         let node = self.node;
         let owned = |partition| self.owns(partition);
-        if owned(node.topics.control().partition) {
-            node.was_deaf();
-        }
-        self.link.outgoing.drop_once();
+        node.was_deaf(owned(node.topics.control().partition));
         self.link.set(node, State::Up, None);
         node.doubt(Doubt::Back);
         if owned(node.topics.control().partition) {

@@ -184,10 +184,17 @@ impl Node {
         self.heard.lock().missing(sender, topic, number)
     }
 
-    /// This node could not hear.
-    pub(super) fn was_deaf(&self) {
+    /// This node could not hear, or not on one link; `control` whether it was that of all nodes.
+    pub(super) fn was_deaf(&self, control: bool) {
         self.heard.lock().clear();
-        self.peers.excuse(Instant::now());
+        if control {
+            self.peers.excuse(Instant::now());
+        }
+    }
+
+    /// Whether the link of a topic is up.
+    pub(super) fn is_up(&self, topic: &Topic) -> bool {
+        self.owners.read().link(topic.partition).is_some_and(|link| link.state().0 == State::Up)
     }
 
     /// A node is gone.

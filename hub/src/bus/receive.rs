@@ -35,7 +35,8 @@ pub(super) fn hear(node: &Arc<Node>, link: &Arc<Link>, connection: u64, push: &P
         }
         // Where nobody asked for it, a slot has moved to another server.
         (PushKind::Unsubscribe | PushKind::SUnsubscribe, [Value::BulkString(topic), ..])
-            if node.interests.ended(&String::from_utf8_lossy(topic), connection) =>
+            if node.interests.ended(&String::from_utf8_lossy(topic), connection)
+                || node.topics.is_own(&String::from_utf8_lossy(topic)) =>
         {
             link.has_moved();
         }

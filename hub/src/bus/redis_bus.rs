@@ -1,6 +1,7 @@
 //! The bus of a cluster, by Redis.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,6 +17,8 @@ use protocol::{
 };
 use rand::RngExt;
 use tokio::sync::watch;
+
+use crate::config::ClusterConfig;
 
 use super::{
     ATTEND_WITHIN, Attention, Bus, Doubt, Inbound, PeerInfo, State,
@@ -55,6 +58,18 @@ pub struct RedisConfig {
     pub prefix: String,
     /// This node.
     pub node: NodeId,
+}
+
+impl RedisConfig {
+    /// From the settings; none where they name no Redis.
+    ///
+    /// # Errors
+    /// When the file of certificates cannot be read.
+    pub fn from_settings(settings: &ClusterConfig, node: NodeId) -> io::Result<Option<Self>> {
+        let Some(address) = settings.redis.clone() else { return Ok(None) };
+        let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
+        Ok(Some(Self { address, ca, prefix: settings.redis_prefix.clone(), node }))
+    }
 }
 
 /// The bus by Redis: one server, Sentinel, or Cluster with sharded channels.
@@ -150,12 +165,7 @@ async fn beat(node: Arc<Node>, _control: super::node::Listening) {
         measure(&node);
         let (now, state) = (Instant::now(), node.state());
         let control = node.topics.control();
-        let control_is_up = node
-            .owners
-            .read()
-            .link(control.partition)
-            .is_some_and(|link| link.state().0 == State::Up);
-        if control_is_up {
+        if node.is_up(&control) {
             node.say(&control, Event::Heartbeat(node.facts()), Class::Word);
             let look = node.peers.look(now);
             for gone in look.dead {
@@ -249,7 +259,11 @@ impl Bus for RedisBus {
             again: false,
         };
         self.node.devices.insert(&words);
-        self.node.say(&self.node.topics.inbox(inbox), Event::Connected(words), Class::Once);
+        // While its link is not up, this would come too late to be in its place; it is said when it is.
+        let topic = self.node.topics.inbox(inbox);
+        if self.node.is_up(&topic) {
+            self.node.say(&topic, Event::Connected(words), Class::Once);
+        }
     }
 
     fn ended(&self, inbox: &InboxKey, device: &DeviceId, connection: &ConnectionId) {

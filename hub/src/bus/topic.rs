@@ -91,6 +91,12 @@ impl Topics {
         self.topic(partition, format_args!("self:{node:016x}-{link}"))
     }
 
+    /// Whether it is one of [`Topics::own`]; of nodes one listens to one's own only.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&*self.prefix).and_then(|rest| rest.split_once("}:"));
+        rest.is_some_and(|(_, rest)| rest.starts_with("self:"))
+    }
+
     /// Where Redis Cluster keeps a partition.
     pub(super) fn slot(&self, partition: u16) -> u16 {
         slot_of_tag(self.tags[usize::from(partition)])
@@ -208,5 +214,7 @@ mod tests {
         let (one, two) = (inbox("a", "b:c"), inbox("a:b", "c"));
         assert_ne!(topics.inbox(&one).name, topics.inbox(&two).name);
         assert_eq!(format!("{:?}", topics.control()), "Topic(p0)");
+        assert!(topics.is_own(&topics.own(3, 4, 5).name));
+        assert!(!topics.is_own(&topics.inbox(&inbox("self", "}:self:")).name));
     }
 }

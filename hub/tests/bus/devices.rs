@@ -75,3 +75,22 @@ async fn what_was_lost_is_said_again() {
     b.reaches(&a, "ann", 100).await;
     assert_eq!(b.replaced(), []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_later_of_two_stays_that_came_while_nobody_heard() {
+    let mut redis = Redis::start().await;
+    let (a, b) = (Node::up("a", &redis.url()).await, Node::up("b", &redis.url()).await);
+    let _ann = (a.attend("ann").await, b.attend("ann").await);
+    redis.kill();
+    a.is(hub::bus::State::Down, SOON).await;
+    b.is(hub::bus::State::Down, SOON).await;
+    a.connected("ann", "z-first");
+    // The clocks of both are this machine's; one millisecond between two connections of a device is little.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    b.connected("ann", "a-second");
+    redis.restart().await;
+    eventually("the first goes", SOON, || a.replaced() == [connection("z-first")]).await;
+    a.reaches(&b, "ann", 1).await;
+    b.reaches(&a, "ann", 100).await;
+    assert_eq!(b.replaced(), []);
+}

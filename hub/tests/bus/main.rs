@@ -7,4 +7,5 @@ mod devices;
 mod faults;
 mod sentinel;
 mod support;
+mod tls;
 mod traffic;
