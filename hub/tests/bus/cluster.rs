@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     fn sharded_channels(&self, server: usize) -> usize {
-        self.servers[server].command(&["PUBSUB", "SHARDCHANNELS"]).matches("\r\n$").count()
+        self.servers[server].sharded_channels()
     }
 }
 

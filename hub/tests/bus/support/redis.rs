@@ -109,7 +109,18 @@ impl Redis {
 
     /// How many channels have subscribers.
     pub(crate) fn channels(&self) -> usize {
-        self.command(&["PUBSUB", "CHANNELS"]).matches("\r\n$").count()
+        self.stat("pubsub_channels:")
+    }
+
+    /// The same for sharded ones.
+    pub(crate) fn sharded_channels(&self) -> usize {
+        self.stat("pubsubshard_channels:")
+    }
+
+    fn stat(&self, name: &str) -> usize {
+        let info = self.command(&["INFO", "stats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {info}")).trim().parse().unwrap()
     }
 
     fn signal(&self, signal: i32) {
