@@ -6,6 +6,7 @@ mod cluster;
 mod devices;
 mod faults;
 mod sentinel;
+mod sockets;
 mod support;
 mod tls;
 mod traffic;

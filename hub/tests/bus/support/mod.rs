@@ -3,6 +3,7 @@
 pub(crate) mod node;
 pub(crate) mod proxy;
 pub(crate) mod redis;
+pub(crate) mod shared;
 
 use std::time::{Duration, Instant};
 
