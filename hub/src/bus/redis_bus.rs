@@ -147,6 +147,13 @@ impl RedisBus {
     }
 }
 
+/// Without a word: who wants others to know calls [`RedisBus::close`] before.
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        self.node.shutdown.cancel();
+    }
+}
+
 /// What is done every second.
 async fn beat(node: Arc<Node>, _control: super::node::Listening) {
     // Nodes that were started together must not all speak at once for ever.
