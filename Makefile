@@ -19,8 +19,8 @@ export CARGO_TERM_COLOR ?= auto
 test: lint doc unit it api
 
 # What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
-# ext4 and mount for the disks that fill up and lose power, Python and npm for the tools that read the
-# API's documents, Chromium for its page.
+# ext4 and mount for the disks that fill up and lose power, redis-server, which tests start themselves,
+# Python and npm for the tools that read the API's documents, Chromium for its page.
 tools:
 	@scripts/tools.sh
 
@@ -37,9 +37,11 @@ unit: tools
 	cargo test --workspace --locked --exclude hub
 	cargo test -p hub --locked --lib --bins --test readme
 
-# The product by its front door, the promises among it. Needs root for the disks.
+# The product by its front door, the promises among it, and the bus with real Redis servers. Needs root
+# for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+	cargo test -p hub --locked --test bus
 
 # The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
 api: tools
@@ -59,7 +61,7 @@ powercut: tools
 # Coverage-led; on the stable compiler by RUSTC_BOOTSTRAP. New corpus files stay in protocol/fuzz/corpus.
 fuzz: tools
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-	for target in client_frame server_frame; do \
+	for target in client_frame server_frame envelope; do \
 	  mkdir -p protocol/fuzz/corpus/$$target; \
 	  scripts/fuzz-seeds.sh $$target; \
 	  (cd protocol && RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60); \

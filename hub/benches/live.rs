@@ -19,6 +19,7 @@ use delivery::{
     limit::{LimitConfig, Limiter},
 };
 use hub::{
+    bus::LocalBus,
     http::{self, HttpLimits, HttpMetrics, Listener},
     live::{Live, LiveConfig, Registry},
 };
@@ -63,6 +64,7 @@ async fn measure(connections: usize, rounds: u64, idle: Duration) {
         Arc::new(Everyone),
         Arc::new(NoChannels),
         limiter,
+        Arc::new(LocalBus),
     );
     let address = serve(&live).await;
     let mut clients = Clients::start(address);

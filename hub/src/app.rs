@@ -32,6 +32,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    bus::{Bus, LocalBus},
     config::{Config, SocketConfig, store_open_files},
     foundation::Foundation,
     health::{self, HealthState},
@@ -105,6 +106,7 @@ impl App {
         });
         let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
         let channels = Arc::new(DirectoryGate(store.clone()));
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus);
         let live = Live::new(
             live_config,
             registry,
@@ -112,6 +114,7 @@ impl App {
             verifier,
             channels,
             Arc::clone(&limiter),
+            Arc::clone(&bus),
         );
 
         let draining = Arc::new(AtomicBool::new(false));
@@ -128,7 +131,7 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let api = ApiState::new(api, &*recorder);
-        let health = HealthState::new(shared, Arc::clone(&draining), metrics.clone());
+        let health = HealthState::new(shared, bus, Arc::clone(&draining), metrics.clone());
         let user_router =
             user_routes(api.clone(), &operations(Live::endpoints())).merge(live.routes());
         let admin_router = admin_routes(api, &operations(health::endpoints()))

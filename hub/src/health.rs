@@ -3,6 +3,10 @@
 //! `/health/live` says that the process turns, nothing else: a restart does not mend a full disk.
 //! `/health/ready` says whether to send it work: the store has just proved a write, and the node is
 //! not draining. Neither asks who is asking, so neither tells details; those are in the log.
+//!
+//! A bus that is away is said (`degraded`), but no reason to send work elsewhere: this node stores what it
+//! is given and delivers to who is connected to it, and where the bus is away from all nodes an answer of
+//! 503 from each of them would end the service.
 
 use std::{
     sync::{
@@ -21,7 +25,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::telemetry::Metrics;
+use crate::{bus::Bus, telemetry::Metrics};
 
 /// Longest wait for the store's proof. Probes give up after a second or a few; a store that needs
 /// longer for one small write is not ready for more.
@@ -34,16 +38,22 @@ const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Clone)]
 pub struct HealthState {
     store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
     draining: Arc<AtomicBool>,
     metrics: Metrics,
     was_ready: Arc<AtomicBool>,
 }
 
 impl HealthState {
-    /// Judges by this store and this flag; `/metrics` shows these metrics.
+    /// Judges by this store, bus and flag; `/metrics` shows these metrics.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, draining: Arc<AtomicBool>, metrics: Metrics) -> Self {
-        Self { store, draining, metrics, was_ready: Arc::new(AtomicBool::new(true)) }
+    pub fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        draining: Arc<AtomicBool>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { store, bus, draining, metrics, was_ready: Arc::new(AtomicBool::new(true)) }
     }
 
     async fn check(&self) -> Report {
@@ -64,9 +74,18 @@ impl HealthState {
                 }
             }
         }
+        let bus = self.bus.state();
         Report {
-            status: if ready { "ready" } else { "not_ready" },
-            checks: Checks { store: if store.is_ok() { "ok" } else { "failing" }, draining },
+            status: match (ready, bus.is_well()) {
+                (true, true) => "ready",
+                (true, false) => "degraded",
+                (false, _) => "not_ready",
+            },
+            checks: Checks {
+                store: if store.is_ok() { "ok" } else { "failing" },
+                bus: bus.label(),
+                draining,
+            },
         }
     }
 }
@@ -82,7 +101,7 @@ struct Alive {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Readiness")]
 struct Report {
-    /// `ready` or `not_ready`.
+    /// `ready`, `degraded` (ready, while the way to other nodes is not well) or `not_ready`.
     status: &'static str,
     /// Why.
     checks: Checks,
@@ -94,6 +113,8 @@ struct Report {
 struct Checks {
     /// Whether the store has just proved a write: `ok` or `failing`.
     store: &'static str,
+    /// The way to other nodes: `alone` where there are none, `up`, `connecting`, `doubtful`, `down`.
+    bus: &'static str,
     /// Whether the node sends its connections away.
     draining: bool,
 }
@@ -119,7 +140,7 @@ async fn live() -> impl IntoResponse {
 async fn ready(State(state): State<HealthState>) -> impl IntoResponse {
     let report = state.check().await;
     let status =
-        if report.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        if report.status == "not_ready" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, [NEVER_CACHED], Json(report))
 }
 

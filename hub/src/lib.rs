@@ -2,6 +2,7 @@
 //! settings, command line, HTTP, logs and metrics on the other. [`app`] puts everything together.
 
 pub mod app;
+pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod descriptors;

@@ -13,6 +13,7 @@ fn metrics() -> String {
     let mut all: Vec<&Metric> = [
         hub::live::metrics::ALL,
         hub::http::METRICS,
+        hub::bus::metrics::ALL,
         hub::telemetry::METRICS,
         delivery::api::METRICS,
         delivery::identity::METRICS,

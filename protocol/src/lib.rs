@@ -11,13 +11,15 @@
 //! says whether and when to come back; see [`CloseReason`].
 //!
 //! Reading order: [`limits`], [`id`], [`message`], [`server_frame`], [`client_frame`], [`codec`],
-//! [`close`], [`error`], [`asyncapi`] (all of it as a document).
+//! [`close`], [`error`], [`asyncapi`] (all of it as a document); [`envelope`] is what nodes tell each
+//! other.
 
 pub mod asyncapi;
 mod client_decode;
 pub mod client_frame;
 pub mod close;
 pub mod codec;
+pub mod envelope;
 pub mod error;
 pub mod id;
 pub mod limits;

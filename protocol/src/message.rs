@@ -272,13 +272,12 @@ impl Body {
         let mut tail = Vec::with_capacity(json.len());
         tail.extend_from_slice(json.get(1..).unwrap_or(b"}"));
         tail.push(b'}');
-        Self {
-            id,
-            expire_at,
-            json_tail: tail.into(),
-            msgpack: OnceLock::new(),
-            facts: OnceLock::new(),
-        }
+        Self::from_tail(id, expire_at, tail.into())
+    }
+
+    /// From another node: `tail` is what [`Body::json_tail`] gave.
+    pub(crate) fn from_tail(id: MessageId, expire_at: Option<Time>, tail: Bytes) -> Self {
+        Self { id, expire_at, json_tail: tail, msgpack: OnceLock::new(), facts: OnceLock::new() }
     }
 
     /// Its id.

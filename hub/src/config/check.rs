@@ -48,6 +48,7 @@ fn connection_descriptors(config: &Config) -> usize {
 
 /// Contradictions that cannot be served.
 pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
+    refuse_bus_without_database(config, problems);
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {
         problems.push(Problem {
@@ -56,6 +57,16 @@ pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
                 "given: \"{}\", which USER_SERVER_PORT has too; allowed: another port",
                 admin.port()
             ),
+        });
+    }
+}
+
+/// Several nodes on files would each have a part of the inboxes and none of them all.
+fn refuse_bus_without_database(config: &Config, problems: &mut Vec<Problem>) {
+    if config.cluster.redis.is_some() {
+        problems.push(Problem {
+            name: "REDIS_URL".to_owned(),
+            text: "is set, but this build runs the single shape only: nodes that tell each other what they stored must share a store (DATABASE_URL), and SQLite files are one node's; unset it".to_owned(),
         });
     }
 }

@@ -29,6 +29,8 @@ pub use value::{parse_duration, show_duration};
 
 use source::Given;
 
+use crate::bus::RedisAddress;
+
 /// Exit code of a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -94,6 +96,28 @@ pub struct StoreConfig {
     pub retention: Retention,
 }
 
+/// Other nodes.
+#[derive(Clone)]
+pub struct ClusterConfig {
+    /// By which Redis they are reached; none where there are none.
+    pub redis: Option<RedisAddress>,
+    /// Certificates its server is checked by; none for the system's.
+    pub redis_ca: Option<PathBuf>,
+    /// What the names there begin with.
+    pub redis_prefix: String,
+}
+
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { redis, redis_ca, redis_prefix } = self;
+        f.debug_struct("ClusterConfig")
+            .field("redis", &redis.as_ref().map(RedisAddress::describe))
+            .field("redis_ca", redis_ca)
+            .field("redis_prefix", redis_prefix)
+            .finish()
+    }
+}
+
 /// Who is asking.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
@@ -142,6 +166,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// Storage.
     pub store: StoreConfig,
+    /// Other nodes.
+    pub cluster: ClusterConfig,
     /// Identity.
     pub auth: AuthConfig,
     /// Logs.
@@ -267,6 +293,12 @@ impl Config {
                         .optional_number("RETENTION_MAX_MESSAGES")
                         .map(|count| count as u64),
                 },
+            },
+            cluster: ClusterConfig {
+                redis: given.redis("REDIS_URL"),
+                redis_ca: Some(given.path("REDIS_CA_FILE"))
+                    .filter(|path| !path.as_os_str().is_empty()),
+                redis_prefix: given.text("REDIS_PREFIX").unwrap_or_default(),
             },
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),

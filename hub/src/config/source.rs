@@ -11,6 +11,8 @@ use std::{
 use delivery::{limit::Rate, networks::Networks};
 use secrecy::SecretString;
 
+use crate::bus::RedisAddress;
+
 use super::{
     ADDRESS_STAND_IN, Environment, Problem,
     table::{self, Setting},
@@ -174,7 +176,7 @@ impl Given {
     fn refuse_cluster(&mut self, name: &str) {
         self.problem(
             name,
-            "is set, but this build runs the single shape only: one node, SQLite files, no Redis and no PostgreSQL; unset it",
+            "is set, but this build runs the single shape only: one node, SQLite files and no PostgreSQL; unset it",
         );
     }
 
@@ -236,6 +238,10 @@ impl Given {
 
     pub(super) fn secret(&mut self, name: &'static str) -> Option<SecretString> {
         self.text(name).map(SecretString::from)
+    }
+
+    pub(super) fn redis(&mut self, name: &'static str) -> Option<RedisAddress> {
+        self.text(name).and_then(|text| text.parse().ok())
     }
 
     pub(super) fn path(&mut self, name: &'static str) -> PathBuf {

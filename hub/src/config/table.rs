@@ -75,6 +75,10 @@ pub enum Kind {
     Networks,
     /// A rate as `N/s[:burst]`, or `off`.
     Rate,
+    /// A short word of letters, digits, `-`, `_`, `.` and `:`.
+    Word,
+    /// Where a Redis is; never printed, for it holds a password.
+    RedisAddress,
     /// A level, or a filter by target as `tracing` has it.
     LogFilter,
 }
@@ -94,6 +98,8 @@ pub enum Topic {
     Webhook,
     /// What is kept on disk.
     Store,
+    /// Other nodes.
+    Cluster,
     /// Who is asking.
     Auth,
     /// Logs.
@@ -102,13 +108,14 @@ pub enum Topic {
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Process,
         Self::Http,
         Self::Socket,
         Self::Limit,
         Self::Webhook,
         Self::Store,
+        Self::Cluster,
         Self::Auth,
         Self::Log,
     ];
@@ -123,6 +130,7 @@ impl Topic {
             Self::Limit => "Rate limits",
             Self::Webhook => "Webhooks",
             Self::Store => "Storage",
+            Self::Cluster => "Cluster",
             Self::Auth => "Identity",
             Self::Log => "Logs",
         }
@@ -148,7 +156,7 @@ impl Setting {
     /// Whether its value must never be printed.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret { .. })
+        matches!(self.kind, Kind::Secret { .. } | Kind::RedisAddress)
     }
 }
 
@@ -162,7 +170,7 @@ const fn setting(
     Setting { name, default, kind, topic, meaning }
 }
 
-use Topic::{Auth, Http, Limit, Log, Process, Socket, Store, Webhook};
+use Topic::{Auth, Cluster, Http, Limit, Log, Process, Socket, Store, Webhook};
 
 const MIN_MS: Duration = Duration::from_millis(10);
 
@@ -386,6 +394,27 @@ pub const ALL: &[Setting] = &[
         "Each inbox keeps its latest so many messages; `off` keeps all.",
     ),
     setting(
+        "REDIS_URL",
+        "",
+        Kind::RedisAddress,
+        Cluster,
+        "Redis 7 or later, by which nodes tell each other what they stored. `redis://` or, with TLS, `rediss://[user:password@]host[:port]`; `redis+sentinel://host,host/master`; `redis+cluster://host,host` for Redis Cluster (sharded channels). While it is away sends go on, and other nodes' users get theirs within seconds from the store.",
+    ),
+    setting(
+        "REDIS_CA_FILE",
+        "",
+        Kind::Path,
+        Cluster,
+        "PEM file of the certificates that a `rediss://` server is checked by. Without one, the system's.",
+    ),
+    setting(
+        "REDIS_PREFIX",
+        "pushhub",
+        Kind::Word,
+        Cluster,
+        "What the names on Redis begin with. Its databases do not part channels: two clusters on one Redis need two prefixes, all nodes of one cluster the same.",
+    ),
+    setting(
         "JWT_SECRET",
         "",
         Kind::Secret { bytes_min: 32 },
@@ -438,7 +467,7 @@ pub const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// Variables that ask for several nodes, which this build refuses.
-pub const CLUSTER_ONLY: &[&str] = &["DATABASE_URL", "REDIS_URL"];
+pub const CLUSTER_ONLY: &[&str] = &["DATABASE_URL"];
 
 /// The file of settings.
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";

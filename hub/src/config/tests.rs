@@ -248,3 +248,17 @@ fn every_default_reads_and_every_name_is_shown() {
     let again = Config::load(&Environment::new(), Some(file.path())).unwrap();
     assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
 }
+
+#[test]
+fn the_address_of_the_bus_is_checked_and_never_printed() {
+    let problems = mistakes(&[("REDIS_URL", "rediss+sentinel://:hunter2@a,b")]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].text.contains("given: a text of 30 bytes; allowed: redis://"),
+        "{problems:?}"
+    );
+    let problems = mistakes(&[("REDIS_URL", "redis://:hunter2@a"), ("REDIS_PREFIX", "a b")]);
+    let text = ConfigError(problems).to_string();
+    assert!(text.contains("DATABASE_URL") && text.contains("REDIS_PREFIX"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}

@@ -9,9 +9,13 @@ use delivery::{
 use tracing_subscriber::EnvFilter;
 
 use super::table::Kind;
+use crate::bus::{ADDRESS_ALLOWED, RedisAddress};
 
 /// Longest text setting, in bytes: it becomes an id or a claim.
 const TEXT_BYTES_MAX: usize = 128;
+
+/// Longest word, in bytes: it is part of every name on Redis.
+const WORD_BYTES_MAX: usize = 64;
 
 /// A setting's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +68,14 @@ impl Kind {
             Self::Networks => text.parse().ok().map(Value::Networks),
             Self::Rate if text == "off" => Some(Value::None),
             Self::Rate => text.parse().ok().map(Value::Rate),
+            Self::Word => {
+                let legal = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+                (text.len() <= WORD_BYTES_MAX && text.chars().all(legal))
+                    .then(|| Value::Text(text.to_owned()))
+            }
+            Self::RedisAddress => {
+                text.parse::<RedisAddress>().is_ok().then(|| Value::Text(text.to_owned()))
+            }
             Self::LogFilter => {
                 EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
             }
@@ -109,6 +121,8 @@ impl Kind {
                 "up to {NETWORKS_MAX} addresses or networks such as 10.0.0.0/8 separated by commas"
             ),
             Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
+            Self::Word => format!("1 to {WORD_BYTES_MAX} of the characters a-z A-Z 0-9 - _ . :"),
+            Self::RedisAddress => ADDRESS_ALLOWED.to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"
                     .to_owned()

@@ -128,6 +128,10 @@ impl Connection {
         &self.waker
     }
 
+    pub(super) fn session_is(&self, session: &str) -> bool {
+        self.peer.session.as_deref() == Some(session)
+    }
+
     pub(super) fn device_type(&self) -> DeviceType {
         self.info.lock().as_ref().map_or(DeviceType::Unknown, |info| info.device_type)
     }
@@ -184,6 +188,13 @@ impl Connection {
             self.waker.wake();
         }
         behind
+    }
+
+    /// The inbox has reached `head` by a change that is not offered: it reads the store.
+    pub(super) fn reached(&self, head: Seq) {
+        if self.outbox.lock().reached(head) {
+            self.waker.wake();
+        }
     }
 
     pub(super) fn describe(&self) -> ConnectionInfo {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use delivery::{StoreError, identity::UserCaller};
+use delivery::{StoreError, identity::UserCaller, store::WatchGuard};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use protocol::{CloseReason, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
 use socket2::SockRef;
@@ -27,7 +27,10 @@ use super::{
     verifier::token_life,
     wire_frame::WireFrame,
 };
-use crate::http::{Taken, take_stream};
+use crate::{
+    bus::Attention,
+    http::{Taken, take_stream},
+};
 
 /// Unsent bytes the kernel keeps for one socket. Without it the kernel would hold megabytes for a
 /// reader that stopped reading; the outbox counts only its own. Throughput does not suffer: what is
@@ -113,6 +116,9 @@ async fn end(
 ) {
     live.registry().remove(connection);
     live.presence().leave_all(live, connection);
+    if let Some(device) = connection.known_device() {
+        live.bus().ended(connection.inbox(), device, &connection.connection_id());
+    }
     say_goodbye(live, connection, reason, reader, frames).await;
     let (metrics, lifespan) = (live.metrics(), connection.connected_at().elapsed());
     metrics.connections(connection.device_type(), connection.framing()).decrement(1.0);
@@ -207,8 +213,13 @@ async fn start(
     live: &Live,
     connection: &Connection,
     since: Option<Seq>,
-) -> Result<Box<dyn delivery::store::WatchGuard>, StoreError> {
+) -> Result<Box<dyn WatchGuard>, StoreError> {
     let inbox = connection.inbox();
+    // Before the head is read: what others store after it is heard.
+    let attention = live.bus().attend(inbox).await;
+    if let Some(device) = connection.known_device() {
+        live.bus().connected(inbox, device, &connection.connection_id());
+    }
     let watch = live.store().watch(inbox).await?;
     let resume_at = match (since, connection.known_device()) {
         (Some(since), _) => Some(since),
@@ -236,8 +247,16 @@ async fn start(
     let mut outbox = connection.outbox().lock();
     outbox.reply(welcome, io).ok();
     outbox.start(start_at, watch.head.seq);
-    Ok(watch.guard)
+    Ok(Box::new(Heard { _guard: watch.guard, _attention: attention }))
 }
+
+/// An inbox of which this node hears, from its own store and from other nodes.
+struct Heard {
+    _guard: Box<dyn WatchGuard>,
+    _attention: Attention,
+}
+
+impl WatchGuard for Heard {}
 
 #[cfg(test)]
 mod tests {

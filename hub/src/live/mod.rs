@@ -21,12 +21,14 @@ mod framing;
 mod goodbye;
 mod handshake;
 mod heartbeat;
+mod inbound;
 mod last_ack;
 pub mod metrics;
 mod origin;
 mod outbox;
 mod position_check;
 mod presence;
+mod present;
 mod queue;
 mod refusal;
 mod registry;
@@ -49,14 +51,17 @@ use std::{
 use delivery::{InboxKey, Store, api::doc::Endpoint, limit::Limiter};
 use protocol::{CloseReason, ConnectionId, NodeId};
 use rand::RngExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
+
+use crate::bus::Bus;
 
 pub use self::{
     channels::{Admission, ChannelGate, DirectoryGate},
     connection::ConnectionInfo,
     drain::Drained,
     framing::Transport,
+    inbound::{FromNodes, Upkeep},
     registry::Registry,
     verifier::{Refusal, TokenVerifier},
 };
@@ -102,6 +107,8 @@ pub struct Live {
     channels: Arc<dyn ChannelGate>,
     presence: Presence,
     limiter: Arc<Limiter>,
+    bus: Arc<dyn Bus>,
+    in_doubt: Notify,
     page_permits: Arc<Semaphore>,
     open: AtomicUsize,
     draining: AtomicBool,
@@ -116,7 +123,8 @@ pub struct Live {
 const PING_GRID: Duration = Duration::from_millis(250);
 
 impl Live {
-    /// The live side over a registry that `store` already publishes to.
+    /// The live side over a registry that `store` already publishes to, and `bus` does once it is started
+    /// with a [`FromNodes`].
     #[must_use]
     pub fn new(
         config: LiveConfig,
@@ -125,6 +133,7 @@ impl Live {
         verifier: Arc<dyn TokenVerifier>,
         channels: Arc<dyn ChannelGate>,
         limiter: Arc<Limiter>,
+        bus: Arc<dyn Bus>,
     ) -> Arc<Self> {
         registry.report_to(&store);
         registry.metrics().connections_limit.set(config.max_connections as f64);
@@ -136,6 +145,8 @@ impl Live {
             channels,
             presence: Presence::default(),
             limiter,
+            bus,
+            in_doubt: Notify::new(),
             page_permits: Arc::new(Semaphore::new(PAGE_READS_MAX)),
             open: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -157,10 +168,16 @@ impl Live {
         vec![stream::endpoint()]
     }
 
-    /// Compares live connections with the store's heads, once per ping interval, for ever. Spawn it
-    /// once per node and drop it to stop.
+    /// Compares live connections with the store's heads, once per ping interval and after
+    /// [`Live::doubt`], for ever. Spawn it once per node and drop it to stop.
     pub async fn check_positions(self: Arc<Self>) {
         position_check::run(&self).await;
+    }
+
+    /// Changes may have been missed: all connections are compared with the store soon. Said many times
+    /// it is done once, and once more if it is said while it is done.
+    pub fn doubt(&self) {
+        self.in_doubt.notify_one();
     }
 
     /// Sends every connection away, spread over a part of `deadline`, refuses new ones, and waits
@@ -235,6 +252,10 @@ impl Live {
 
     const fn presence(&self) -> &Presence {
         &self.presence
+    }
+
+    fn bus(&self) -> &dyn Bus {
+        &*self.bus
     }
 
     fn limiter(&self) -> &Limiter {

@@ -279,6 +279,15 @@ impl Outbox {
         true
     }
 
+    /// The inbox has reached `head`, and what changed stands in the store only. Answers whether the task
+    /// must be woken.
+    pub(super) fn reached(&mut self, head: Seq) -> bool {
+        if self.mode == Mode::CatchingUp {
+            self.head_seen = self.head_seen.max(head);
+        }
+        self.fell_behind(head)
+    }
+
     /// The next step of a connection that catches up.
     pub(super) fn next(&mut self, framing: Framing, io: Io<'_>) -> Next {
         let enough = |queue: &Queue| queue.blocked || queue.bytes > io.limits.low_water();

@@ -1,4 +1,5 @@
-//! Who is in a channel now, on this node: for channels that show it (contract §6, seed 003 §2.1).
+//! Who is in a channel now, for channels that show it (contract §6, seed 003 §2.1): who has joined on this
+//! node, and who is said to be there by others.
 //!
 //! A connection joins a channel and is told who is there: first itself, then the others. So a
 //! `presence` frame about the reader's own user with `online: true` begins a new list, and whoever was known before is forgotten.
@@ -12,19 +13,26 @@
 //! when it has read what waits.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use protocol::{ChannelId, ServerFrame, TenantId, UserId};
+use protocol::{ChannelId, ServerFrame, TenantId, UserId, envelope::USERS_MAX};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::{Live, connection::Connection, framing::Framing, wire_frame::WireFrame};
+use crate::bus::PresenceNews;
+
+use super::{
+    Live,
+    connection::Connection,
+    framing::Framing,
+    present::{Elsewhere, Present},
+    wire_frame::WireFrame,
+};
 
 /// Channels that one connection may have joined: each is looked at when it ends.
 pub(super) const JOINED_MAX: usize = 100;
@@ -58,10 +66,13 @@ struct Hub {
 #[derive(Default)]
 struct State {
     joined: FxHashMap<Uuid, Joined>,
-    /// How many connections each user has joined with; sorted, so that lists of many show the same.
-    users: BTreeMap<UserId, u32>,
-    /// Who came or left since the last flush, and whether they were there before.
-    before: BTreeMap<UserId, bool>,
+    /// How many connections of this node each user has joined with.
+    here: Present,
+    /// The same, and one more for each other node that names them; sorted, so that lists of many show
+    /// the same.
+    all: Present,
+    /// Whom other nodes name, by node.
+    elsewhere: FxHashMap<u64, Elsewhere>,
     /// A task tells.
     telling: bool,
     /// The hub was taken out of the map: join another one.
@@ -80,37 +91,51 @@ pub(super) struct TooManyJoined;
 
 impl State {
     fn crowded(&self) -> bool {
-        self.users.len() > LIST_MAX
+        self.all.len() > LIST_MAX || self.elsewhere.values().any(|there| there.more())
     }
 
     fn add(&mut self, connection: &Arc<Connection>) {
         let joined = Joined { connection: Arc::clone(connection), current: false };
         if self.joined.insert(connection.id(), joined).is_none() {
-            let user = connection.inbox().user.clone();
-            let count = self.users.entry(user.clone()).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.before.entry(user).or_insert(false);
-            }
+            let user = &connection.inbox().user;
+            self.here.add(user);
+            self.all.add(user);
         }
     }
 
     fn remove(&mut self, id: Uuid) -> bool {
         let Some(Joined { connection, .. }) = self.joined.remove(&id) else { return false };
         let user = &connection.inbox().user;
-        let crowded = self.crowded();
-        if let Some(count) = self.users.get_mut(user) {
-            *count -= 1;
-            if *count == 0 {
-                self.users.remove(user);
-                self.before.entry(user.clone()).or_insert(true);
+        self.thin_out(|state| {
+            state.here.remove(user);
+            state.all.remove(user);
+        });
+        true
+    }
+
+    /// What another node says.
+    fn hear(&mut self, node: u64, news: PresenceNews<'_>) {
+        self.thin_out(|state| state.elsewhere.entry(node).or_default().hear(news, &mut state.all));
+    }
+
+    fn node_gone(&mut self, node: u64) -> bool {
+        let known = self.elsewhere.contains_key(&node);
+        self.thin_out(|state| {
+            if let Some(there) = state.elsewhere.remove(&node) {
+                there.leave(&mut state.all);
             }
-        }
+        });
+        known
+    }
+
+    /// Does something by which there may be fewer.
+    fn thin_out(&mut self, act: impl FnOnce(&mut Self)) {
+        let crowded = self.crowded();
+        act(self);
         if crowded && !self.crowded() {
             // Nobody was told of what changed meanwhile.
             self.joined.values_mut().for_each(|joined| joined.current = false);
         }
-        true
     }
 }
 
@@ -165,6 +190,9 @@ impl Presence {
                 }));
             let mut state = hub.state.lock();
             if !state.gone {
+                if state.joined.is_empty() {
+                    live.bus().channel_opened(&key.0, &key.1);
+                }
                 state.add(connection);
                 self.tell(live, &hub, &mut state);
                 return Ok(());
@@ -203,6 +231,46 @@ impl Presence {
         }
     }
 
+    /// Another node says who is in a channel there. Of a channel that nobody here has joined nothing is kept.
+    pub(super) fn heard(
+        &self,
+        live: &Arc<Live>,
+        node: u64,
+        tenant: &TenantId,
+        channel: &ChannelId,
+        news: PresenceNews<'_>,
+    ) {
+        let key = (tenant.clone(), channel.clone());
+        let Some(hub) = self.hubs.get(&key).map(|hub| Arc::clone(&hub)) else { return };
+        let mut state = hub.state.lock();
+        if !state.gone {
+            state.hear(node, news);
+            self.tell(live, &hub, &mut state);
+        }
+    }
+
+    /// Another node is gone, and whoever was in channels there.
+    pub(super) fn node_gone(&self, live: &Arc<Live>, node: u64) {
+        let hubs: Vec<Arc<Hub>> = self.hubs.iter().map(|hub| Arc::clone(&hub)).collect();
+        for hub in hubs {
+            let mut state = hub.state.lock();
+            if !state.gone && state.node_gone(node) {
+                self.tell(live, &hub, &mut state);
+            }
+        }
+    }
+
+    /// Who is in a channel on this node, and whether there are more than are named.
+    pub(super) fn here(&self, tenant: &TenantId, channel: &ChannelId) -> (Vec<UserId>, bool) {
+        let key = (tenant.clone(), channel.clone());
+        let Some(hub) = self.hubs.get(&key).map(|hub| Arc::clone(&hub)) else {
+            return (Vec::new(), false);
+        };
+        let state = hub.state.lock();
+        let users = state.here.users().take(USERS_MAX).cloned().collect();
+        (users, state.here.len() > USERS_MAX)
+    }
+
     /// Connections that have joined a channel, over all channels.
     pub(super) fn joins(&self) -> usize {
         self.joined.iter().map(|joined| joined.len()).sum()
@@ -217,7 +285,11 @@ impl Presence {
         }
         if state.joined.is_empty() {
             state.gone = true;
+            // Before another hub of this channel can be made, which opens it again.
+            live.bus().channel_closed(&key.0, &key.1);
+            let changes = state.here.changes();
             drop(state);
+            hub.tell_nodes(live, changes);
             self.hubs.remove_if(&key, |_, there| Arc::ptr_eq(there, &hub));
         } else {
             self.tell(live, &hub, &mut state);
@@ -243,10 +315,22 @@ impl Hub {
             tokio::time::sleep(if behind { RETRY_EVERY } else { FLUSH_EVERY }).await;
             let mut state = self.state.lock();
             let lists = !state.crowded() && state.joined.values().any(|joined| !joined.current);
-            if state.gone || (state.before.is_empty() && !lists) {
+            let news = state.all.has_news() || state.here.has_news();
+            if state.gone || !(news || lists) {
                 state.telling = false;
                 return;
             }
+        }
+    }
+
+    /// Tells other nodes who came and left here. Not under the lock: they may be asked for a list.
+    fn tell_nodes(&self, live: &Live, changes: Vec<(UserId, bool)>) {
+        if !changes.is_empty() {
+            let (joined, left): (Vec<_>, Vec<_>) =
+                changes.into_iter().partition(|(_, online)| *online);
+            let users =
+                |list: Vec<(UserId, bool)>| list.into_iter().map(|(user, _)| user).collect();
+            live.bus().presence(&self.key.0, &self.key.1, users(joined), users(left));
         }
     }
 
@@ -254,23 +338,20 @@ impl Hub {
     /// did not keep up.
     async fn flush(&self, live: &Arc<Live>) -> bool {
         let channel = &self.key.1;
-        let (mut changes, mut list, readers) = {
+        let (here, mut changes, mut list, readers) = {
             let mut state = self.state.lock();
-            let before = std::mem::take(&mut state.before);
-            let users = &state.users;
-            let changed = before.into_iter().filter_map(|(user, was)| {
-                let online = users.contains_key(&user);
-                (online != was).then_some((user, online))
-            });
-            let changes = if state.crowded() { Vec::new() } else { changed.collect() };
-            let all = state.users.keys().take(LIST_MAX).map(|user| (user.clone(), true)).collect();
+            let here = state.here.changes();
+            let changed = state.all.changes();
+            let changes = if state.crowded() { Vec::new() } else { changed };
+            let all = state.all.users().take(LIST_MAX).map(|user| (user.clone(), true)).collect();
             let readers: Vec<(Arc<Connection>, bool)> = state
                 .joined
                 .values()
                 .map(|joined| (Arc::clone(&joined.connection), joined.current))
                 .collect();
-            (News::new(channel.clone(), changes), News::new(channel.clone(), all), readers)
+            (here, News::new(channel.clone(), changes), News::new(channel.clone(), all), readers)
         };
+        self.tell_nodes(live, here);
         let mut behind = false;
         for (connection, current) in readers {
             match live.channels().is_member(connection.inbox(), channel).await {

@@ -5,6 +5,7 @@ mod deliver;
 pub(crate) mod events;
 mod handshake;
 mod memory_store;
+mod nodes;
 pub(crate) mod pipe;
 mod presence;
 mod slow;

@@ -24,6 +24,7 @@ use tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFram
 
 use super::memory_store::MemoryStore;
 use crate::{
+    bus::{Bus, LocalBus},
     http::{self, HttpLimits, HttpMetrics, Listener},
     live::{Admission, ChannelGate, Live, LiveConfig, Refusal, Registry, TokenVerifier},
 };
@@ -168,13 +169,25 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: LiveConfig) -> Self {
+        Self::start_on(config, Arc::new(LocalBus)).await
+    }
+
+    pub(crate) async fn start_on(config: LiveConfig, bus: Arc<dyn Bus>) -> Self {
         let registry = Registry::new(&config, &metrics::NoopRecorder);
         let store = Arc::new(MemoryStore::default());
         store.fanout.set(registry.clone()).ok().unwrap();
         let limiter = Arc::new(Limiter::new(LimitConfig::default(), &metrics::NoopRecorder));
         let members = Arc::new(Members::default());
         let names = Arc::new(PlainNames);
-        let live = Live::new(config, registry, store.clone(), names, members.clone(), limiter);
+        let live = Live::new(
+            config,
+            registry.clone(),
+            store.clone(),
+            names,
+            members.clone(),
+            limiter,
+            bus,
+        );
         tokio::spawn(live.clone().check_positions());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

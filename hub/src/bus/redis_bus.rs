@@ -1,0 +1,342 @@
+//! The bus of a cluster, by Redis.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use delivery::{
+    InboxKey,
+    store::{BoxFuture, Change, Stored},
+};
+use metrics::Recorder;
+use protocol::{
+    ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
+    envelope::{Changes, Connected, Event, InboxChange, Revoked, Target, USERS_MAX, What},
+};
+use rand::RngExt;
+use tokio::sync::watch;
+
+use crate::config::ClusterConfig;
+
+use super::{
+    ATTEND_WITHIN, Attention, Bus, Doubt, Inbound, PeerInfo, State,
+    address::{RedisAddress, Shape},
+    cluster,
+    connect::Connector,
+    link::{Link, Place},
+    metrics::BusMetrics,
+    node::Node,
+    outgoing::Class,
+    peers::HEARTBEAT_EVERY,
+    topic::PARTITIONS,
+};
+
+/// While other nodes are not heard, how often connections are compared with the store: what they send
+/// arrives late, not when the bus is back.
+const DOUBT_EVERY: Duration = Duration::from_secs(5);
+
+/// How often others are told who is in a channel here: what was lost of it is made good then.
+const PRESENCE_EVERY: Duration = Duration::from_secs(15);
+
+/// Longest wait for the last words of a node.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether they are out.
+const GOODBYE_TICK: Duration = Duration::from_millis(10);
+
+/// Where the bus is and who is on it.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `REDIS_URL`.
+    pub address: RedisAddress,
+    /// `REDIS_CA_FILE`: certificates that are trusted instead of the system's, PEM.
+    pub ca: Option<Vec<u8>>,
+    /// `REDIS_PREFIX`: what the names of this cluster begin with. Databases do not part the channels of
+    /// Redis, so two clusters on one Redis need two of them.
+    pub prefix: String,
+    /// This node.
+    pub node: NodeId,
+}
+
+impl RedisConfig {
+    /// From the settings; none where they name no Redis.
+    ///
+    /// # Errors
+    /// When the file of certificates cannot be read.
+    pub fn from_settings(settings: &ClusterConfig, node: NodeId) -> io::Result<Option<Self>> {
+        let Some(address) = settings.redis.clone() else { return Ok(None) };
+        let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
+        Ok(Some(Self { address, ca, prefix: settings.redis_prefix.clone(), node }))
+    }
+}
+
+/// The bus by Redis: one server, Sentinel, or Cluster with sharded channels.
+pub struct RedisBus {
+    node: Arc<Node>,
+}
+
+impl RedisBus {
+    /// A bus that keeps what is to be published until [`RedisBus::start`].
+    #[must_use]
+    pub fn new(config: RedisConfig, recorder: &dyn Recorder) -> Arc<Self> {
+        let single = !matches!(config.address.shape, Shape::Cluster(_));
+        let connector = Connector::new(config.address, config.ca);
+        let metrics = BusMetrics::new(recorder);
+        let node = Node::new(config.node, &config.prefix, connector, metrics);
+        if single {
+            let link = Link::new(0, Place::Located);
+            let mut owners = node.owners.write();
+            owners.of = vec![Some(link.id()); PARTITIONS.into()];
+            owners.links = vec![link];
+        }
+        Arc::new(Self { node })
+    }
+
+    /// Connects and keeps connected, on the current runtime. What arrives goes to `inbound`, until
+    /// [`RedisBus::close`]. Call it once.
+    pub fn start(&self, inbound: Arc<dyn Inbound>) {
+        let node = &self.node;
+        node.set_inbound(Some(inbound));
+        let (control, waits) = node.listen(&[node.topics.control()]);
+        drop(waits);
+        let address = node.connector.address();
+        tracing::info!(redis = address.describe(), "bus by Redis");
+        if let Shape::Cluster(seeds) = &address.shape {
+            node.tasks.spawn(cluster::follow(Arc::clone(node), seeds.clone()));
+        }
+        for link in node.owners.read().links.clone() {
+            node.tasks.spawn(link.run(Arc::clone(node)));
+        }
+        node.tasks.spawn(beat(Arc::clone(node), control));
+    }
+
+    /// Says goodbye, so that nobody misses this node, and ends.
+    pub async fn close(&self) {
+        let node = &self.node;
+        if node.state() == State::Up {
+            let goodbye = Event::Goodbye { node: node.name.clone() };
+            node.say(&node.topics.control(), goodbye, Class::Word);
+            let out = async {
+                while node.owners.read().links.iter().any(|link| link.outgoing.size().0 > 0) {
+                    tokio::time::sleep(GOODBYE_TICK).await;
+                }
+                // The last pipeline is on its way.
+                tokio::time::sleep(GOODBYE_TICK).await;
+            };
+            tokio::time::timeout(GOODBYE_WITHIN, out).await.ok();
+        }
+        node.shutdown.cancel();
+        node.tasks.close();
+        node.tasks.wait().await;
+        node.set_inbound(None);
+        node.forget_channels();
+    }
+
+    /// The state as it changes.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.node.states()
+    }
+
+    /// How many topics this node listens to or is about to give up.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.node.interests.len()
+    }
+}
+
+/// Without a word: who wants others to know calls [`RedisBus::close`] before.
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        self.node.shutdown.cancel();
+    }
+}
+
+/// What is done every second.
+async fn beat(node: Arc<Node>, _control: super::node::Listening) {
+    // Nodes that were started together must not all speak at once for ever.
+    let drawn = HEARTBEAT_EVERY.mul_f64(rand::rng().random_range(0.0..1.0));
+    tokio::time::sleep(drawn).await;
+    let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut doubted, mut told) = (Instant::now(), Instant::now());
+    let mut was_silent = false;
+    loop {
+        tokio::select! {
+            () = node.shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // Before this task adds to it: an idle queue is empty.
+        measure(&node);
+        let (now, state) = (Instant::now(), node.state());
+        let control = node.topics.control();
+        if node.is_up(&control) {
+            node.say(&control, Event::Heartbeat(node.facts()), Class::Word);
+            let look = node.peers.look(now);
+            for gone in look.dead {
+                tracing::info!("a node is silent for long and taken for gone");
+                node.node_gone(gone);
+            }
+            node.metrics.nodes.set((look.present + 1) as f64);
+            let silent = look.silent > 0;
+            if silent && (!was_silent || now - doubted >= DOUBT_EVERY) {
+                doubted = now;
+                node.doubt(Doubt::Silent);
+            }
+            was_silent = silent;
+        }
+        if state >= State::Connecting && now - doubted >= DOUBT_EVERY {
+            doubted = now;
+            node.doubt(Doubt::Away);
+            node.interests.forget_unconfirmed();
+        }
+        if now - told >= PRESENCE_EVERY && state == State::Up {
+            told = now;
+            for (tenant, channel) in node.channels_in_view(|_| true) {
+                node.tell_presence(&tenant, &channel);
+            }
+        }
+    }
+}
+
+fn measure(node: &Node) {
+    let (messages, bytes) = node.owners.read().links.iter().fold((0, 0), |sum, link| {
+        let (messages, bytes) = link.outgoing.size();
+        (sum.0 + messages, sum.1 + bytes)
+    });
+    node.metrics.queue_messages.set(messages as f64);
+    node.metrics.queue_bytes.set(bytes as f64);
+    node.metrics.topics.set(node.interests.len() as f64);
+}
+
+fn envelope_change(stored: &Stored) -> InboxChange {
+    let what = match &stored.change {
+        Change::Message { state, body } => What::Message { state: *state, body: Arc::clone(body) },
+        Change::Status(status) => What::Status(StatusUpdate {
+            message_id: status.message_id.clone(),
+            status: status.status,
+            device_id: status.device.clone(),
+            at: status.at,
+            action: status.action.clone(),
+        }),
+    };
+    InboxChange { seq: stored.seq, what }
+}
+
+impl Bus for RedisBus {
+    fn publish(&self, changes: &[Stored]) {
+        let Some(first) = changes.first() else { return };
+        let topic = self.node.topics.inbox(&first.inbox);
+        let all = Changes {
+            tenant: first.inbox.tenant.clone(),
+            user: first.inbox.user.clone(),
+            changes: changes.iter().map(envelope_change).collect(),
+        };
+        for piece in all.split() {
+            self.node.say(&topic, Event::Changes(piece), Class::Change);
+        }
+    }
+
+    fn publish_group(&self, tenant: &TenantId, pos: u64) {
+        let topic = self.node.topics.tenant(tenant);
+        self.node.say(&topic, Event::Group { tenant: tenant.clone(), pos }, Class::Word);
+    }
+
+    fn attend(&self, inbox: &InboxKey) -> BoxFuture<'static, Attention> {
+        let (listening, waits) = self.node.listen(&self.node.topics_of(inbox));
+        let well = self.node.state() <= State::Doubtful;
+        Box::pin(async move {
+            if well {
+                let all = futures_util::future::join_all(waits);
+                tokio::time::timeout(ATTEND_WITHIN, all).await.ok();
+            }
+            Attention(Some(listening))
+        })
+    }
+
+    fn connected(&self, inbox: &InboxKey, device: &DeviceId, connection: &ConnectionId) {
+        let words = Connected {
+            tenant: inbox.tenant.clone(),
+            user: inbox.user.clone(),
+            device: device.clone(),
+            connection: connection.clone(),
+            stamp: self.node.tick(),
+            again: false,
+        };
+        self.node.devices.insert(&words);
+        // While its link is not up, this would come too late to be in its place; it is said when it is.
+        let topic = self.node.topics.inbox(inbox);
+        if self.node.is_up(&topic) {
+            self.node.say(&topic, Event::Connected(words), Class::Once);
+        }
+    }
+
+    fn ended(&self, inbox: &InboxKey, device: &DeviceId, connection: &ConnectionId) {
+        self.node.devices.remove(inbox, device, connection);
+    }
+
+    fn channel_opened(&self, tenant: &TenantId, channel: &ChannelId) {
+        let node = &self.node;
+        let Some(waits) = node.open_channel(tenant, channel) else { return };
+        let (node, tenant, channel) = (Arc::clone(node), tenant.clone(), channel.clone());
+        // Asked before it is confirmed, an answer could be missed. While the bus is away nobody
+        // answers; once it is back everybody is asked.
+        self.node.tasks.spawn(async move {
+            let confirmed = futures_util::future::join_all(waits);
+            if tokio::time::timeout(ATTEND_WITHIN, confirmed).await.is_ok() {
+                node.ask_presence(&tenant, &channel);
+            }
+        });
+    }
+
+    fn channel_closed(&self, tenant: &TenantId, channel: &ChannelId) {
+        self.node.close_channel(tenant, channel);
+    }
+
+    fn presence(
+        &self,
+        tenant: &TenantId,
+        channel: &ChannelId,
+        joined: Vec<UserId>,
+        left: Vec<UserId>,
+    ) {
+        let topic = self.node.topics.channel(tenant, channel);
+        let (mut joined, mut left) = (joined.chunks(USERS_MAX), left.chunks(USERS_MAX));
+        loop {
+            let (joined, left) = (joined.next(), left.next());
+            if joined.is_none() && left.is_none() {
+                return;
+            }
+            let event = Event::Presence {
+                tenant: tenant.clone(),
+                channel: channel.clone(),
+                joined: joined.unwrap_or_default().to_vec(),
+                left: left.unwrap_or_default().to_vec(),
+            };
+            self.node.say(&topic, event, Class::Word);
+        }
+    }
+
+    fn disconnect(&self, target: Target, reason: CloseReason) {
+        let event = Event::Disconnect { target, code: reason.code() };
+        self.node.say(&self.node.topics.control(), event, Class::Word);
+    }
+
+    fn revoked(&self, what: Revoked) {
+        self.node.say(&self.node.topics.control(), Event::Revoked(what), Class::Word);
+    }
+
+    fn state(&self) -> State {
+        self.node.state()
+    }
+
+    fn why(&self) -> Option<String> {
+        self.node.why()
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        self.node.peers.list(Instant::now())
+    }
+}

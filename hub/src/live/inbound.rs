@@ -1,0 +1,119 @@
+//! What other nodes say, as far as sockets go.
+
+use std::sync::Arc;
+
+use delivery::{Fanout, InboxKey, store::Stored};
+use protocol::{
+    ChannelId, CloseReason, ConnectionId, Seq, TenantId, UserId,
+    envelope::{Revoked, Target},
+};
+
+use super::{Live, connection::Connection};
+use crate::bus::{Doubt, Inbound, PresenceNews};
+
+/// What other nodes say that is not the live side's affair: the store's, and of whoever keeps what it
+/// knows of tokens and services. Called as [`Inbound`] is: nothing here may wait.
+pub trait Upkeep: Send + Sync + 'static {
+    /// Another node stored something for groups of a tenant, up to this position.
+    fn group(&self, tenant: &TenantId, pos: u64);
+
+    /// Something was revoked. The connections of revoked users and sessions are closed already; those of a
+    /// token are not, for a connection does not know its token.
+    fn revoked(&self, what: &Revoked);
+
+    /// Words of other nodes may have been missed: what is kept of tokens, services and settings is to be
+    /// compared with where it comes from. The connections are compared with the store already.
+    fn doubt(&self);
+}
+
+/// Hands what other nodes say to a node's live side.
+pub struct FromNodes {
+    live: Arc<Live>,
+    upkeep: Arc<dyn Upkeep>,
+}
+
+impl FromNodes {
+    /// To these two.
+    #[must_use]
+    pub fn new(live: Arc<Live>, upkeep: Arc<dyn Upkeep>) -> Self {
+        Self { live, upkeep }
+    }
+
+    fn close(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        reason: CloseReason,
+        which: impl Fn(&Connection) -> bool,
+    ) {
+        let inbox = InboxKey::new(tenant.clone(), user.clone());
+        let connections = self.live.registry().of(&inbox);
+        connections.iter().filter(|connection| which(connection)).for_each(|connection| {
+            connection.close(reason);
+        });
+    }
+}
+
+impl Inbound for FromNodes {
+    fn changes(&self, changes: &[Stored]) {
+        self.live.registry().publish(changes);
+    }
+
+    fn in_store(&self, inbox: &InboxKey, seq: Seq) {
+        self.live.registry().of(inbox).iter().for_each(|connection| connection.reached(seq));
+    }
+
+    fn group(&self, tenant: &TenantId, pos: u64) {
+        self.upkeep.group(tenant, pos);
+    }
+
+    fn doubt(&self, _why: Doubt) {
+        self.live.doubt();
+        self.upkeep.doubt();
+    }
+
+    fn replaced(&self, inbox: &InboxKey, connection: &ConnectionId) {
+        self.close(&inbox.tenant, &inbox.user, CloseReason::Replaced, |ours| {
+            ours.connection_id() == *connection
+        });
+    }
+
+    fn disconnect(&self, target: &Target, reason: CloseReason) {
+        match target {
+            Target::User(tenant, user) => self.close(tenant, user, reason, |_| true),
+            Target::Device(tenant, user, device) => {
+                self.close(tenant, user, reason, |ours| ours.device() == device);
+            }
+            Target::Session(tenant, user, session) => {
+                self.close(tenant, user, reason, |ours| ours.session_is(session));
+            }
+            Target::Connection(id) => {
+                self.live.close(id, reason);
+            }
+        }
+    }
+
+    fn revoked(&self, what: &Revoked) {
+        let reason = CloseReason::Revoked;
+        match what {
+            Revoked::User(tenant, user) => self.close(tenant, user, reason, |_| true),
+            Revoked::Session { tenant, user, session } => {
+                self.close(tenant, user, reason, |ours| ours.session_is(session));
+            }
+            Revoked::Token { .. } | Revoked::Service(_) => {}
+        }
+        self.upkeep.revoked(what);
+    }
+
+    fn presence(&self, node: u64, tenant: &TenantId, channel: &ChannelId, news: PresenceNews<'_>) {
+        self.live.presence().heard(&self.live, node, tenant, channel, news);
+    }
+
+    fn node_gone(&self, node: u64) {
+        self.live.presence().node_gone(&self.live, node);
+    }
+
+    fn presence_here(&self, tenant: &TenantId, channel: &ChannelId) -> (Vec<UserId>, bool) {
+        self.live.presence().here(tenant, channel)
+    }
+}

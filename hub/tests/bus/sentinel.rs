@@ -1,0 +1,41 @@
+//! A primary that its sentinels replace.
+
+use std::time::Duration;
+
+use hub::bus::{Bus, Doubt, State};
+
+use crate::support::{SOON, eventually, node::Node, redis::Redis};
+
+/// The sentinel needs a second to miss the primary, and its own pauses to agree with itself.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_followed() {
+    let mut primary = Redis::start().await;
+    let replica = Redis::start_with(&["replicaof", &format!("127.0.0.1 {}", primary.port)]).await;
+    eventually("the replica follows", SOON, || {
+        replica.command(&["INFO", "replication"]).contains("master_link_status:up")
+    })
+    .await;
+    let sentinel = Redis::start_sentinel("main", primary.port).await;
+    eventually("the sentinel knows both", Duration::from_secs(20), || {
+        let known = sentinel.command(&["SENTINEL", "replicas", "main"]);
+        known.contains(&replica.port.to_string())
+            && known.contains("master-link-status\r\n$2\r\nok")
+    })
+    .await;
+    let url = format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port);
+    let (a, b) = (Node::up("a", &url).await, Node::up("b", &url).await);
+    let _ann = (a.attend("ann").await, b.attend("ann").await);
+    a.reaches(&b, "ann", 1).await;
+    primary.kill();
+    a.is(State::Down, SOON).await;
+    eventually("both are up again", FAILOVER, || {
+        [&a, &b]
+            .iter()
+            .all(|node| node.bus.state() == State::Up && node.ears.doubts(Doubt::Back) > 1)
+    })
+    .await;
+    a.reaches(&b, "ann", 1_000).await;
+    b.reaches(&a, "ann", 1_000).await;
+}

@@ -1,0 +1,98 @@
+//! A TCP proxy that can swallow what it carries, or cut it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// The proxy; ends when dropped.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct State {
+    swallow: AtomicBool,
+    hold: AtomicBool,
+    cut: Notify,
+}
+
+impl Proxy {
+    pub(crate) async fn start(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    tokio::select! {
+                        () = carry(client, server, &state) => {}
+                        () = state.cut.notified() => {}
+                    }
+                });
+            }
+        });
+        Self { address, state, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on nothing gets through and nobody is told: a cable that was pulled.
+    pub(crate) fn swallow(&self, swallow: bool) {
+        self.state.swallow.store(swallow, Ordering::SeqCst);
+    }
+
+    /// From now on nothing is taken: what is sent piles up where it comes from.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.state.hold.store(hold, Ordering::SeqCst);
+    }
+
+    /// Closes all connections.
+    pub(crate) fn cut(&self) {
+        self.state.cut.notify_waiters();
+    }
+}
+
+async fn carry(client: TcpStream, server: TcpStream, state: &State) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::select! {
+        () = one_way(&mut from_client, &mut to_server, state) => {}
+        () = one_way(&mut from_server, &mut to_client, state) => {}
+    }
+}
+
+async fn one_way(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    state: &State,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        while state.hold.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        if !state.swallow.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}

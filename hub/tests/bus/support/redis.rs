@@ -1,0 +1,179 @@
+//! Redis as a child process, killed by its id when dropped.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{SOON, eventually, free_port};
+
+/// A server, sentinel or cluster node.
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    process: Child,
+    folder: TempDir,
+    arguments: Vec<String>,
+    password: Option<String>,
+}
+
+impl Redis {
+    /// A plain server.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with more settings, such as `["requirepass", "secret"]`.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
+        let port = free_port();
+        let mut arguments = vec!["--port".to_owned(), port.to_string()];
+        for setting in ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"] {
+            arguments.push(setting.to_owned());
+        }
+        let mut password = None;
+        for pair in settings.chunks(2) {
+            arguments.push(format!("--{}", pair[0]));
+            arguments.push(pair[1].to_owned());
+            if pair[0] == "requirepass" {
+                password = Some(pair[1].to_owned());
+            }
+        }
+        Self::launch(port, arguments, "", password).await
+    }
+
+    /// A sentinel of a primary on this machine.
+    pub(crate) async fn start_sentinel(name: &str, primary: u16) -> Self {
+        let port = free_port();
+        let file = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
+             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 5000\n"
+        );
+        Self::launch(port, vec!["--sentinel".to_owned()], &file, None).await
+    }
+
+    async fn launch(
+        port: u16,
+        mut arguments: Vec<String>,
+        file: &str,
+        password: Option<String>,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if !file.is_empty() {
+            let path = folder.path().join("redis.conf");
+            std::fs::write(&path, file).unwrap();
+            arguments.insert(0, path.display().to_string());
+        }
+        let process = spawn(folder.path(), &arguments);
+        let redis = Self { port, process, folder, arguments, password };
+        redis.answers().await;
+        redis
+    }
+
+    async fn answers(&self) {
+        let up = || self.try_command(&["PING"]).is_some_and(|answer| answer.contains("PONG"));
+        eventually("redis answers", SOON, up).await;
+    }
+
+    /// Where it is, for `REDIS_URL`.
+    pub(crate) fn url(&self) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// Gives a command; answers with what it says, as text on the wire.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
+    }
+
+    fn try_command(&self, words: &[&str]) -> Option<String> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut text = String::new();
+        if let Some(password) = &self.password {
+            text += &encode(&["AUTH", password]);
+        }
+        text += &encode(words);
+        socket.write_all(text.as_bytes()).ok()?;
+        // Sentinels know no QUIT. What was asked is answered before the end is read.
+        socket.shutdown(std::net::Shutdown::Write).ok()?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).ok()?;
+        Some(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// How many channels have subscribers.
+    pub(crate) fn channels(&self) -> usize {
+        self.stat("pubsub_channels:")
+    }
+
+    /// The same for sharded ones.
+    pub(crate) fn sharded_channels(&self) -> usize {
+        self.stat("pubsubshard_channels:")
+    }
+
+    fn stat(&self, name: &str) -> usize {
+        let info = self.command(&["INFO", "stats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {info}")).trim().parse().unwrap()
+    }
+
+    fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.process.id()).unwrap();
+        // SAFETY: a signal to a child that has not been waited for yet.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+    }
+
+    /// Stops it where it stands: connections stay open and nobody answers.
+    pub(crate) fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub(crate) async fn restart(&mut self) {
+        self.process = spawn(self.folder.path(), &self.arguments);
+        self.answers().await;
+    }
+}
+
+fn spawn(folder: &Path, arguments: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("redis-server: {error}; see scripts/tools.sh"))
+}
+
+fn encode(words: &[&str]) -> String {
+    let mut text = format!("*{}\r\n", words.len());
+    for word in words {
+        text += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    text
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may be gone already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}

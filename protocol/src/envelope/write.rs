@@ -1,0 +1,296 @@
+//! Envelopes to bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
+    InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind, pack::Writer,
+};
+use crate::{Body, MessageState, Status, StatusUpdate, Time, UserId};
+
+/// Bytes of an envelope that are neither body nor text: for the first allocation.
+const OVERHEAD: usize = 96;
+
+impl Envelope {
+    /// As bytes. Bodies over [`BODY_BYTES_MAX`] are left out ([`What::InStore`]), and users of a list
+    /// over [`USERS_MAX`], which is then marked as incomplete. Changes must have gone through
+    /// [`Changes::split`], and a [`Event::Presence`] name at most [`USERS_MAX`] users on each side.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let body = match &self.event {
+            Event::Changes(changes) => changes.changes.iter().map(weight).sum(),
+            Event::Presence { .. } | Event::PresenceList { .. } => 1 << 10,
+            _ => 0,
+        };
+        let mut out = Writer(Vec::with_capacity(OVERHEAD + body));
+        out.array(5);
+        out.uint(VERSION);
+        out.uint(number(&self.event));
+        out.uint(self.sender);
+        out.uint(self.number);
+        payload(&mut out, &self.event);
+        Bytes::from(out.0)
+    }
+}
+
+impl Changes {
+    /// In pieces that keep to the limits of an envelope.
+    #[must_use]
+    pub fn split(self) -> Vec<Self> {
+        let weight_of_all: usize = self.changes.iter().map(weight).sum();
+        if self.changes.len() <= CHANGES_MAX && weight_of_all <= ENVELOPE_BYTES_MAX / 2 {
+            return vec![self];
+        }
+        let Self { tenant, user, changes } = self;
+        let mut pieces = vec![Vec::new()];
+        let mut bytes = 0;
+        for change in changes {
+            let weight = weight(&change);
+            let last = pieces.last_mut().expect("there is always one");
+            if last.len() < CHANGES_MAX
+                && (last.is_empty() || bytes + weight <= ENVELOPE_BYTES_MAX / 2)
+            {
+                bytes += weight;
+                last.push(change);
+            } else {
+                bytes = weight;
+                pieces.push(vec![change]);
+            }
+        }
+        let piece = |changes| Self { tenant: tenant.clone(), user: user.clone(), changes };
+        pieces.into_iter().map(piece).collect()
+    }
+}
+
+/// About the bytes that a change takes.
+fn weight(change: &InboxChange) -> usize {
+    match &change.what {
+        What::Message { body, .. } if body.json_tail().len() <= BODY_BYTES_MAX => {
+            body.json_tail().len() + 200
+        }
+        What::Status(_) => 600,
+        What::Message { .. } | What::InStore => 16,
+    }
+}
+
+const fn number(event: &Event) -> u64 {
+    match event {
+        Event::Changes(_) => kind::CHANGES,
+        Event::Group { .. } => kind::GROUP,
+        Event::Connected(_) => kind::CONNECTED,
+        Event::Presence { .. } => kind::PRESENCE,
+        Event::PresenceList { .. } => kind::PRESENCE_LIST,
+        Event::PresenceAsk { .. } => kind::PRESENCE_ASK,
+        Event::Disconnect { .. } => kind::DISCONNECT,
+        Event::Revoked(_) => kind::REVOKED,
+        Event::Hello(_) => kind::HELLO,
+        Event::Heartbeat(_) => kind::HEARTBEAT,
+        Event::Goodbye { .. } => kind::GOODBYE,
+        Event::Ping { .. } => kind::PING,
+    }
+}
+
+fn payload(out: &mut Writer, event: &Event) {
+    match event {
+        Event::Changes(changes) => write_changes(out, changes),
+        Event::Group { tenant, pos } => {
+            out.array(2);
+            out.str(tenant.as_str());
+            out.uint(*pos);
+        }
+        Event::Connected(Connected { tenant, user, device, connection, stamp, again }) => {
+            out.array(6);
+            out.str(tenant.as_str());
+            out.str(user.as_str());
+            out.str(device.as_str());
+            out.str(connection.as_str());
+            out.uint(*stamp);
+            out.bool(*again);
+        }
+        Event::Presence { tenant, channel, joined, left } => {
+            out.array(4);
+            out.str(tenant.as_str());
+            out.str(channel.as_str());
+            write_users(out, joined);
+            write_users(out, left);
+        }
+        Event::PresenceList { tenant, channel, users, more } => {
+            out.array(4);
+            out.str(tenant.as_str());
+            out.str(channel.as_str());
+            write_users(out, users);
+            out.bool(*more || users.len() > USERS_MAX);
+        }
+        Event::PresenceAsk { tenant, channel } => {
+            out.array(2);
+            out.str(tenant.as_str());
+            out.str(channel.as_str());
+        }
+        Event::Disconnect { target, code } => {
+            out.array(2);
+            write_target(out, target);
+            out.uint((*code).into());
+        }
+        Event::Revoked(what) => write_revoked(out, what),
+        Event::Hello(NodeFacts { node, clock, lost })
+        | Event::Heartbeat(NodeFacts { node, clock, lost }) => {
+            out.array(3);
+            out.str(node.as_str());
+            out.uint(*clock);
+            out.uint(*lost);
+        }
+        Event::Goodbye { node } => {
+            out.array(1);
+            out.str(node.as_str());
+        }
+        Event::Ping { count } => {
+            out.array(1);
+            out.uint(*count);
+        }
+    }
+}
+
+/// `[tenant, user, bodies, changes]`. A body stands once, however many changes show it.
+fn write_changes(out: &mut Writer, changes: &Changes) {
+    let mut bodies: Vec<&Arc<Body>> = Vec::new();
+    for change in &changes.changes {
+        if let What::Message { body, .. } = &change.what
+            && body.json_tail().len() <= BODY_BYTES_MAX
+            && !bodies.iter().any(|known| Arc::ptr_eq(known, body))
+        {
+            bodies.push(body);
+        }
+    }
+    out.array(4);
+    out.str(changes.tenant.as_str());
+    out.str(changes.user.as_str());
+    out.array(bodies.len());
+    for body in &bodies {
+        out.array(3);
+        out.str(body.id().as_str());
+        write_time(out, body.expire_at());
+        out.bin(body.json_tail());
+    }
+    out.array(changes.changes.len());
+    for InboxChange { seq, what } in &changes.changes {
+        let place = |body| bodies.iter().position(|known| Arc::ptr_eq(known, body));
+        match what {
+            What::Message { state, body } => match place(body) {
+                Some(place) => write_message(out, seq.0, state, place),
+                None => write_in_store(out, seq.0),
+            },
+            What::Status(StatusUpdate { message_id, status, device_id, at, action }) => {
+                out.array(7);
+                out.uint(seq.0);
+                out.uint(form::STATUS);
+                out.str(message_id.as_str());
+                out.uint(status_number(*status));
+                match device_id {
+                    Some(device) => out.str(device.as_str()),
+                    None => out.nil(),
+                }
+                out.int(at.millis());
+                match action {
+                    Some(action) => {
+                        out.array(2);
+                        out.uint(action.index.into());
+                        out.str(&action.action);
+                    }
+                    None => out.nil(),
+                }
+            }
+            What::InStore => write_in_store(out, seq.0),
+        }
+    }
+}
+
+fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize) {
+    out.array(8);
+    out.uint(seq);
+    out.uint(form::MESSAGE);
+    out.uint(body as u64);
+    out.uint(state.seq.0);
+    out.uint(state.version.0);
+    out.bool(state.is_read);
+    out.uint(status_number(state.status));
+    write_time(out, state.read_at);
+}
+
+fn write_in_store(out: &mut Writer, seq: u64) {
+    out.array(2);
+    out.uint(seq);
+    out.uint(form::IN_STORE);
+}
+
+fn write_target(out: &mut Writer, target: &Target) {
+    let texts: (u64, &[&str]) = match target {
+        Target::User(tenant, user) => (form::TARGET_USER, &[tenant.as_str(), user.as_str()]),
+        Target::Device(tenant, user, device) => {
+            (form::TARGET_DEVICE, &[tenant.as_str(), user.as_str(), device.as_str()])
+        }
+        Target::Session(tenant, user, session) => {
+            (form::TARGET_SESSION, &[tenant.as_str(), user.as_str(), session])
+        }
+        Target::Connection(id) => (form::TARGET_CONNECTION, &[id.as_str()]),
+    };
+    write_texts(out, texts);
+}
+
+fn write_revoked(out: &mut Writer, what: &Revoked) {
+    let texts: (u64, &[&str]) = match what {
+        Revoked::Token { jti, until } => {
+            out.array(3);
+            out.uint(form::REVOKED_TOKEN);
+            out.str(jti);
+            out.int(until.millis());
+            return;
+        }
+        Revoked::Session { tenant, user, session } => {
+            (form::REVOKED_SESSION, &[tenant.as_str(), user.as_str(), session])
+        }
+        Revoked::Service(id) => (form::REVOKED_SERVICE, &[id.as_str()]),
+        Revoked::User(tenant, user) => (form::REVOKED_USER, &[tenant.as_str(), user.as_str()]),
+    };
+    write_texts(out, texts);
+}
+
+fn write_texts(out: &mut Writer, (form, texts): (u64, &[&str])) {
+    out.array(1 + texts.len());
+    out.uint(form);
+    texts.iter().for_each(|text| out.str(text));
+}
+
+fn write_users(out: &mut Writer, users: &[UserId]) {
+    let users = &users[..users.len().min(USERS_MAX)];
+    out.array(users.len());
+    users.iter().for_each(|user| out.str(user.as_str()));
+}
+
+fn write_time(out: &mut Writer, time: Option<Time>) {
+    match time {
+        Some(time) => out.int(time.millis()),
+        None => out.nil(),
+    }
+}
+
+pub(super) const STATUSES: [Status; 6] = [
+    Status::Unread,
+    Status::Read,
+    Status::Archived,
+    Status::Recalled,
+    Status::Expired,
+    Status::Collapsed,
+];
+
+const fn status_number(status: Status) -> u64 {
+    match status {
+        Status::Unread => 0,
+        Status::Read => 1,
+        Status::Archived => 2,
+        Status::Recalled => 3,
+        Status::Expired => 4,
+        Status::Collapsed => 5,
+    }
+}
