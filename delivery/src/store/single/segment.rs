@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     thread,
-    time::Instant,
+    time::Duration,
 };
 
 use rusqlite::{Connection, params};
@@ -46,9 +46,10 @@ const SPARE_BYTES: u64 = SEGMENT_BYTES + (16 << 20);
 /// 20 ms (and up to 100 beside other load), with 4 MiB 10, with 1 MiB 4, with 256 KiB no less.
 const SPARE_STEP_BYTES: usize = 1 << 20;
 
-/// How much longer than a step took the disk is left alone after it: it is busy with a spare a tenth
-/// of the time, and 80 MiB take some 0.8 s, half of what a segment lasts at the most sends.
-const SPARE_REST: u32 = 9;
+/// How long the disk is left alone after a step, some nine times as long as one takes. All 80 rests
+/// are 0.8 s, half of what a segment lasts at the most sends, and no more on a slow disk: closing waits
+/// for a spare that is being made.
+const SPARE_REST: Duration = Duration::from_millis(10);
 
 /// Free space of the disk below which no spare is made, in bytes; segments grow then.
 const SPARE_FREE_BYTES_MIN: u64 = 16 * SEGMENT_BYTES;
@@ -146,10 +147,9 @@ impl Segment {
             rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SPARE_BYTES).ok();
             let zeros = vec![0; SPARE_STEP_BYTES];
             for _ in 0..SPARE_BYTES / zeros.len() as u64 {
-                let began = Instant::now();
                 file.write_all(&zeros)?;
                 file.sync_data()?;
-                thread::sleep(began.elapsed() * SPARE_REST);
+                thread::sleep(SPARE_REST);
             }
             fs::rename(&making, dir.join("spare-0.wal"))
         };
