@@ -43,7 +43,7 @@ const SPARE_BYTES: u64 = SEGMENT_BYTES + (16 << 20);
 
 /// Zeros of a spare that are written and synced at a time, in bytes. A commit that comes meanwhile
 /// waits behind what the disk has in hand: with all 80 MiB in one sync the longest of a run waited
-/// 20 ms (and up to 100 beside other load), with 4 MiB 10, with 1 MiB 4, with 256 KiB no less.
+/// 20 ms, with 4 MiB 10, with 1 MiB 4, with 256 KiB no less.
 const SPARE_STEP_BYTES: usize = 1 << 20;
 
 /// How long the disk is left alone after a step, some nine times as long as one takes. All 80 rests
