@@ -1,5 +1,7 @@
 //! The one way out of this crate.
 
+use protocol::TenantId;
+
 use crate::store::Stored;
 
 /// Hands stored changes on to whoever is connected. Best effort: the store is the truth.
@@ -14,6 +16,19 @@ use crate::store::Stored;
 pub trait Fanout: Send + Sync + 'static {
     /// Offers the next changes of one inbox. `changes` is not empty, its seqs are contiguous.
     fn publish(&self, changes: &[Stored]);
+
+    /// Whether changes of inboxes that nobody watches on this node are wanted too: their watchers may
+    /// be on others, and a store that several nodes share does not know.
+    fn wants_unwatched(&self) -> bool {
+        false
+    }
+
+    /// What was sent to groups and everyone of a tenant now reaches to this position, see
+    /// [`crate::store::postgres::PostgresStore::catch_up`]. Only called by stores that several nodes
+    /// share: the others' watchers wait for it.
+    fn advanced(&self, tenant: &TenantId, pos: u64) {
+        let _ = (tenant, pos);
+    }
 }
 
 /// A fan-out to nobody, for stores that are opened to be inspected or repaired.
