@@ -16,8 +16,8 @@ export CARGO_TERM_COLOR ?= auto
 
 test: lint doc unit it
 
-# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail) and
-# ext4 and mount for the disks that fill up and lose power.
+# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
+# PostgreSQL, and ext4 and mount for the disks that fill up and lose power.
 tools:
 	@scripts/tools.sh
 

@@ -8,6 +8,8 @@ need cc gcc
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 need mkfs.ext4 e2fsprogs
 need mount mount
+# A server for the store's tests; its programs are in no PATH.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
