@@ -3,6 +3,9 @@
 //! While [`super::PostgresConfig::writers`] transactions are under way, what comes next waits and goes
 //! into the next one together: alone a send is stored at once, and under load a commit is shared by
 //! hundreds. Waiting a while for company, as one does where commits are free, would only delay.
+//!
+//! Answers are given in the order of the transactions: when a send is answered, whatever was put in before
+//! it is stored or will not be. So a caller that gave up and comes back finds out.
 
 use std::sync::{
     Arc,
@@ -97,6 +100,7 @@ async fn run(
 ) {
     let writers = Arc::new(Semaphore::new(core.config.writers.max(1)));
     let stores = TaskTracker::new();
+    let mut before: Option<oneshot::Receiver<()>> = None;
     loop {
         let Ok(writer) = Arc::clone(&writers).acquire_owned().await else { break };
         let first = tokio::select! {
@@ -121,18 +125,29 @@ async fn run(
         waiting.fetch_sub(bytes, Ordering::Relaxed);
         core.metrics.batch_rows.record(rows as f64);
         let core = Arc::clone(&core);
+        let (over, next) = oneshot::channel();
+        let before = before.replace(next);
         stores.spawn(async move {
-            store(&core, gathered).await;
+            let answers = store(&core, &gathered).await;
             drop(writer);
+            if let Some(before) = before {
+                // One that was dropped is over, too.
+                let _ = before.await;
+            }
+            for (member, answer) in gathered.into_iter().zip(answers) {
+                // Whoever does not wait any more does not need it.
+                let _ = member.reply.send(answer);
+            }
+            let _ = over.send(());
         });
     }
     stores.close();
     stores.wait().await;
 }
 
-async fn store(core: &Core, members: Vec<Member>) {
+async fn store(core: &Core, members: &[Member]) -> Vec<Result<(), StoreError>> {
     let batches: Vec<&Batch> = members.iter().map(|member| &member.batch).collect();
-    let answers = match core.retry(|| append::store(core, &batches)).await {
+    match core.retry(|| append::store(core, &batches)).await {
         Ok(answers) => answers,
         Err(failure) if members.len() > 1 && failure.is_of_one_member() => {
             // One of them cannot be stored; the others can.
@@ -150,9 +165,5 @@ async fn store(core: &Core, members: Vec<Member>) {
             let error = StoreError::from(failure);
             (0..members.len()).map(|_| Err(error.clone())).collect()
         }
-    };
-    for (member, answer) in members.into_iter().zip(answers) {
-        // Whoever does not wait any more does not need it.
-        let _ = member.reply.send(answer);
     }
 }

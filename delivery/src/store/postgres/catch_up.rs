@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use protocol::TenantId;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     columns::Columns as _,
@@ -96,8 +97,9 @@ impl Caught {
     }
 }
 
-/// Brings watched inboxes forward whenever it is told to.
-pub(super) async fn run(core: Arc<Core>) {
+/// Brings watched inboxes forward whenever it is told to. Told to stop it first finishes, as far as that
+/// can be done: between a commit and its publishing nothing may end it.
+pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
         while let Some((tenant, state)) = core.caught.next() {
             if let Err(failure) = core.retry(|| bring(&core, &tenant, state)).await {
@@ -105,19 +107,21 @@ pub(super) async fn run(core: Arc<Core>) {
                     error = &failure as &dyn std::error::Error,
                     "watched inboxes cannot be brought forward now"
                 );
+                if stop.is_cancelled() {
+                    return;
+                }
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
-        core.caught.wake.notified().await;
+        tokio::select! {
+            () = core.caught.wake.notified() => {}
+            () = stop.cancelled() => {
+                if core.caught.behind() == 0 {
+                    return;
+                }
+            }
+        }
     }
-}
-
-/// Brings forward what is behind, as far as that can be done now.
-pub(super) async fn drain(core: &Core) -> Result<(), Failure> {
-    while let Some((tenant, state)) = core.caught.next() {
-        core.retry(|| bring(core, &tenant, state)).await?;
-    }
-    Ok(())
 }
 
 /// Brings a tenant's watched inboxes to where its records are now, for whoever asks where they stand.

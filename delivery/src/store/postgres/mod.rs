@@ -122,6 +122,8 @@ pub struct PostgresStore {
     /// What runs all the time, and what ends it.
     background: TaskTracker,
     stop: CancellationToken,
+    catching_up: TaskTracker,
+    stop_catching_up: CancellationToken,
     batches: TaskTracker,
     batcher_closed: Arc<Notify>,
 }
@@ -134,6 +136,7 @@ impl Drop for PostgresStore {
     /// Ends what runs all the time; what was accepted is finished by who holds the runtime.
     fn drop(&mut self) {
         self.stop.cancel();
+        self.stop_catching_up.cancel();
         self.batcher_closed.notify_one();
     }
 }
@@ -177,13 +180,17 @@ impl PostgresStore {
             operations: TaskTracker::new(),
             background,
             stop,
+            catching_up: TaskTracker::new(),
+            stop_catching_up: CancellationToken::new(),
             batches,
             batcher_closed,
         };
-        store.keep_running(catch_up::run(Arc::clone(&store.core)));
-        store.keep_running(notes::run(Arc::clone(&store.core)));
-        store.keep_running(schedule::run(Arc::clone(&store.core)));
-        store.keep_running(prune::run(Arc::clone(&store.core)));
+        let core = || Arc::clone(&store.core);
+        let catch_up = catch_up::run(core(), store.stop_catching_up.clone());
+        store.catching_up.spawn_on(catch_up, &store.runtime);
+        store.background.spawn_on(schedule::run(core(), store.stop.clone()), &store.runtime);
+        store.keep_running(notes::run(core()));
+        store.keep_running(prune::run(core()));
         Ok(Arc::new(store))
     }
 
@@ -238,13 +245,13 @@ impl PostgresStore {
         self.batches.wait().await;
         self.operations.close();
         self.operations.wait().await;
-        if let Err(failure) = catch_up::drain(&self.core).await {
-            // Whoever was watched here reads it when they come back.
-            tracing::debug!(error = &failure as &dyn std::error::Error, "not all is published");
-        }
         self.stop.cancel();
         self.background.close();
         self.background.wait().await;
+        // Last: all the others may have something to tell.
+        self.stop_catching_up.cancel();
+        self.catching_up.close();
+        self.catching_up.wait().await;
         if let Err(failure) = notes::flush(&self.core).await {
             tracing::warn!(error = &failure as &dyn std::error::Error, "receipts are lost");
         }

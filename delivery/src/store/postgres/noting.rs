@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
 use protocol::DeviceId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     columns::{Columns as _, position},
@@ -277,6 +277,9 @@ async fn count(
 ) -> Result<(), Failure> {
     let mut first = (Vec::new(), Vec::new(), Vec::new());
     let mut so_far: FxHashMap<i64, i64> = FxHashMap::default();
+    // From the left, whichever device it was: a change that went to two of them counts once.
+    let mut fresh: Vec<&Fresh<'_>> = fresh.iter().collect();
+    fresh.sort_unstable_by_key(|one| (one.inbox, one.range));
     for one in fresh.iter().filter(|one| one.kind == DELIVERED) {
         let before = reached.get(&one.inbox).map_or(0, |reached| reached.0);
         let known = so_far.entry(one.inbox).or_insert(before);
@@ -291,6 +294,7 @@ async fn count(
     if !core.is_witnessed() {
         return Ok(());
     }
+    let mut firsts = FxHashSet::default();
     for one in fresh {
         let Some(inbox) = inboxes.get(&one.inbox) else { continue };
         let before = reached.get(&one.inbox).copied().unwrap_or_default();
@@ -299,9 +303,10 @@ async fn count(
         let mut told = Vec::new();
         for row in rows(transaction, sql, &[&one.inbox, &one.range.0, &one.range.1]).await? {
             let seq: i64 = row.column(0)?;
+            let mut is_first = |before| seq > before && firsts.insert((one.inbox, seq, one.kind));
             let what = match one.kind {
-                DELIVERED => Happened::Delivered { first: seq > before.0 },
-                _ => Happened::Acked { first: seq > before.1 },
+                DELIVERED => Happened::Delivered { first: is_first(before.0) },
+                _ => Happened::Acked { first: is_first(before.1) },
             };
             let device = one.device.parse().ok();
             told.push(Told { message_seq: seq, seq, what, at: now, device });

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use protocol::{Body, TenantId, Time};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     append::json_of,
@@ -36,9 +37,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The lock under which one node sends.
 const LOCK: i64 = 0x7075_7368_6875_6203;
 
-/// Sends what is due, again and again.
-pub(super) async fn run(core: Arc<Core>) {
-    loop {
+/// Sends what is due, again and again, until it is told to stop: between two pages.
+pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
         let pause = match core.retry(|| send_page(&core)).await {
             Ok(Next::More) => continue,
             Ok(Next::In(millis)) => TICK.min(Duration::from_millis(millis)),
@@ -51,7 +52,11 @@ pub(super) async fn run(core: Arc<Core>) {
                 RETRY_AFTER
             }
         };
-        let _ = tokio::time::timeout(pause, core.caught.alarm.notified()).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = core.caught.alarm.notified() => {}
+            () = stop.cancelled() => {}
+        }
     }
 }
 
