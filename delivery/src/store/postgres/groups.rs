@@ -110,7 +110,7 @@ pub(super) async fn take_over(
                 }
                 // One whose recall came while these were read has no content any more.
                 let later = |other: &&Record| other.recall && other.content.id == record.content.id;
-                let recalled = record.content.recalled && !waits[at..].iter().any(|one| later(one));
+                let recalled = record.content.recalled && !waits[at..].iter().any(later);
                 slot.arrive(&Content { recalled, ..record.content.clone() }, record.at);
             }
             let last = waiting.last().map_or(0, |(_, pos)| *pos);
