@@ -1,8 +1,8 @@
 //! Connections, and what is asked through them.
 
 use deadpool_postgres::{
-    GenericClient, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
-    Transaction,
+    GenericClient, Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime,
+    Timeouts, Transaction,
 };
 use tokio_postgres::{IsolationLevel, Row, types::ToSql};
 
@@ -42,6 +42,9 @@ impl Db {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(address.driver, tls, manager))
             .max_size(config.connections)
+            // The one that was used last has its statements planned: for 16 partitions that takes longer
+            // than running them.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(config.acquire_timeout),
