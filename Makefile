@@ -19,8 +19,8 @@ export CARGO_TERM_COLOR ?= auto
 test: lint doc unit it api
 
 # What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
-# ext4 and mount for the disks that fill up and lose power, redis-server, which tests start themselves,
-# Python and npm for the tools that read the API's documents, Chromium for its page.
+# ext4 and mount for the disks that fill up and lose power, PostgreSQL and redis-server, which tests start
+# themselves, Python and npm for the tools that read the API's documents, Chromium for its page.
 tools:
 	@scripts/tools.sh
 

@@ -23,8 +23,9 @@ pub trait Fanout: Send + Sync + 'static {
         false
     }
 
-    /// What was sent to groups and everyone of a tenant now reaches to this position. Only called by
-    /// stores that several nodes share: the others' watchers wait for it.
+    /// What was sent to groups and everyone of a tenant now reaches to this position, see
+    /// [`crate::store::postgres::PostgresStore::catch_up`]. Only called by stores that several nodes
+    /// share: the others' watchers wait for it.
     fn advanced(&self, tenant: &TenantId, pos: u64) {
         let _ = (tenant, pos);
     }

@@ -4,18 +4,27 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contract;
+mod postgres;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, Weak},
+    thread,
+    time::Duration,
+};
 
 use delivery::{
     Fanout, InboxKey,
     clock::WallClock,
     store::{
         Storage,
+        postgres::{PostgresConfig, PostgresStore},
         single::{SingleConfig, SingleStore, inbox_dir},
     },
 };
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 use contract::{
     Backend,
@@ -94,6 +103,81 @@ impl LedgerBackend for SingleUnwritten {
     }
 }
 
+/// PostgreSQL, a database for each place. A store has a runtime of its own, which is what a kill ends.
+struct Postgres {
+    url: String,
+    running: Mutex<Option<(Runtime, Weak<PostgresStore>)>>,
+}
+
+impl Postgres {
+    async fn open_with(
+        &self,
+        fanout: Arc<dyn Fanout>,
+        clock: Option<WallClock>,
+    ) -> Arc<PostgresStore> {
+        self.end();
+        let config = PostgresConfig { clock, ..PostgresConfig::new(self.url.clone()) };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let opening = runtime.spawn(async move {
+            PostgresStore::open(config, fanout, &metrics::NoopRecorder).await.unwrap()
+        });
+        let store = opening.await.unwrap();
+        *self.running.lock().unwrap() = Some((runtime, Arc::downgrade(&store)));
+        store
+    }
+
+    /// Ends whatever the store is doing, wherever it is.
+    fn end(&self) {
+        if let Some((runtime, _)) = self.running.lock().unwrap().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Backend for Postgres {
+    fn new() -> Self {
+        Self { url: postgres::database(), running: Mutex::new(None) }
+    }
+
+    async fn open(&self, fanout: Arc<dyn Fanout>) -> Arc<dyn Storage> {
+        self.open_with(fanout, None).await
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
+    fn refuse_writes(&self, _: &InboxKey, _: bool) -> bool {
+        false
+    }
+
+    fn killed(&self) -> Option<Self> {
+        // What was answered is told, too, before nothing is asked any more.
+        let store = self.running.lock().unwrap().as_ref().and_then(|(_, store)| store.upgrade());
+        while store.as_ref().is_some_and(|store| store.unpublished() > 0) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.end();
+        Some(Self { url: self.url.clone(), running: Mutex::new(None) })
+    }
+}
+
+impl LedgerBackend for Postgres {
+    async fn open_books(&self, fanout: Arc<dyn Fanout>, clock: WallClock) -> Arc<dyn Books> {
+        self.open_with(fanout, Some(clock)).await
+    }
+}
+
 fn open(folder: &TempDir, config: SingleConfig, fanout: Arc<dyn Fanout>) -> Arc<SingleStore> {
     let config = SingleConfig { root: folder.path().join("storage"), ..config };
     SingleStore::open(&config, fanout, &metrics::NoopRecorder).unwrap()
@@ -136,3 +220,5 @@ contract::suite!(single, Single);
 contract::suite!(single_unwritten, SingleUnwritten);
 contract::ledger_suite!(single_ledger, Single);
 contract::ledger_suite!(single_unwritten_ledger, SingleUnwritten);
+contract::suite!(postgres_store, Postgres);
+contract::ledger_suite!(postgres_ledger, Postgres);

@@ -21,11 +21,15 @@
 mod audience;
 mod change;
 mod directory;
+pub(crate) mod facts;
 mod happening;
 mod ledger;
 pub mod limits;
 mod list;
 mod mark;
+pub(crate) mod noted;
+pub mod postgres;
+mod recalled;
 pub mod single;
 
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -69,7 +73,7 @@ impl InboxKey {
 }
 
 /// Why a store cannot.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No such message in this inbox, or no such thing in this tenant.
     #[error("no such message")]
@@ -148,7 +152,8 @@ pub trait Store: Send + Sync + 'static {
     /// time, see [`Ledger`].
     ///
     /// # Errors
-    /// `Busy`, `NotWritable`, `Closing`.
+    /// `Busy`, `NotWritable`, `Closing`; `Conflict` where another node has stored an answer for the
+    /// batch's key meanwhile.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Marks messages and publishes the changes. Marking what is so already is no change.

@@ -78,7 +78,7 @@ use parking_lot::{Condvar, Mutex};
 use self::{
     ahead::Ahead,
     committer::Committer,
-    directory::{Locks, Noted},
+    directory::Locks,
     files::{Files, FilesContext},
     inbox::Inbox,
     inboxes::{IDLE_MAX, Inboxes},
@@ -100,7 +100,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Retention, Witness, limits},
+    store::{Retention, Witness, limits, noted::Noted},
 };
 
 pub use self::{

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use protocol::{Body, ChannelId, DeviceId, MessageId, TenantId, Time, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Audience, Channel, Group, Mark, SenderKey, StoredAnswer, UserRecord};
+pub(super) use crate::store::facts::Facts;
+use crate::store::{Audience, Channel, Group, Mark, SenderKey, StoredAnswer};
 
 /// The position of a record in the journal: rising, never reused.
 pub(super) type Lsn = u64;
@@ -109,16 +110,6 @@ pub(super) enum DirectoryRecord {
     Members { tenant: TenantId, id: ChannelId, join: Vec<UserId>, leave: Vec<UserId>, at: Time },
     /// A user is this now, and comes to groups and leaves them.
     User { tenant: TenantId, facts: Facts, join: Vec<Group>, leave: Vec<Group>, at: Time },
-}
-
-/// What is kept of a user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Facts {
-    pub(super) record: UserRecord,
-    /// What the latest token said, for when an admin takes back another word.
-    pub(super) token_department: Option<String>,
-    /// When the latest token was made; none for a user who never showed one.
-    pub(super) issued_at: Option<Time>,
 }
 
 /// A record as bytes. Field names are not written: add fields at the end, kinds at the end.

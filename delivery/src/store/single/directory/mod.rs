@@ -10,7 +10,6 @@ mod locks;
 mod log;
 mod members;
 mod names;
-mod noted;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -19,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use protocol::{ChannelId, TenantId, UserId};
 
-pub(super) use self::{locks::Locks, noted::Noted};
+pub(super) use self::locks::Locks;
 use super::{SingleStore, layout, record::Record, sql};
 use crate::{
     InboxKey, StoreError,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use protocol::{RoleId, TenantId, Time, UserId};
+use protocol::{TenantId, Time, UserId};
 use rusqlite::params;
 
 use super::super::{
@@ -10,23 +10,16 @@ use super::super::{
     inbox::What,
     membership::Memberships,
     record::{DirectoryRecord, Facts},
-    shared::{self, most, no_facts},
+    shared::{self, most},
 };
 use crate::{
     InboxKey, StoreError, clock,
-    store::{Group, TokenFacts, UserChange, UserRecord, limits::USER_GROUPS_MAX},
+    store::{
+        Group, TokenFacts, UserChange, UserRecord,
+        facts::{self, Says, cleaned, department, groups, no_facts, once_each},
+        limits::USER_GROUPS_MAX,
+    },
 };
-
-/// What a token says, next to what is known of its user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
-    /// Nothing: a newer one has spoken.
-    Older,
-    /// What is known; `later` if it is the newest that says so.
-    Same { later: bool },
-    /// Something new.
-    New,
-}
 
 impl SingleStore {
     /// What is known of a user; none for one that was never seen.
@@ -109,14 +102,14 @@ impl SingleStore {
         }
         let token = cleaned(token);
         let mut known = self.read(self.find_user(&key))?;
-        let mut says = says(known.as_ref(), &token);
+        let mut says = facts::says(known.as_ref(), &token);
         let mut deciding = None;
         // Also what only says since when the same holds: an older token that says something else must
         // not be decided on between this look and that note.
         if matches!(says, Says::New | Says::Same { later: true }) {
             deciding = Some(self.locks.user(&key).await);
             known = self.read(self.find_user(&key))?;
-            says = self::says(known.as_ref(), &token);
+            says = facts::says(known.as_ref(), &token);
         }
         match says {
             Says::Older | Says::Same { later: false } => self.metrics.tokens_same.increment(1),
@@ -216,92 +209,7 @@ impl SingleStore {
     }
 }
 
-fn says(known: Option<&Facts>, token: &TokenFacts) -> Says {
-    let Some(known) = known else { return Says::New };
-    // One that was made in the same second may say something new: a login right after another.
-    if known.issued_at > Some(token.issued_at) {
-        return Says::Older;
-    }
-    let record = &known.record;
-    let same = record.username == token.username
-        && record.email == token.email
-        && record.token_roles == token.roles
-        && known.token_department == token.department;
-    if same { Says::Same { later: known.issued_at < Some(token.issued_at) } } else { Says::New }
-}
-
-/// With each role once, and without a department that has no name.
-fn cleaned(token: TokenFacts) -> TokenFacts {
-    let department = token.department.filter(|name| !name.is_empty());
-    TokenFacts { roles: once_each(token.roles), department, ..token }
-}
-
-fn once_each(roles: Vec<RoleId>) -> Vec<RoleId> {
-    let mut seen = BTreeSet::new();
-    roles.into_iter().filter(|role| seen.insert(role.clone())).collect()
-}
-
-/// The role that stands for a department; none where the name is too long for an id, and so cannot
-/// be addressed.
-fn department(name: &str) -> Option<RoleId> {
-    if name.is_empty() { None } else { RoleId::new(format!("department:{name}")).ok() }
-}
-
-/// The groups that follow from what is known of a user: the roles of both sources, and the
-/// department.
-fn groups(record: &UserRecord) -> BTreeSet<Group> {
-    let department = record.department.as_deref().and_then(department);
-    let roles = record.token_roles.iter().chain(&record.added_roles).cloned();
-    roles.chain(department).map(Group::Role).collect()
-}
-
 /// How many channels a user is in.
 fn channels(stays: &Memberships) -> usize {
     stays.open().filter(|stay| matches!(*stay.group, Group::Channel(_))).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token(issued_at: i64, roles: &[&str]) -> TokenFacts {
-        TokenFacts {
-            issued_at: Time::from_millis(issued_at),
-            username: "Ann".to_owned(),
-            email: String::new(),
-            roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
-            department: Some(String::new()),
-        }
-    }
-
-    #[test]
-    fn a_token_says_something_new_only_if_no_newer_one_spoke() {
-        let ann: UserId = "ann".parse().unwrap();
-        let mut known = no_facts(ann, Time::from_millis(5));
-        let first = cleaned(token(10, &["a", "b", "a"]));
-        assert_eq!(first.roles.len(), 2);
-        assert_eq!(says(None, &first), Says::New);
-        assert_eq!(says(Some(&known), &first), Says::New);
-        known.record.username = "Ann".to_owned();
-        known.record.token_roles.clone_from(&first.roles);
-        assert_eq!(says(Some(&known), &first), Says::Same { later: true });
-        known.issued_at = Some(Time::from_millis(10));
-        assert_eq!(says(Some(&known), &first), Says::Same { later: false });
-        assert_eq!(says(Some(&known), &cleaned(token(9, &["a"]))), Says::Older);
-        assert_eq!(says(Some(&known), &cleaned(token(10, &["a"]))), Says::New);
-        assert_eq!(says(Some(&known), &cleaned(token(11, &["a"]))), Says::New);
-    }
-
-    #[test]
-    fn a_department_is_a_role_if_it_can_be_one() {
-        let mut record = no_facts("ann".parse().unwrap(), Time::from_millis(0)).record;
-        record.token_roles = vec!["a".parse().unwrap(), "department:研发".parse().unwrap()];
-        record.added_roles = vec!["a".parse().unwrap(), "b".parse().unwrap()];
-        record.department = Some("研发".to_owned());
-        assert_eq!(groups(&record).len(), 3);
-        record.department = Some("x".repeat(117));
-        assert_eq!(groups(&record).len(), 4);
-        record.department = Some("x".repeat(118));
-        assert_eq!(groups(&record).len(), 3);
-    }
 }

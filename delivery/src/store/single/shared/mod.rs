@@ -52,7 +52,7 @@ use super::{
 use crate::InboxKey;
 
 pub(super) use self::{
-    read::{Standing, USERS, Wanted, facts_of, no_facts},
+    read::{Standing, USERS, Wanted, facts_of},
     schema::{body_of, from_json, group_text, id_of, most},
 };
 

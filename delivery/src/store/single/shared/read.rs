@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     InboxKey,
-    store::{Group, UserRecord},
+    store::{Group, facts::no_facts},
 };
 
 /// What an inbox begins with when it is loaded.
@@ -273,20 +273,4 @@ pub(in super::super) fn facts_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Fa
 
 fn facts_of_seen(key: &InboxKey, at: Time) -> Facts {
     no_facts(key.user.clone(), at)
-}
-
-/// Of a user of whom nobody said anything yet.
-pub(in super::super) fn no_facts(user_id: protocol::UserId, at: Time) -> Facts {
-    let record = UserRecord {
-        user_id,
-        username: String::new(),
-        email: String::new(),
-        token_roles: Vec::new(),
-        added_roles: Vec::new(),
-        department: None,
-        department_set: false,
-        created_at: at,
-        updated_at: at,
-    };
-    Facts { record, token_department: None, issued_at: None }
 }

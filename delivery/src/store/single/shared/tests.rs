@@ -14,11 +14,11 @@ use super::{
         metrics::StoreMetrics,
         record::{DirectoryRecord, Facts, Lsn},
     },
-    Shared, no_facts,
+    Shared,
 };
 use crate::{
     InboxKey,
-    store::{Audience, Channel, Group, NameKind},
+    store::{Audience, Channel, Group, NameKind, facts::no_facts},
 };
 
 const USERS: [&str; 3] = ["ann", "bob", "room"];

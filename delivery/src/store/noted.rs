@@ -13,7 +13,7 @@ const NOTED_MAX: usize = 16_384;
 
 /// Fingerprints of tokens that were noted. What was noted once need not be noted again, whatever
 /// came in between: nothing makes an older token say something new.
-pub(in super::super) struct Noted {
+pub(crate) struct Noted {
     places: Box<[AtomicU64]>,
     hasher: std::hash::RandomState,
 }
@@ -27,15 +27,15 @@ impl Default for Noted {
 
 impl Noted {
     /// A token's fingerprint, never 0. Keyed by chance, so that nobody can make two that are alike.
-    pub(super) fn fingerprint(&self, inbox: &InboxKey, facts: &TokenFacts) -> u64 {
+    pub(crate) fn fingerprint(&self, inbox: &InboxKey, facts: &TokenFacts) -> u64 {
         self.hasher.hash_one((inbox, facts)) | 1
     }
 
-    pub(super) fn has(&self, fingerprint: u64) -> bool {
+    pub(crate) fn has(&self, fingerprint: u64) -> bool {
         self.place(fingerprint).load(Ordering::Relaxed) == fingerprint
     }
 
-    pub(super) fn add(&self, fingerprint: u64) {
+    pub(crate) fn add(&self, fingerprint: u64) {
         self.place(fingerprint).store(fingerprint, Ordering::Relaxed);
     }
 

@@ -1,0 +1,87 @@
+//! [`Ledger`] for [`PostgresStore`].
+
+use std::sync::Arc;
+
+use protocol::{Body, MessageId, TenantId, UserId};
+
+use super::{PostgresStore, ledger, stats};
+use crate::{
+    StoreError,
+    store::{
+        BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentState, StatsQuery, StatsRow,
+        StoredAnswer,
+    },
+};
+
+impl Ledger for PostgresStore {
+    fn answer(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        key: &str,
+    ) -> BoxFuture<'_, Result<Option<StoredAnswer>, StoreError>> {
+        let (core, tenant) = (Arc::clone(&self.core), tenant.clone());
+        let (sender, key) = (sender.clone(), key.to_owned());
+        Box::pin(self.run(async move { core.answer(&tenant, &sender, &key).await }))
+    }
+
+    fn sent(
+        &self,
+        tenant: &TenantId,
+        id: &MessageId,
+    ) -> BoxFuture<'_, Result<Option<SentMessage>, StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(
+            self.run(async move { Ok(core.sent(&tenant, &id).await?.map(|sent| sent.message)) }),
+        )
+    }
+
+    fn sent_body(
+        &self,
+        tenant: &TenantId,
+        id: &MessageId,
+    ) -> BoxFuture<'_, Result<Option<Arc<Body>>, StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(self.run(async move { Ok(core.sent(&tenant, &id).await?.and_then(ledger::says)) }))
+    }
+
+    fn edit(
+        &self,
+        tenant: &TenantId,
+        id: &MessageId,
+        body: Arc<Body>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(self.run(async move { core.retry(|| core.edit(&tenant, &id, &body)).await }))
+    }
+
+    fn recall(
+        &self,
+        tenant: &TenantId,
+        id: &MessageId,
+    ) -> BoxFuture<'_, Result<SentState, StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(self.run(async move { core.retry(|| core.recall(&tenant, &id)).await }))
+    }
+
+    fn cancel(&self, tenant: &TenantId, id: &MessageId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(self.run(async move { core.retry(|| core.cancel(&tenant, &id)).await }))
+    }
+
+    fn receipts(
+        &self,
+        tenant: &TenantId,
+        id: &MessageId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<ReceiptPage, StoreError>> {
+        let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
+        Box::pin(self.run(async move { core.receipts(&tenant, &id, after.as_ref(), limit).await }))
+    }
+
+    fn stats(&self, query: StatsQuery) -> BoxFuture<'_, Result<Vec<StatsRow>, StoreError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(self.run(async move { stats::ask(&core, &query).await }))
+    }
+}

@@ -1,0 +1,154 @@
+//! Brings the database's tables to where this build needs them.
+//!
+//! Migrations are numbered files. Each is run once, in one transaction, under a lock, so that nodes may
+//! start at the same time. A migration may only add to what an older build uses, and what it takes away
+//! nobody has used for a version: then nodes of two versions work side by side while one replaces
+//! the other. A database that is newer than known is refused, unless it says that it may be used.
+
+use deadpool_postgres::GenericClient as _;
+use sha2::{Digest as _, Sha256};
+
+use super::pool::Db;
+use super::{errors::Failure, pool};
+
+/// A migration.
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sql: include_str!("../../../migrations/postgres/0001_init.sql"),
+}];
+
+/// The oldest build that may use what the latest migration here leaves, by the migrations it knows. Is
+/// written beside each migration; raised when one takes something away.
+const COMPATIBLE_FROM: i32 = 1;
+
+/// The lock under which migrations are run: any number that nothing else locks.
+const LOCK: i64 = 0x7075_7368_6875_6201;
+
+/// The database cannot be brought to where this build needs it.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// A newer build made it into something this one does not know.
+    #[error("the database is of version {found}; this build knows up to {known}")]
+    Newer {
+        /// Of the database.
+        found: i32,
+        /// Of this build.
+        known: i32,
+    },
+    /// A migration that was run is not the one of this build.
+    #[error("migration {0} was run with another content than this build has")]
+    Changed(i32),
+    /// The database or the way to it.
+    #[error("the database cannot be migrated")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Failure> for MigrateError {
+    fn from(failure: Failure) -> Self {
+        Self::Database(Box::new(failure))
+    }
+}
+
+impl From<tokio_postgres::Error> for MigrateError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(Box::new(error))
+    }
+}
+
+/// Runs what has not been run.
+pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
+    let mut client = db.client().await?;
+    if is_current(&client).await? {
+        return Ok(());
+    }
+    for migration in MIGRATIONS {
+        let transaction = pool::begin(&mut client).await?;
+        // Waits for as long as another node's migration takes.
+        transaction
+            .batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+            .await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+        transaction
+            .batch_execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations (
+                     version integer PRIMARY KEY,
+                     name text NOT NULL,
+                     checksum text NOT NULL,
+                     compatible_from integer NOT NULL, -- builds that know this many may use it
+                     applied_at timestamptz NOT NULL DEFAULT now()
+                 )",
+            )
+            .await?;
+        if version(&transaction).await?.is_some_and(|version| version >= migration.version) {
+            continue;
+        }
+        transaction.batch_execute(migration.sql).await?;
+        transaction
+            .execute(
+                "INSERT INTO schema_migrations (version, name, checksum, compatible_from)
+                 VALUES ($1, $2, $3, $4)",
+                &[&migration.version, &migration.name, &checksum(migration), &COMPATIBLE_FROM],
+            )
+            .await?;
+        pool::commit(transaction).await?;
+        tracing::info!(version = migration.version, name = migration.name, "database migrated");
+    }
+    Ok(())
+}
+
+/// Whether nothing is to be done; an error where nothing can be.
+async fn is_current(client: &deadpool_postgres::Object) -> Result<bool, MigrateError> {
+    let there: bool =
+        client.query_one("SELECT to_regclass('schema_migrations') IS NOT NULL", &[]).await?.get(0);
+    if !there {
+        return Ok(false);
+    }
+    let known = MIGRATIONS.last().map_or(0, |last| last.version);
+    let rows = client
+        .query("SELECT version, checksum, compatible_from FROM schema_migrations ORDER BY 1", &[])
+        .await?;
+    for row in &rows {
+        let (found, sum): (i32, &str) = (row.get(0), row.get(1));
+        match MIGRATIONS.iter().find(|migration| migration.version == found) {
+            Some(migration) if checksum(migration) != sum => {
+                return Err(MigrateError::Changed(found));
+            }
+            None if row.get::<_, i32>(2) > known => {
+                return Err(MigrateError::Newer { found, known });
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(rows.last().is_some_and(|last| last.get::<_, i32>(0) >= known))
+}
+
+async fn version(
+    client: &impl deadpool_postgres::GenericClient,
+) -> Result<Option<i32>, MigrateError> {
+    Ok(client.query_one("SELECT max(version) FROM schema_migrations", &[]).await?.get(0))
+}
+
+fn checksum(migration: &Migration) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(migration.sql).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_numbered_from_one() {
+        assert!(MIGRATIONS.iter().map(|migration| migration.version).eq(1..=1));
+    }
+}

@@ -1,0 +1,248 @@
+//! [`Store`] for [`PostgresStore`].
+
+use std::{collections::BTreeSet, future, sync::Arc, time::Duration};
+
+use protocol::{DeviceId, MessageId, Seq, TenantId};
+use rustc_hash::FxHashMap;
+
+use super::{
+    PostgresStore, catch_up,
+    columns::Columns as _,
+    core::Core,
+    errors::Failure,
+    names,
+    pool::{self, rows},
+    reads::head_of,
+};
+use crate::{
+    InboxKey, Store, StoreError,
+    store::{
+        Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery, Mark,
+        MarkTarget, Marked, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
+    },
+};
+
+/// How old the last commit may be to count as proof that the database can be written.
+const PROOF_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a proof may take before the database counts as stuck.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+
+struct Guard {
+    core: Arc<Core>,
+    tenant: TenantId,
+    id: i64,
+}
+
+impl WatchGuard for Guard {}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let owed = self.core.caught.is_behind(&self.tenant);
+        self.core.publisher.watches.remove(self.id, owed);
+    }
+}
+
+impl Core {
+    /// The id of an inbox, which is there from now on.
+    async fn seen(&self, key: &InboxKey) -> Result<i64, Failure> {
+        let mut client = self.db.client().await?;
+        if let Some(id) = self.id_of(&client, key).await? {
+            return Ok(id);
+        }
+        let transaction = pool::begin(&mut client).await?;
+        let now = self.now(&transaction).await?;
+        names::make(&transaction, &[(key, None)], now).await?;
+        self.commit(transaction).await?;
+        self.id_of(&client, key).await?.ok_or(Failure::Gone)
+    }
+
+    async fn watch(self: &Arc<Self>, key: &InboxKey) -> Result<Watch, Failure> {
+        let id = self.retry(|| self.seen(key)).await?;
+        // Watched first: what is committed while the head is read is published too.
+        self.publisher.watches.add(key, id);
+        let guard = Guard { core: Arc::clone(self), tenant: key.tenant.clone(), id };
+        let seen = self.reading(|strict| async move {
+            let client = self.db.client().await?;
+            self.see(&client, key, strict).await
+        });
+        let Some(inbox) = seen.await? else {
+            self.names.forget(key);
+            return Err(Failure::Gone);
+        };
+        self.caught.begin(&key.tenant, inbox.tenant_pos);
+        Ok(Watch { head: head_of(&inbox), guard: Box::new(guard) })
+    }
+
+    async fn heads(&self, watched: &[(InboxKey, i64)]) -> Result<FxHashMap<i64, Seq>, Failure> {
+        let tenants: BTreeSet<&str> = watched.iter().map(|(key, _)| key.tenant.as_str()).collect();
+        catch_up::bring_now(self, &tenants.into_iter().collect::<Vec<_>>()).await?;
+        let ids: Vec<i64> = watched.iter().map(|(_, id)| *id).collect();
+        let client = self.db.client().await?;
+        let sql = "SELECT id, head FROM inboxes WHERE id = ANY($1)";
+        let found = rows(&client, sql, &[&ids]).await?;
+        found.iter().map(|row| Ok((row.column(0)?, row.seq(1)?))).collect()
+    }
+
+    /// Commits something to the database's log that changes nothing.
+    async fn prove(&self) -> Result<(), Failure> {
+        let mut client = self.db.client().await?;
+        let transaction = pool::begin(&mut client).await?;
+        pool::row(&transaction, "SELECT pg_logical_emit_message(true, 'pushhub', '')::text", &[])
+            .await?;
+        self.commit(transaction).await
+    }
+}
+
+impl Store for PostgresStore {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
+        match self.batcher.put(batch) {
+            Ok(answer) => Box::pin(async move { answer.await.unwrap_or(Err(StoreError::Closing)) }),
+            Err(error) => Box::pin(future::ready(Err(error))),
+        }
+    }
+
+    fn mark(
+        &self,
+        inbox: &InboxKey,
+        device: Option<DeviceId>,
+        mark: Mark,
+        target: MarkTarget,
+    ) -> BoxFuture<'_, Result<Marked, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.mark(&key, device.as_ref(), mark, &target).await }))
+    }
+
+    fn press(
+        &self,
+        inbox: &InboxKey,
+        device: Option<DeviceId>,
+        id: &MessageId,
+        index: u8,
+    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
+        let (core, key, id) = (Arc::clone(&self.core), inbox.clone(), id.clone());
+        Box::pin(self.run(async move { core.press(&key, device.as_ref(), &id, index).await }))
+    }
+
+    fn watch(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Watch, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.watch(&key).await }))
+    }
+
+    fn head(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Head, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.head(&key).await }))
+    }
+
+    fn heads<'a>(&'a self, inboxes: &'a [InboxKey]) -> BoxFuture<'a, Vec<Option<Seq>>> {
+        let core = Arc::clone(&self.core);
+        let watches = &self.core.publisher.watches;
+        let ids: Vec<Option<i64>> = inboxes.iter().map(|key| watches.id(key)).collect();
+        let watched: Vec<(InboxKey, i64)> =
+            inboxes.iter().zip(&ids).filter_map(|(key, id)| Some((key.clone(), (*id)?))).collect();
+        Box::pin(async move {
+            let heads = match self.run(async move { core.heads(&watched).await }).await {
+                Ok(heads) => heads,
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "no heads now");
+                    FxHashMap::default()
+                }
+            };
+            ids.into_iter().map(|id| heads.get(&id?).copied()).collect()
+        })
+    }
+
+    fn changes(
+        &self,
+        inbox: &InboxKey,
+        since: Seq,
+        limit: usize,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<ChangePage, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.changes(&key, since, limit, bytes_max).await }))
+    }
+
+    fn list(
+        &self,
+        inbox: &InboxKey,
+        query: ListQuery,
+    ) -> BoxFuture<'_, Result<ListPage, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.list(&key, &query).await }))
+    }
+
+    fn unread(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.unread(&key).await }))
+    }
+
+    fn get(
+        &self,
+        inbox: &InboxKey,
+        id: &MessageId,
+    ) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
+        let (core, key, id) = (Arc::clone(&self.core), inbox.clone(), id.clone());
+        Box::pin(self.run(async move { core.get(&key, &id).await }))
+    }
+
+    fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {
+        if seq > Seq::ZERO && !self.core.notes.ack(inbox, device, seq) {
+            self.core.metrics.notes_dropped.increment(1);
+        }
+    }
+
+    fn delivered(&self, inbox: &InboxKey, device: &DeviceId, from: Seq, to: Seq) {
+        if !self.core.notes.delivered(inbox, device, from, to) {
+            self.core.metrics.notes_dropped.increment(1);
+        }
+    }
+
+    fn cursor(
+        &self,
+        inbox: &InboxKey,
+        device: &DeviceId,
+    ) -> BoxFuture<'_, Result<Option<Seq>, StoreError>> {
+        let (core, key, device) = (Arc::clone(&self.core), inbox.clone(), device.clone());
+        Box::pin(self.run(async move { core.cursor(&key, &device).await }))
+    }
+
+    fn prune(
+        &self,
+        inbox: &InboxKey,
+        retention: Retention,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.prune(&key, retention).await }))
+    }
+
+    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(self.run(async move { core.prune_all().await }))
+    }
+
+    fn health(&self) -> BoxFuture<'_, Health> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move {
+            let proven = *self.core.committed.lock();
+            if proven.is_some_and(|at| at.elapsed() < PROOF_AGE_MAX)
+                && self.core.check_open().is_ok()
+            {
+                return Health::Writable;
+            }
+            let proof = self.run(async move { core.prove().await });
+            match tokio::time::timeout(PROOF_TIMEOUT, proof).await {
+                Ok(Ok(())) => Health::Writable,
+                Ok(Err(error)) => Health::NotWritable(error.to_string()),
+                Err(_) => Health::NotWritable(format!(
+                    "the database did not commit within {} s",
+                    PROOF_TIMEOUT.as_secs()
+                )),
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+}
