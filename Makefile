@@ -20,7 +20,7 @@ test: lint doc unit it api
 
 # What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
 # ext4 and mount for the disks that fill up and lose power, Python and npm for the tools that read the
-# API's documents, Chromium for its page.
+# API's documents, Chromium for its page, PostgreSQL (each test process starts its own).
 tools:
 	@scripts/tools.sh
 
