@@ -60,13 +60,17 @@ impl Control {
     /// changes it in between, in no process and on no node.
     ///
     /// # Errors
-    /// What `decide` refuses; [`ControlError::Template`] where a limit is reached.
+    /// What `decide` refuses; [`ControlError::Template`] where a limit is reached,
+    /// [`ControlError::NotFound`] for an id that no database can hold.
     pub fn change_template<E: From<ControlError>>(
         &self,
         tenant: &TenantId,
         id: &str,
         decide: impl FnOnce(Option<&TemplateRow>) -> Result<TemplateChange, E>,
     ) -> Result<(), E> {
+        if !storable(id) {
+            return Err(ControlError::NotFound.into());
+        }
         self.shared.writing()?.change_template(tenant, id, decide)
     }
 }

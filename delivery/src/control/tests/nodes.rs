@@ -210,7 +210,7 @@ fn while_the_database_is_away_known_keys_are_served() {
     one.spend(&TenantId::default(), 1).unwrap();
     allow(true);
     eventually("it is back", || matches!(one.verify(&unknown), Err(KeyError::Bad)));
-    one.create_key(&service.id, None).unwrap();
+    eventually("it is changed again", || one.create_key(&service.id, None).is_ok());
     assert_eq!(one.list_keys(&service.id).unwrap().len(), 2);
 }
 
@@ -261,4 +261,6 @@ async fn an_asynchronous_caller_is_served() {
     assert!(matches!(other.revoke_key(&service.id, "\0"), Err(ControlError::NotFound)));
     let nothing = other.template_versions(&TenantId::default(), "\0", 0, 1);
     assert!(nothing.unwrap().is_none());
+    let refused = other.change_template(&TenantId::default(), "\0", |_| unreachable!());
+    assert!(matches!(refused, Err(ControlError::NotFound)));
 }
