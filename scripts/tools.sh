@@ -12,8 +12,8 @@ need curl curl
 need npm npm
 need chromium chromium
 need python3 python3
-# Debian keeps the server's programs out of PATH.
-ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
+# A server for the store's tests; its programs are in no PATH.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -55,7 +55,7 @@ const PIPELINE_MAX: usize = 256;
 /// nothing else locks.
 macro_rules! alone {
     () => {
-        "SELECT pg_advisory_xact_lock(8103236563617087234)"
+        "SELECT pg_advisory_xact_lock(8103509996789391889)"
     };
 }
 use alone;
