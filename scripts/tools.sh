@@ -12,10 +12,10 @@ need curl curl
 need npm npm
 need chromium chromium
 need python3 python3
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-need redis-server redis-server
 # A server for the store's tests; its programs are in no PATH.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+need redis-server redis-server
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -17,6 +17,7 @@ fn metrics() -> String {
         hub::telemetry::METRICS,
         delivery::api::METRICS,
         delivery::identity::METRICS,
+        delivery::control::METRICS,
         delivery::limit::METRICS,
         delivery::template::METRICS,
         delivery::channel::METRICS,

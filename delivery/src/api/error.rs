@@ -183,9 +183,16 @@ impl ApiError {
             | ControlError::Template(_) => self.says(T::Invalid),
             ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
             ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),
+            ControlError::Busy => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            ControlError::Unavailable(_) | ControlError::Unknown(_) => {
+                self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+            }
             ControlError::UnknownVersion { .. }
+            | ControlError::MigrationChanged(_)
             | ControlError::Document(_)
+            | ControlError::Damaged(_)
             | ControlError::Sqlite(_)
+            | ControlError::Postgres(_)
             | ControlError::Io(_) => internal(),
         }
     }

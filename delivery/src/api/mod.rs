@@ -141,6 +141,7 @@ impl ApiState {
     pub fn new(parts: ApiParts, recorder: &dyn ::metrics::Recorder) -> Self {
         let ApiParts { store, identity, control, webhooks, limiter, config, draining } = parts;
         identity.register_metrics(recorder);
+        control.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
         let directory: Arc<dyn Directory> = store.clone();
         let channels = Channels::new(Arc::clone(&directory), Arc::clone(&control), recorder);

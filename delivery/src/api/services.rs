@@ -19,7 +19,7 @@ use super::{
     caller::Admin,
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE},
-    shape::{Field, Form, ID, NAME_PATTERN, Shape, formed, may, must, some_text, text},
+    shape::{Field, Form, ID, NAME_PATTERN, Shape, formed, may, must, some_text},
 };
 use crate::{
     control::{
@@ -76,7 +76,7 @@ impl Payload for NewService {
             ]),
             "How fast it may ask, where that differs from `RATE_LIMIT_SERVICE`.",
         ),
-        may("owner", text(TEXT_BYTES_MAX), "Who answers for it."),
+        may("owner", formed(Form::Line, 0, TEXT_BYTES_MAX), "Who answers for it."),
         may("tenant_id", ID, "The wall it lives behind; the default tenant unless said."),
     ]);
 }

@@ -188,11 +188,17 @@ fn template_id(id: TemplatePath) -> Result<String, ApiError> {
     Ok(id)
 }
 
-fn known(state: &ApiState, tenant: &TenantId, id: &str) -> Result<Arc<Compiled>, TemplateError> {
-    state.0.templates.get(tenant, id)?.ok_or(TemplateError::NotFound)
+async fn known(
+    state: &ApiState,
+    tenant: &TenantId,
+    id: &str,
+) -> Result<Arc<Compiled>, TemplateError> {
+    let templates = &state.0.templates;
+    templates.look_for(tenant, [id].into_iter()).await?;
+    templates.known(tenant, id).ok_or(TemplateError::NotFound)
 }
 
-/// Changes wait for the disk, and so on a thread that may.
+/// What waits for the database does so on a thread that may.
 async fn blocking<T: Send + 'static>(
     state: &ApiState,
     work: impl FnOnce(&Templates) -> Result<T, TemplateError> + Send + 'static,
@@ -237,7 +243,9 @@ pub(super) async fn list(
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);
-    let all = state.0.templates.list(&caller.tenant(), category)?;
+    let tenant = caller.tenant();
+    let list = move |templates: &Templates| Ok(templates.list(&tenant, category)?);
+    let all = blocking(&state, list).await?;
     let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
     let templates = all.iter().skip(skipped).take(size).map(|found| &found.source).collect();
     let meta = PageMeta {
@@ -267,7 +275,7 @@ pub(super) async fn get(
     parameters.finish()?;
     let tenant = caller.tenant();
     let template = match version {
-        None => known(&state, &tenant, &id)?.source.clone(),
+        None => known(&state, &tenant, &id).await?.source.clone(),
         Some(version) => {
             blocking(&state, move |templates| templates.version(&tenant, &id, version)).await?
         }
@@ -315,7 +323,7 @@ pub(super) async fn preview(
     id: TemplatePath,
     Decoded(request): Decoded<PreviewRequest>,
 ) -> Result<Response, ApiError> {
-    let template = known(&state, &caller.tenant(), &template_id(id)?)?;
+    let template = known(&state, &caller.tenant(), &template_id(id)?).await?;
     let locale = request.locale.filter(|locale| !locale.is_empty());
     if locale.as_deref().is_some_and(|locale| locale::normal(locale).is_none()) {
         return Err(ApiError::field("locale", LOCALE_PROBLEM));

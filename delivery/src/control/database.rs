@@ -1,23 +1,16 @@
-//! The file `control.db`.
+//! Services and keys in the database.
 
-use std::{
-    collections::HashMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use protocol::{ServiceId, TenantId, Time};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
-    ControlError,
+    ControlError, LAST_USED_INTERVAL,
     key::{ApiKey, SecretHash},
     service::{Service, ServiceStatus},
-    tenants::QuotaRow,
+    sql::{Database, Row, Statements, values},
+    tenants::{QuotaRow, load_tenants},
 };
-use crate::row::{json, maybe_time, time, word};
-
-/// The file's name in the storage folder.
-pub const FILE_NAME: &str = "control.db";
 
 /// Most services: all of them are kept in memory.
 pub const SERVICES_MAX: usize = 10_000;
@@ -25,23 +18,13 @@ pub const SERVICES_MAX: usize = 10_000;
 /// Most keys of one service that were not deleted. A rotation needs two.
 pub const KEYS_PER_SERVICE_MAX: usize = 20;
 
-/// How long a write waits for another process (the CLI) that is writing, before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The schema's version, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 3;
-
-/// What makes each version of the previous one, from nothing on.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
-
 /// One key with what is needed to check it.
 pub(super) struct KeyRecord {
     pub(super) key: ApiKey,
     pub(super) hash: SecretHash,
 }
 
-/// Everything in the file.
+/// Everything that is kept in memory of services, keys and quotas.
 #[derive(Default)]
 pub(super) struct Content {
     pub(super) revision: i64,
@@ -50,73 +33,57 @@ pub(super) struct Content {
     pub(super) tenants: HashMap<TenantId, QuotaRow>,
 }
 
-pub(super) struct Database {
-    pub(super) connection: Connection,
+/// Numbers that change with every change, by whomever.
+#[derive(Clone, Copy)]
+pub(super) struct Revisions {
+    /// Of services, keys and quotas.
+    pub(super) services: i64,
+    pub(super) templates: i64,
 }
 
 impl Database {
-    pub(super) fn open(dir: &Path) -> Result<Self, ControlError> {
-        let path = dir.join(FILE_NAME);
-        // Made here and not by SQLite, so that it is never readable by others, not even for a
-        // moment. The -wal and -shm files take the mode over.
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        let mut connection = Connection::open(&path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // A key or a "disable" that was acknowledged must survive a power cut.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: i64 =
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let missing = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
-        let Some(missing) = missing else {
-            return Err(ControlError::UnknownVersion { found: version, known: SCHEMA_VERSION });
-        };
-        for migration in missing {
-            transaction.execute_batch(migration)?;
-        }
-        if missing.is_empty() {
-            drop(transaction);
-        } else {
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
-        }
-        Ok(Self { connection })
+    pub(super) fn revisions(&mut self) -> Result<Revisions, ControlError> {
+        let sql = "SELECT r.n, t.n FROM control_revision r, control_template_revision t";
+        let mut row = self.glance(sql, &[])?.pop().unwrap_or_default();
+        Ok(Revisions { services: row.int()?, templates: row.int()? })
     }
 
-    /// A second connection that only reads. In WAL mode it never waits for a writer, in whichever
-    /// process.
-    pub(super) fn open_reader(dir: &Path) -> Result<Self, ControlError> {
-        let connection = Connection::open(dir.join(FILE_NAME))?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "query_only", true)?;
-        Ok(Self { connection })
+    /// Everything, as of one moment, so that a key is never seen without its service.
+    pub(super) fn load(&mut self) -> Result<Content, ControlError> {
+        self.look(|database| {
+            let revision = database.number("SELECT n FROM control_revision", &[])?;
+            let mut content = Content { revision, ..Content::default() };
+            let sql = "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, \
+                       tenant_id, created_at FROM control_service";
+            for row in database.rows(sql, &[])? {
+                let service = read_service(row)?;
+                content.services.insert(service.id.clone(), Arc::new(service));
+            }
+            let sql = "SELECT id, service_id, created_at, expires_at, last_used_at, secret_hash \
+                       FROM control_api_key";
+            for row in database.rows(sql, &[])? {
+                let record = read_key(row)?;
+                content.keys.insert(record.key.id.clone(), record);
+            }
+            content.tenants = load_tenants(database)?;
+            Ok(content)
+        })
     }
 
-    /// A number that changes with every change of services, keys and quotas, by whomever.
-    pub(super) fn revision(&self) -> Result<i64, ControlError> {
-        let mut statement = self.connection.prepare_cached("SELECT n FROM revision")?;
-        Ok(statement.query_row([], |row| row.get(0))?)
-    }
-
-    /// Everything, as of one moment.
-    pub(super) fn load(&self) -> Result<Content, ControlError> {
-        // One read transaction, so that a key is never seen without its service.
-        let transaction = self.connection.unchecked_transaction()?;
-        let mut content = Content { revision: self.revision()?, ..Content::default() };
-        let mut statement = transaction.prepare_cached("SELECT * FROM service")?;
-        for service in statement.query_map([], read_service)? {
-            let service = service?;
-            content.services.insert(service.id.clone(), Arc::new(service));
-        }
-        let mut statement = transaction.prepare_cached("SELECT * FROM api_key")?;
-        for record in statement.query_map([], read_key)? {
-            let record = record?;
-            content.keys.insert(record.key.id.clone(), record);
-        }
-        content.tenants = self.load_tenants()?;
-        Ok(content)
+    /// A service's keys, oldest first; none where there is no such service.
+    pub(super) fn keys_of(
+        &mut self,
+        service: &ServiceId,
+    ) -> Result<Option<Vec<ApiKey>>, ControlError> {
+        self.look(|database| {
+            if status(database, service)?.is_none() {
+                return Ok(None);
+            }
+            let sql = "SELECT id, service_id, created_at, expires_at, last_used_at, secret_hash \
+                       FROM control_api_key WHERE service_id = $1 ORDER BY created_at, id";
+            let rows = database.rows(sql, &values![service.as_str()])?;
+            rows.into_iter().map(|row| Ok(read_key(row)?.key)).collect::<Result<_, _>>().map(Some)
+        })
     }
 
     pub(super) fn insert_service(
@@ -125,37 +92,34 @@ impl Database {
         key: &ApiKey,
         hash: SecretHash,
     ) -> Result<(), ControlError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let count: i64 =
-            transaction.query_row("SELECT count(*) FROM service", [], |row| row.get(0))?;
-        if count >= SERVICES_MAX as i64 {
-            return Err(ControlError::TooManyServices);
-        }
-        let taken = transaction
-            .query_row("SELECT 1 FROM service WHERE id = ?1", [service.id.as_str()], |_| Ok(()))
-            .optional()?;
-        if taken.is_some() {
-            return Err(ControlError::IdTaken);
-        }
-        transaction.execute(
-            "INSERT INTO service VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            params![
-                service.id.as_str(),
-                service.name,
-                service.kind.as_str(),
-                service.level.as_str(),
-                to_json(&service.permissions),
-                to_json(&service.scope),
-                service.rate_limit.as_ref().map(to_json),
-                service.owner,
-                service.status.as_str(),
-                service.tenant_id.as_str(),
-                service.created_at.millis(),
-            ],
-        )?;
-        insert_key(&transaction, key, hash)?;
-        Ok(transaction.commit()?)
+        self.change(|database| {
+            let count = database.number("SELECT count(*) FROM control_service", &[])?;
+            if count >= SERVICES_MAX as i64 {
+                return Err(ControlError::TooManyServices);
+            }
+            if status(database, &service.id)?.is_some() {
+                return Err(ControlError::IdTaken);
+            }
+            database.execute(
+                "INSERT INTO control_service (id, name, type, level, permissions, scope, \
+                 rate_limit, owner, status, tenant_id, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                &values![
+                    service.id.as_str(),
+                    &service.name,
+                    service.kind.as_str(),
+                    service.level.as_str(),
+                    to_json(&service.permissions),
+                    to_json(&service.scope),
+                    service.rate_limit.as_ref().map(to_json),
+                    &service.owner,
+                    service.status.as_str(),
+                    service.tenant_id.as_str(),
+                    service.created_at,
+                ],
+            )?;
+            insert_key(database, key, hash)
+        })
     }
 
     /// Sets the status if `allowed` says so of the present one.
@@ -165,20 +129,12 @@ impl Database {
         to: ServiceStatus,
         allowed: impl FnOnce(ServiceStatus) -> Result<(), ControlError>,
     ) -> Result<(), ControlError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let present = transaction
-            .query_row("SELECT status FROM service WHERE id = ?1", [id.as_str()], |row| {
-                word(row, "status")
-            })
-            .optional()?
-            .ok_or(ControlError::NotFound)?;
-        allowed(present)?;
-        transaction.execute(
-            "UPDATE service SET status = ?2 WHERE id = ?1",
-            params![id.as_str(), to.as_str()],
-        )?;
-        Ok(transaction.commit()?)
+        self.change(|database| {
+            allowed(status(database, id)?.ok_or(ControlError::NotFound)?)?;
+            let sql = "UPDATE control_service SET status = $2 WHERE id = $1";
+            database.execute(sql, &values![id.as_str(), to.as_str()])?;
+            Ok(())
+        })
     }
 
     pub(super) fn insert_key(
@@ -186,94 +142,100 @@ impl Database {
         key: &ApiKey,
         hash: SecretHash,
     ) -> Result<(), ControlError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let service = transaction
-            .query_row("SELECT 1 FROM service WHERE id = ?1", [key.service_id.as_str()], |_| Ok(()))
-            .optional()?;
-        if service.is_none() {
-            return Err(ControlError::NotFound);
-        }
-        let count: i64 = transaction.query_row(
-            "SELECT count(*) FROM api_key WHERE service_id = ?1",
-            [key.service_id.as_str()],
-            |row| row.get(0),
-        )?;
-        if count >= KEYS_PER_SERVICE_MAX as i64 {
-            return Err(ControlError::TooManyKeys);
-        }
-        insert_key(&transaction, key, hash)?;
-        Ok(transaction.commit()?)
+        self.change(|database| {
+            if status(database, &key.service_id)?.is_none() {
+                return Err(ControlError::NotFound);
+            }
+            let sql = "SELECT count(*) FROM control_api_key WHERE service_id = $1";
+            let count = database.number(sql, &values![key.service_id.as_str()])?;
+            if count >= KEYS_PER_SERVICE_MAX as i64 {
+                return Err(ControlError::TooManyKeys);
+            }
+            insert_key(database, key, hash)
+        })
     }
 
-    pub(super) fn delete_key(&self, service: &ServiceId, key: &str) -> Result<(), ControlError> {
-        let deleted = self.connection.execute(
-            "DELETE FROM api_key WHERE id = ?1 AND service_id = ?2",
-            params![key, service.as_str()],
-        )?;
-        if deleted == 0 { Err(ControlError::NotFound) } else { Ok(()) }
+    pub(super) fn delete_key(
+        &mut self,
+        service: &ServiceId,
+        key: &str,
+    ) -> Result<(), ControlError> {
+        self.change(|database| {
+            let sql = "DELETE FROM control_api_key WHERE id = $1 AND service_id = $2";
+            match database.execute(sql, &values![key, service.as_str()])? {
+                0 => Err(ControlError::NotFound),
+                _ => Ok(()),
+            }
+        })
     }
 
-    pub(super) fn touch_keys(&mut self, used: &[(String, Time)]) -> Result<(), ControlError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (id, at) in used {
-            transaction.execute(
-                "UPDATE api_key SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1",
-                params![id, at.millis()],
-            )?;
-        }
-        Ok(transaction.commit()?)
+    /// Notes when keys were used, unless somebody has done so of late.
+    pub(super) fn touch_keys(&mut self, mut used: Vec<(String, Time)>) -> Result<(), ControlError> {
+        // In one order, so that two nodes never wait for each other's rows.
+        used.sort_unstable();
+        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let used: Vec<_> = used
+            .iter()
+            .map(|(id, at)| values![id, *at, at.millis().saturating_sub(interval)].to_vec())
+            .collect();
+        self.note(|database| {
+            database.execute_each(
+                "UPDATE control_api_key SET last_used_at = $2 \
+                 WHERE id = $1 AND coalesce(last_used_at, 0) <= $3",
+                &used,
+            )
+        })
     }
 }
 
+/// A service's status; none where there is no such service.
+fn status(
+    database: &mut dyn Statements,
+    id: &ServiceId,
+) -> Result<Option<ServiceStatus>, ControlError> {
+    let sql = "SELECT status FROM control_service WHERE id = $1";
+    database.row(sql, &values![id.as_str()])?.map(|mut row| row.word()).transpose()
+}
+
 fn insert_key(
-    connection: &Connection,
+    database: &mut dyn Statements,
     key: &ApiKey,
     hash: SecretHash,
-) -> Result<(), rusqlite::Error> {
-    connection.execute(
-        "INSERT INTO api_key VALUES (?1, ?2, ?3, ?4, ?5, NULL)",
-        params![
-            key.id,
-            key.service_id.as_str(),
-            hash.0,
-            key.created_at.millis(),
-            key.expires_at.map(Time::millis),
-        ],
+) -> Result<(), ControlError> {
+    database.execute(
+        "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5)",
+        &values![&key.id, key.service_id.as_str(), &hash.0, key.created_at, key.expires_at],
     )?;
     Ok(())
 }
 
-fn read_service(row: &Row<'_>) -> rusqlite::Result<Service> {
+fn read_service(mut row: Row) -> Result<Service, ControlError> {
     Ok(Service {
-        id: word::<ServiceId>(row, "id")?,
-        name: row.get("name")?,
-        kind: word(row, "type")?,
-        level: word(row, "level")?,
-        permissions: json(row, "permissions")?,
-        scope: json(row, "scope")?,
-        rate_limit: match row.get::<_, Option<String>>("rate_limit")? {
-            Some(_) => Some(json(row, "rate_limit")?),
-            None => None,
-        },
-        owner: row.get("owner")?,
-        status: word(row, "status")?,
-        tenant_id: word::<TenantId>(row, "tenant_id")?,
-        created_at: time(row, "created_at")?,
+        id: row.word::<ServiceId>()?,
+        name: row.text()?,
+        kind: row.word()?,
+        level: row.word()?,
+        permissions: row.json()?,
+        scope: row.json()?,
+        rate_limit: row.maybe_json()?,
+        owner: row.text()?,
+        status: row.word()?,
+        tenant_id: row.word::<TenantId>()?,
+        created_at: row.time()?,
     })
 }
 
-fn read_key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
+fn read_key(mut row: Row) -> Result<KeyRecord, ControlError> {
     Ok(KeyRecord {
         key: ApiKey {
-            id: row.get("id")?,
-            service_id: word::<ServiceId>(row, "service_id")?,
-            created_at: time(row, "created_at")?,
-            expires_at: maybe_time(row, "expires_at")?,
-            last_used_at: maybe_time(row, "last_used_at")?,
+            id: row.text()?,
+            service_id: row.word::<ServiceId>()?,
+            created_at: row.time()?,
+            expires_at: row.maybe_time()?,
+            last_used_at: row.maybe_time()?,
         },
-        hash: SecretHash(row.get("secret_hash")?),
+        hash: SecretHash(row.hash()?),
     })
 }
 

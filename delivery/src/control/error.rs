@@ -4,6 +4,9 @@ use protocol::FieldProblem;
 
 use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TENANTS_MAX, TemplateLimit};
 
+/// What is behind an error.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why the control data cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -41,20 +44,38 @@ pub enum ControlError {
     /// There is no room for a template.
     #[error(transparent)]
     Template(TemplateLimit),
-    /// What stands in the file cannot be understood.
-    #[error("a document in control.db is damaged")]
+    /// A template's document cannot be understood.
+    #[error("a document of the control data is damaged")]
     Document(#[source] serde_json::Error),
-    /// The file was made by a newer version of this program.
-    #[error("control.db has version {found}, this program knows {known}")]
+    /// A row holds something else than this program writes.
+    #[error("a row of the control data is damaged")]
+    Damaged(#[source] Cause),
+    /// It was made by a newer version of this program.
+    #[error("the control data has version {found}, this program knows {known}")]
     UnknownVersion {
         /// Its version.
         found: i64,
         /// Ours.
         known: i64,
     },
+    /// A migration that was run is not the one of this program.
+    #[error("migration {0} of the control data was run with another content than this program has")]
+    MigrationChanged(i64),
     /// SQLite cannot.
     #[error("control.db cannot be used")]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL refuses.
+    #[error("the database does not take what was asked of the control data")]
+    Postgres(#[source] tokio_postgres::Error),
+    /// Others hold what is needed for too long.
+    #[error("too many are waiting for the control data")]
+    Busy,
+    /// The database cannot be reached, or does not answer.
+    #[error("the database of the control data cannot be reached")]
+    Unavailable(#[source] Cause),
+    /// The connection ended before the database said whether the change was made.
+    #[error("it is not known whether the change was made; look before trying again")]
+    Unknown(#[source] Cause),
     /// The file system cannot.
     #[error("control.db cannot be opened")]
     Io(#[from] std::io::Error),
@@ -69,7 +90,7 @@ pub enum KeyError {
     /// The key is right, the service may not be heard now.
     #[error("the service is {0}")]
     Inactive(ServiceStatus),
-    /// It cannot be said, because the file cannot be read.
+    /// It cannot be said, because the database cannot be read.
     #[error("service keys cannot be checked now")]
     Unavailable(#[source] Box<ControlError>),
 }

@@ -1,46 +1,52 @@
-//! Services and their keys, templates, and what tenants may use, in `control.db`.
+//! Services and their keys, templates, and what tenants may use: in `control.db`, or, where there are
+//! several nodes, in their PostgreSQL.
 //!
-//! The file is shared with the command line, which runs as another process. Services, keys and quotas are kept
-//! in memory; whether another process has changed it is asked of the file (one row, a few microseconds)
-//! at most once a second, and at once when a key is not known. So a change made anywhere bites
-//! within a second, and a new key works at once. (`PRAGMA data_version` would tell the same, but also
-//! changes with every note of a key's last use.)
+//! Others change them too: the command line, which runs as another process, and other nodes. Services,
+//! keys and quotas are kept in memory; a thread asks the database once a second whether somebody has
+//! changed something (one row), and whoever shows a key that is not known asks at once. So a change made
+//! anywhere bites within a second, and a new key works at once. (SQLite's `PRAGMA data_version` would
+//! tell the same, but also changes with every note of a key's last use.) While the database cannot
+//! be read, what was last known stays in force.
 //!
-//! Every function here may wait for the disk, except [`Control::verify`], [`Control::spend`] and what
-//! goes with it.
+//! Every function here may wait for the database, except [`Control::verify_aside`], [`Control::known`],
+//! [`Control::quotas`], [`Control::spend`] and [`Control::give_back`], which look into memory.
 
 mod database;
 mod error;
 mod key;
+mod metrics;
 mod notes;
 mod service;
+mod shared;
+mod sql;
 mod template;
 mod templates;
 mod tenant;
 mod tenants;
 mod usage;
+mod verify;
 
 use std::{
-    collections::HashMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-use protocol::{ServiceId, TenantId, Time};
+use ::metrics::Recorder;
+use protocol::{ServiceId, Time};
+use tokio::sync::Semaphore;
+use tokio_postgres::{
+    Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
 
 use crate::clock;
 
-pub use database::{FILE_NAME, KEYS_PER_SERVICE_MAX, SERVICES_MAX};
+pub use database::{KEYS_PER_SERVICE_MAX, SERVICES_MAX};
 pub use error::{ControlError, KeyError};
 pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
+pub use metrics::ALL as METRICS;
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
     ServiceStatus, ServiceType, TEXT_BYTES_MAX,
@@ -57,45 +63,33 @@ pub use tenant::{
     USAGE_FLUSH_INTERVAL, Usage,
 };
 
-use database::{Content, Database};
+use metrics::ControlMetrics;
 use notes::{NOTES_MAX, Note};
-use tenants::QuotaRow;
-use usage::Counters;
+use shared::Shared;
+pub(crate) use shared::TURN_MAX;
+use sql::{Database, postgres, sqlite};
+use verify::ASIDE_MAX;
 
-/// How long a change of another process may go unnoticed.
+/// The file's name in the storage folder.
+pub const FILE_NAME: &str = "control.db";
+
+/// How long a change of another process or node may go unnoticed.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How exact [`ApiKey::last_used_at`] is: at most one write per key in this time.
 pub const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 
-struct Entry {
-    record: database::KeyRecord,
-    service: Arc<Service>,
-    /// Milliseconds since 1970 of the last note that was queued.
-    noted: AtomicU64,
-}
-
-#[derive(Default)]
-struct Snapshot {
-    revision: i64,
-    services: HashMap<ServiceId, Arc<Service>>,
-    keys: HashMap<String, Entry>,
-    tenants: HashMap<TenantId, QuotaRow>,
-}
-
 /// Services, keys, templates and quotas. Cheap to ask, shared by everything in the process.
 pub struct Control {
-    writing: Arc<Mutex<Database>>,
-    /// Held for microseconds, or while everything is read anew; never while somebody writes. Whoever
-    /// replaces `snapshot` holds it, so that an older one never replaces a newer one.
-    reading: Mutex<Database>,
-    snapshot: ArcSwap<Snapshot>,
-    opened: Instant,
-    /// Milliseconds after `opened` of the last look.
-    looked: AtomicU64,
-    usage: Arc<Counters>,
+    shared: Arc<Shared>,
+    /// Those who wait for the database where they must not hold a thread.
+    asides: Arc<Semaphore>,
+    /// Ends the writer when it is dropped.
     notes: Option<mpsc::SyncSender<Note>>,
-    writer: Option<thread::JoinHandle<()>>,
+    /// Ends the looks when it is dropped.
+    until: Option<mpsc::Sender<()>>,
+    /// The writer, and who looks.
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -110,30 +104,80 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownVersion`], [`ControlError::Sqlite`], [`ControlError::Io`].
     pub fn open(dir: &Path) -> Result<Self, ControlError> {
-        let writing = Arc::new(Mutex::new(Database::open(dir)?));
-        let reader = Database::open_reader(dir)?;
-        let content = reader.load()?;
-        let usage = Arc::new(Counters::default());
-        usage.restore(reader.load_usage()?, clock::now());
+        let writing = sqlite::Connection::open(dir)?;
+        let reading = sqlite::Connection::open_reader(dir)?;
+        // One process counts, and goes on with what it had counted.
+        let node = String::new();
+        Self::start(Database::Sqlite(writing), Database::Sqlite(reading), node)
+    }
+
+    /// Opens the control data of nodes that share a PostgreSQL, making or upgrading its tables. A node
+    /// has two connections for it, one that reads and one that writes.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownVersion`], [`ControlError::MigrationChanged`], or when the database cannot
+    /// be used.
+    pub fn open_postgres<T>(config: tokio_postgres::Config, tls: T) -> Result<Self, ControlError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(config, tls)?);
+        let mut writing = postgres::Connection::new(&server);
+        postgres::migrate(&mut writing)?;
+        let reading = postgres::Connection::new(&server);
+        // Not the node's configured name: two nodes that were given the same would count as one.
+        let node = uuid::Uuid::now_v7().simple().to_string();
+        Self::start(Database::Postgres(writing), Database::Postgres(reading), node)
+    }
+
+    fn start(writing: Database, reading: Database, node: String) -> Result<Self, ControlError> {
+        let shared = Arc::new(Shared::new(writing, reading, node)?);
         let (notes, waiting) = mpsc::sync_channel(NOTES_MAX);
-        let writer = {
-            let (database, usage) = (Arc::clone(&writing), Arc::clone(&usage));
-            thread::Builder::new()
-                .name("control-notes".to_owned())
-                .spawn(move || notes::write(&database, &usage, &waiting))?
-        };
-        let control = Self {
-            writing,
-            reading: Mutex::new(reader),
-            snapshot: ArcSwap::default(),
-            opened: Instant::now(),
-            looked: AtomicU64::new(0),
-            usage,
+        let of_writer = Arc::clone(&shared);
+        let writer = thread::Builder::new()
+            .name("control-notes".to_owned())
+            .spawn(move || notes::write(&of_writer, &waiting))?;
+        let (until, ended) = mpsc::channel();
+        let of_looks = Arc::clone(&shared);
+        let looks = thread::Builder::new()
+            .name("control-looks".to_owned())
+            .spawn(move || shared::keep_looking(&of_looks, &ended))?;
+        Ok(Self {
+            shared,
+            asides: Arc::new(Semaphore::new(ASIDE_MAX)),
             notes: Some(notes),
-            writer: Some(writer),
-        };
-        control.publish(content);
-        Ok(control)
+            until: Some(until),
+            threads: vec![writer, looks],
+        })
+    }
+
+    /// Counts from here on; the first recorder is kept.
+    pub fn register_metrics(&self, recorder: &dyn Recorder) {
+        self.shared.metrics.get_or_init(|| ControlMetrics::new(recorder));
+    }
+
+    /// Calls `again` after each look for changes, on the thread that looks, until it answers that it
+    /// need not be called any more.
+    pub(crate) fn after_looks(&self, again: impl Fn() -> bool + Send + 'static) {
+        self.shared.after_looks.lock().push(Box::new(again));
+    }
+
+    /// What [`TemplateChanges::revision`] was at the last look.
+    pub(crate) fn templates_revision(&self) -> i64 {
+        self.shared.templates.load(Ordering::Acquire)
+    }
+
+    /// Somebody has waited for too long. Counted.
+    pub(crate) fn busy(&self) -> ControlError {
+        self.shared.busy()
+    }
+
+    /// Has something written down when there is time; false if too much waits for that.
+    fn note(&self, note: Note) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.try_send(note).is_ok())
     }
 
     /// Registers a service and makes its first key.
@@ -144,17 +188,17 @@ impl Control {
         let now = clock::now();
         let service = new.check(now).map_err(ControlError::Invalid)?;
         let (key, hash) = ApiKeyOnce::generate(service.id.clone(), now, None);
-        self.write(|database| database.insert_service(&service, &key.key, hash))?;
+        self.shared.write(|database| database.insert_service(&service, &key.key, hash))?;
         Ok((service, key))
     }
 
     /// All services, by id.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn list(&self) -> Result<Vec<Arc<Service>>, ControlError> {
-        self.refresh()?;
-        let mut services: Vec<_> = self.snapshot.load().services.values().cloned().collect();
+        self.shared.refresh()?;
+        let mut services: Vec<_> = self.shared.snapshot.load().services.values().cloned().collect();
         services.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(services)
     }
@@ -162,10 +206,16 @@ impl Control {
     /// One service.
     ///
     /// # Errors
-    /// [`ControlError::NotFound`], or when the file cannot be read.
+    /// [`ControlError::NotFound`], or when the database cannot be read.
     pub fn get(&self, id: &ServiceId) -> Result<Arc<Service>, ControlError> {
-        self.refresh()?;
-        self.snapshot.load().services.get(id).cloned().ok_or(ControlError::NotFound)
+        self.shared.refresh()?;
+        self.known(id).ok_or(ControlError::NotFound)
+    }
+
+    /// One service as it was at the last look. From memory.
+    #[must_use]
+    pub fn known(&self, id: &ServiceId) -> Option<Arc<Service>> {
+        self.shared.snapshot.load().services.get(id).cloned()
     }
 
     /// Lets a service that waits begin; one that is active stays so.
@@ -208,7 +258,7 @@ impl Control {
         to: ServiceStatus,
         allowed: impl FnOnce(ServiceStatus) -> Result<(), &'static str>,
     ) -> Result<Arc<Service>, ControlError> {
-        self.write(|database| {
+        self.shared.write(|database| {
             database.set_status(id, to, |from| {
                 allowed(from).map_err(|why| ControlError::Transition { from, to, why })
             })
@@ -230,28 +280,18 @@ impl Control {
             return Err(ControlError::ExpiryInPast);
         }
         let (key, hash) = ApiKeyOnce::generate(service.clone(), now, expires_at);
-        self.write(|database| database.insert_key(&key.key, hash))?;
+        self.shared.write(|database| database.insert_key(&key.key, hash))?;
         Ok(key)
     }
 
     /// A service's keys, without their secrets, oldest first.
     ///
     /// # Errors
-    /// [`ControlError::NotFound`], or when the file cannot be read.
+    /// [`ControlError::NotFound`], or when the database cannot be read.
     pub fn list_keys(&self, service: &ServiceId) -> Result<Vec<ApiKey>, ControlError> {
-        // Asked of the file, not of memory: `last_used_at` is not kept up to date there.
-        let content = self.reading.lock().load()?;
-        if !content.services.contains_key(service) {
-            return Err(ControlError::NotFound);
-        }
-        let mut keys: Vec<ApiKey> = content
-            .keys
-            .into_values()
-            .map(|record| record.key)
-            .filter(|key| key.service_id == *service)
-            .collect();
-        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(keys)
+        // Not from memory: `last_used_at` is not kept up to date there.
+        let keys = self.shared.reading()?.database.keys_of(service)?;
+        keys.ok_or(ControlError::NotFound)
     }
 
     /// Ends a key at once.
@@ -259,121 +299,31 @@ impl Control {
     /// # Errors
     /// [`ControlError::NotFound`] when the service has no such key.
     pub fn revoke_key(&self, service: &ServiceId, key: &str) -> Result<(), ControlError> {
-        self.write(|database| database.delete_key(service, key))
-    }
-
-    /// The service that a key belongs to. Does not wait for the disk unless the key is unknown or
-    /// the last look at the file is [`REFRESH_INTERVAL`] old, and then for microseconds.
-    ///
-    /// # Errors
-    /// [`KeyError`].
-    pub fn verify(&self, key: &str) -> Result<Arc<Service>, KeyError> {
-        let (id, secret) = key::parse(key).ok_or(KeyError::Bad)?;
-        self.refresh_if_due();
-        let mut snapshot = self.snapshot.load();
-        if !snapshot.keys.contains_key(id) {
-            self.refresh().map_err(|error| KeyError::Unavailable(Box::new(error)))?;
-            snapshot = self.snapshot.load();
+        if !storable(key) {
+            return Err(ControlError::NotFound);
         }
-        let entry = snapshot.keys.get(id).ok_or(KeyError::Bad)?;
-        if !entry.record.hash.matches(secret) {
-            return Err(KeyError::Bad);
-        }
-        let now = clock::now();
-        if entry.record.key.expires_at.is_some_and(|at| at <= now) {
-            return Err(KeyError::Bad);
-        }
-        self.note_use(entry, now);
-        match entry.service.status {
-            ServiceStatus::Active => Ok(Arc::clone(&entry.service)),
-            status @ (ServiceStatus::Pending
-            | ServiceStatus::Suspended
-            | ServiceStatus::Disabled) => Err(KeyError::Inactive(status)),
-        }
-    }
-
-    fn note_use(&self, entry: &Entry, now: Time) {
-        let now_millis = now.millis().unsigned_abs();
-        let noted = entry.noted.load(Ordering::Relaxed);
-        let interval = LAST_USED_INTERVAL.as_millis();
-        if u128::from(now_millis.saturating_sub(noted)) < interval {
-            return;
-        }
-        let won =
-            entry.noted.compare_exchange(noted, now_millis, Ordering::Relaxed, Ordering::Relaxed);
-        if let (Ok(_), Some(notes)) = (won, &self.notes) {
-            // A full queue means that the disk is slow; a note of use is the first thing to give up.
-            let _ = notes.try_send(Note::KeyUsed(entry.record.key.id.clone(), now));
-        }
-    }
-
-    fn write<T>(
-        &self,
-        work: impl FnOnce(&mut Database) -> Result<T, ControlError>,
-    ) -> Result<T, ControlError> {
-        let done = work(&mut self.writing.lock())?;
-        self.refresh()?;
-        Ok(done)
-    }
-
-    /// Looks at the file if the last look is old. A look that fails, or another thread that is just
-    /// looking, leaves what is known in force; the next request looks again.
-    fn refresh_if_due(&self) {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let looked = self.looked.load(Ordering::Relaxed);
-        if u128::from(now.saturating_sub(looked)) < REFRESH_INTERVAL.as_millis() {
-            return;
-        }
-        if let Some(reader) = self.reading.try_lock() {
-            match self.refresh_with(&reader) {
-                Ok(()) => self.looked.store(now, Ordering::Relaxed),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "control.db cannot be read; keys are checked against what was last known"
-                ),
-            }
-        }
-    }
-
-    fn refresh(&self) -> Result<(), ControlError> {
-        self.refresh_with(&self.reading.lock())
-    }
-
-    fn refresh_with(&self, reader: &Database) -> Result<(), ControlError> {
-        if reader.revision()? != self.snapshot.load().revision {
-            self.publish(reader.load()?);
-        }
-        Ok(())
-    }
-
-    fn publish(&self, content: Content) {
-        let before = self.snapshot.load();
-        let keys = content
-            .keys
-            .into_iter()
-            .filter_map(|(id, record)| {
-                let service = Arc::clone(content.services.get(&record.key.service_id)?);
-                let noted = match before.keys.get(&id) {
-                    Some(entry) => entry.noted.load(Ordering::Relaxed),
-                    None => record.key.last_used_at.map_or(0, |at| at.millis().unsigned_abs()),
-                };
-                Some((id, Entry { record, service, noted: AtomicU64::new(noted) }))
-            })
-            .collect();
-        let Content { revision, services, tenants, .. } = content;
-        self.snapshot.store(Arc::new(Snapshot { revision, services, keys, tenants }));
+        self.shared.write(|database| database.delete_key(service, key))
     }
 }
 
+/// Whether a text can be in a database at all: PostgreSQL has no zero byte in one.
+fn storable(text: &str) -> bool {
+    !text.contains('\0')
+}
+
 impl Drop for Control {
+    /// Waits until what was counted is written, and nobody uses the database any more.
     fn drop(&mut self) {
-        drop(self.notes.take());
-        if let Some(writer) = self.writer.take() {
-            // It has nothing to tell that a drop could act on.
-            let _ = writer.join();
+        drop((self.notes.take(), self.until.take()));
+        for thread in self.threads.drain(..) {
+            // What is called after a look may be the last to hold this.
+            if thread.thread().id() != thread::current().id() {
+                // It has nothing to tell that a drop could act on.
+                let _ = thread.join();
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

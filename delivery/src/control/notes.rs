@@ -1,14 +1,13 @@
-//! What is written to `control.db` when there is time, by a thread of its own.
+//! What is written to the database when there is time, by a thread of its own.
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::Instant,
 };
 
-use parking_lot::Mutex;
 use protocol::Time;
 
-use super::{ControlError, USAGE_FLUSH_INTERVAL, database::Database, usage::Counters};
+use super::{ControlError, USAGE_FLUSH_INTERVAL, shared::Shared};
 
 /// Most notes that wait to be written. Over it they are dropped; the next use of the key, or the next
 /// message of a tenant, makes another one.
@@ -23,7 +22,7 @@ pub(super) enum Note {
 }
 
 /// Ends with the last sender; what tenants used is written once more then.
-pub(super) fn write(database: &Mutex<Database>, usage: &Counters, waiting: &Receiver<Note>) {
+pub(super) fn write(shared: &Shared, waiting: &Receiver<Note>) {
     let mut usage_due: Option<Instant> = None;
     loop {
         let first = match usage_due {
@@ -41,12 +40,13 @@ pub(super) fn write(database: &Mutex<Database>, usage: &Counters, waiting: &Rece
             }
         }
         if !used.is_empty() {
-            log_failure(database.lock().touch_keys(&used), "the last use of service keys");
+            let written = shared.writing().and_then(|mut database| database.touch_keys(used));
+            log_failure(&written, "the last use of service keys");
         }
         if usage_due.is_some_and(|due| ended || due <= Instant::now()) {
-            usage_due = None;
-            let rows = usage.take_dirty();
-            log_failure(database.lock().save_usage(&rows), "what tenants have used today");
+            let written = write_usage(shared);
+            log_failure(&written, "what tenants have used today");
+            usage_due = written.is_err().then(|| Instant::now() + USAGE_FLUSH_INTERVAL);
         }
         if ended {
             return;
@@ -54,8 +54,18 @@ pub(super) fn write(database: &Mutex<Database>, usage: &Counters, waiting: &Rece
     }
 }
 
-fn log_failure(written: Result<(), ControlError>, what: &str) {
+fn write_usage(shared: &Shared) -> Result<(), ControlError> {
+    let rows = shared.usage.take_dirty();
+    let written =
+        shared.writing().and_then(|mut database| database.save_usage(&shared.node, &rows));
+    if written.is_err() {
+        shared.usage.not_written(&rows);
+    }
+    written
+}
+
+fn log_failure(written: &Result<(), ControlError>, what: &str) {
     if let Err(error) = written {
-        tracing::warn!(error = &error as &dyn std::error::Error, "{what} could not be written");
+        tracing::warn!(error = error as &dyn std::error::Error, "{what} could not be written");
     }
 }

@@ -210,6 +210,9 @@ impl NewService {
         if self.owner.len() > TEXT_BYTES_MAX {
             say("owner", format!("must have at most {TEXT_BYTES_MAX} bytes"));
         }
+        if self.owner.chars().any(char::is_control) {
+            say("owner", "must not contain control characters".to_owned());
+        }
         for (index, permission) in self.permissions.iter().enumerate() {
             if !PERMISSIONS.contains(&permission.as_str()) {
                 let problem = format!("must be one of {}", PERMISSIONS.join(", "));

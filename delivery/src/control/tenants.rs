@@ -1,20 +1,44 @@
-//! Tenants in `control.db`: their quotas, and what they used today.
+//! Tenants in the database: their quotas, and what they used today.
 
 use std::collections::HashMap;
 
 use protocol::{TenantId, Time};
-use rusqlite::{OptionalExtension, TransactionBehavior, params};
 
 use super::{
-    Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_MAX, Tenant,
-    database::{Database, to_json},
+    Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
+    database::to_json,
     notes::Note,
+    sql::{Database, Row, Statements, values},
     usage::UsageRow,
 };
 use crate::clock;
-use crate::row::{json, word};
 
-/// Quotas as they stand in the file.
+/// Most tenants whose use is read: as many as can be counted. The rest is not shown.
+const ROWS_MAX: usize = TENANTS_COUNTED_MAX + TENANTS_MAX;
+
+/// Most that is written down as used by one node, so that a sum over 32,768 nodes can still be told.
+const USED_MAX: u64 = 1 << 48;
+
+/// Whose use is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Tenants {
+    All,
+    WithQuotas,
+}
+
+/// What others have used, summed. PostgreSQL adds up to a type of its own, hence the casts.
+macro_rules! others {
+    ($which:literal) => {
+        concat!(
+            "SELECT tenant_id, CAST(sum(messages) AS bigint), CAST(sum(recipients) AS bigint) \
+             FROM control_tenant_usage WHERE day = $1 AND node <> $2 ",
+            $which,
+            " GROUP BY tenant_id LIMIT $3"
+        )
+    };
+}
+
+/// Quotas as they stand in the database.
 #[derive(Clone, Debug)]
 pub(super) struct QuotaRow {
     pub(super) quotas: Quotas,
@@ -25,40 +49,41 @@ impl Control {
     /// What a tenant may use; nothing is limited for one that has no quotas. From memory.
     #[must_use]
     pub fn quotas(&self, tenant: &TenantId) -> Quotas {
-        self.refresh_if_due();
-        self.snapshot.load().tenants.get(tenant).map(|row| row.quotas).unwrap_or_default()
+        self.shared.snapshot.load().tenants.get(tenant).map(|row| row.quotas).unwrap_or_default()
     }
 
     /// Uses one message with so many recipients of today's quotas. Only in memory: what is used is
-    /// written down later, at most [`super::USAGE_FLUSH_INTERVAL`] of it is forgotten by a crash,
-    /// and each node counts for itself.
+    /// written down later, and at most [`super::USAGE_FLUSH_INTERVAL`] of it is forgotten by a crash.
+    ///
+    /// What other nodes have used is known here as long after it was used: they write it down every
+    /// [`super::USAGE_FLUSH_INTERVAL`], and it is looked for every [`super::REFRESH_INTERVAL`]. So of
+    /// `n` nodes each may let through, once a day, what it accepts in the sum of both (3 s): with
+    /// one node a quota is exact, with `n` it is overrun by at most what `n - 1` of them accept in 3 s.
     ///
     /// # Errors
     /// [`QuotaReached`]; nothing is used then.
     pub fn spend(&self, tenant: &TenantId, recipients: u64) -> Result<Spent, QuotaReached> {
-        self.refresh_if_due();
-        let snapshot = self.snapshot.load();
+        let snapshot = self.shared.snapshot.load();
         let quotas = snapshot.tenants.get(tenant).map(|row| &row.quotas);
-        let spent = self.usage.spend(tenant, quotas, recipients, clock::now())?;
+        let spent = self.shared.usage.spend(tenant, quotas, recipients, clock::now())?;
         self.tell_usage();
         Ok(spent)
     }
 
     /// Gives back what a message had used that was not stored.
     pub fn give_back(&self, tenant: &TenantId, spent: Spent) {
-        self.usage.give_back(tenant, spent);
+        self.shared.usage.give_back(tenant, spent);
         self.tell_usage();
     }
 
     /// Tenants with quotas and those that used something today, by id.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn tenants(&self) -> Result<Vec<Tenant>, ControlError> {
-        self.refresh()?;
-        let now = clock::now();
-        let mut ids = self.usage.tenants(now);
-        ids.extend(self.snapshot.load().tenants.keys().cloned());
+        let now = self.look_at_usage()?;
+        let mut ids = self.shared.usage.tenants(now);
+        ids.extend(self.shared.snapshot.load().tenants.keys().cloned());
         ids.sort_unstable();
         ids.dedup();
         Ok(ids.into_iter().map(|id| self.tenant_now(id, now)).collect())
@@ -67,64 +92,88 @@ impl Control {
     /// One tenant. There is none that is not there: a tenant is a name in tokens and services.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn tenant(&self, id: &TenantId) -> Result<Tenant, ControlError> {
-        self.refresh()?;
-        Ok(self.tenant_now(id.clone(), clock::now()))
+        let now = self.look_at_usage()?;
+        Ok(self.tenant_now(id.clone(), now))
     }
 
     /// Replaces a tenant's quotas.
     ///
     /// # Errors
-    /// [`ControlError::TooManyTenants`], or when the file cannot be written.
+    /// [`ControlError::TooManyTenants`], or when the database cannot be written.
     pub fn set_quotas(&self, id: &TenantId, quotas: Quotas) -> Result<Tenant, ControlError> {
-        self.write(|database| database.save_quotas(id, &quotas, clock::now()))?;
+        self.shared.write(|database| database.save_quotas(id, &quotas, clock::now()))?;
         self.tenant(id)
     }
 
+    /// Brings quotas, and what all nodes have written down of what was used, up to date.
+    fn look_at_usage(&self) -> Result<Time, ControlError> {
+        self.shared.refresh()?;
+        let now = clock::now();
+        self.shared.learn_usage(&mut *self.shared.reading()?, now, Tenants::All)?;
+        Ok(now)
+    }
+
     fn tenant_now(&self, tenant_id: TenantId, now: Time) -> Tenant {
-        let snapshot = self.snapshot.load();
+        let snapshot = self.shared.snapshot.load();
         let row = snapshot.tenants.get(&tenant_id);
         Tenant {
             quotas: row.map(|row| row.quotas).unwrap_or_default(),
             updated_at: row.map(|row| row.updated_at),
-            usage: self.usage.usage(&tenant_id, now),
+            usage: self.shared.usage.usage(&tenant_id, now),
             tenant_id,
         }
     }
 
     fn tell_usage(&self) {
-        if let Some(notes) = &self.notes
-            && self.usage.tell()
-            && notes.try_send(Note::UsageChanged).is_err()
-        {
+        if self.shared.usage.tell() && !self.note(Note::UsageChanged) {
             // The queue is full: whoever counts next tells it again.
-            self.usage.untold();
+            self.shared.usage.untold();
         }
     }
 }
 
+pub(super) fn load_tenants(
+    database: &mut dyn Statements,
+) -> Result<HashMap<TenantId, QuotaRow>, ControlError> {
+    let rows = database.rows("SELECT id, quotas, updated_at FROM control_tenant", &[])?;
+    let tenants = rows.into_iter().map(|mut row| {
+        let (id, quotas) = (row.word()?, row.json()?);
+        Ok((id, QuotaRow { quotas, updated_at: row.time()? }))
+    });
+    tenants.collect()
+}
+
 impl Database {
-    pub(super) fn load_tenants(&self) -> Result<HashMap<TenantId, QuotaRow>, ControlError> {
-        let mut statement = self.connection.prepare_cached("SELECT * FROM tenant")?;
-        let rows = statement.query_map([], |row| {
-            let updated_at = Time::from_millis(row.get("updated_at")?);
-            Ok((word(row, "id")?, QuotaRow { quotas: json(row, "quotas")?, updated_at }))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    /// What this node has written down of a day. It has if it is the only one: then it goes on with that
+    /// after a restart.
+    pub(super) fn usage_of_own(
+        &mut self,
+        node: &str,
+        day: i64,
+    ) -> Result<Vec<UsageRow>, ControlError> {
+        let rows = self.glance(
+            "SELECT tenant_id, messages, recipients FROM control_tenant_usage \
+             WHERE day = $1 AND node = $2 LIMIT $3",
+            &values![day, node, ROWS_MAX],
+        )?;
+        rows.into_iter().map(|row| read_usage(row, day)).collect()
     }
 
-    pub(super) fn load_usage(&self) -> Result<Vec<UsageRow>, ControlError> {
-        let mut statement = self.connection.prepare_cached("SELECT * FROM tenant_usage")?;
-        let rows = statement.query_map([], |row| {
-            Ok(UsageRow {
-                tenant: word(row, "tenant_id")?,
-                day: row.get("day")?,
-                messages: row.get::<_, i64>("messages")?.unsigned_abs(),
-                recipients: row.get::<_, i64>("recipients")?.unsigned_abs(),
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    /// What other nodes have written down of a day.
+    pub(super) fn usage_of_others(
+        &mut self,
+        node: &str,
+        day: i64,
+        tenants: Tenants,
+    ) -> Result<Vec<UsageRow>, ControlError> {
+        let sql = match tenants {
+            Tenants::All => others!(""),
+            Tenants::WithQuotas => others!("AND tenant_id IN (SELECT id FROM control_tenant)"),
+        };
+        let rows = self.glance(sql, &values![day, node, ROWS_MAX])?;
+        rows.into_iter().map(|row| read_usage(row, day)).collect()
     }
 
     fn save_quotas(
@@ -133,39 +182,48 @@ impl Database {
         quotas: &Quotas,
         now: Time,
     ) -> Result<(), ControlError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let known = transaction
-            .query_row("SELECT 1 FROM tenant WHERE id = ?1", [id.as_str()], |_| Ok(()))
-            .optional()?;
-        let count: i64 =
-            transaction.query_row("SELECT count(*) FROM tenant", [], |row| row.get(0))?;
-        if known.is_none() && count >= TENANTS_MAX as i64 {
-            return Err(ControlError::TooManyTenants);
-        }
-        transaction.execute(
-            "INSERT OR REPLACE INTO tenant VALUES (?1, ?2, ?3)",
-            params![id.as_str(), to_json(quotas), now.millis()],
-        )?;
-        Ok(transaction.commit()?)
+        self.change(|database| {
+            let sql = "SELECT id FROM control_tenant WHERE id = $1";
+            let is_known = database.row(sql, &values![id.as_str()])?.is_some();
+            let count = database.number("SELECT count(*) FROM control_tenant", &[])?;
+            if !is_known && count >= TENANTS_MAX as i64 {
+                return Err(ControlError::TooManyTenants);
+            }
+            database.execute(
+                "INSERT INTO control_tenant (id, quotas, updated_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT (id) DO UPDATE SET quotas = excluded.quotas, \
+                 updated_at = excluded.updated_at",
+                &values![id.as_str(), to_json(quotas), now],
+            )?;
+            Ok(())
+        })
     }
 
-    pub(super) fn save_usage(&mut self, rows: &[UsageRow]) -> Result<(), ControlError> {
+    /// Writes what this node has counted: sums, so that doing it again changes nothing.
+    pub(super) fn save_usage(&mut self, node: &str, rows: &[UsageRow]) -> Result<(), ControlError> {
         let Some(day) = rows.iter().map(|row| row.day).max() else { return Ok(()) };
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("DELETE FROM tenant_usage WHERE day < ?1", [day])?;
-        for row in rows {
-            transaction.execute(
-                "INSERT OR REPLACE INTO tenant_usage VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    row.tenant.as_str(),
-                    row.day,
-                    i64::try_from(row.messages).unwrap_or(i64::MAX),
-                    i64::try_from(row.recipients).unwrap_or(i64::MAX),
-                ],
-            )?;
-        }
-        Ok(transaction.commit()?)
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let (messages, recipients) =
+                    (row.messages.min(USED_MAX), row.recipients.min(USED_MAX));
+                values![row.tenant.as_str(), row.day, node, messages, recipients].to_vec()
+            })
+            .collect();
+        self.note(|database| {
+            // Yesterday's stays: another node's clock may still be there.
+            let sql = "DELETE FROM control_tenant_usage WHERE day < $1";
+            database.execute(sql, &values![day - 1])?;
+            database.execute_each(
+                "INSERT INTO control_tenant_usage (tenant_id, day, node, messages, recipients) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (day, tenant_id, node) DO UPDATE \
+                 SET messages = excluded.messages, recipients = excluded.recipients",
+                &rows,
+            )
+        })
     }
+}
+
+fn read_usage(mut row: Row, day: i64) -> Result<UsageRow, ControlError> {
+    Ok(UsageRow { tenant: row.word()?, day, messages: row.count()?, recipients: row.count()? })
 }

@@ -1,16 +1,20 @@
-//! Services, keys, and what another process does to them.
+//! Services, keys, and what another process or node does to them.
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    time::{Duration, Instant},
-};
+mod file;
+mod nodes;
+pub(crate) mod place;
+
+use std::time::{Duration, Instant};
+
+use protocol::TenantId;
 
 use super::*;
+use place::{Place, everywhere};
 
-fn open() -> (tempfile::TempDir, Control) {
-    let dir = tempfile::tempdir().unwrap();
-    let control = Control::open(dir.path()).unwrap();
-    (dir, control)
+fn open<P: Place>() -> (P, Control) {
+    let place = P::new();
+    let control = place.open();
+    (place, control)
 }
 
 /// Waits for what happens in another thread or within a known time.
@@ -26,9 +30,20 @@ fn third_party() -> NewService {
     NewService { level: Some(Level::ThirdParty), ..NewService::named("a partner") }
 }
 
-#[test]
-fn a_service_is_kept_with_everything_that_was_said() {
-    let (dir, control) = open();
+everywhere!(
+    a_service_is_kept_with_everything_that_was_said,
+    every_mistake_of_a_new_service_is_told,
+    keys_are_shown_once_and_stored_hashed,
+    only_the_whole_right_key_opens,
+    keys_rotate_with_overlap_and_end,
+    the_last_use_is_noted,
+    statuses_change_along_known_ways,
+    what_another_process_changes_bites_here,
+    quotas_and_what_was_used_survive_a_restart,
+);
+
+fn a_service_is_kept_with_everything_that_was_said<P: Place>() {
+    let (place, control) = open::<P>();
     let new = NewService {
         id: Some("netdrive".to_owned()),
         kind: Some(ServiceType::External),
@@ -43,7 +58,7 @@ fn a_service_is_kept_with_everything_that_was_said() {
     let (made, key) = control.create_service(new).unwrap();
     assert_eq!(made.status, ServiceStatus::Active);
     drop(control);
-    let control = Control::open(dir.path()).unwrap();
+    let control = place.open();
     assert_eq!(*control.get(&made.id).unwrap(), made);
     assert_eq!(*control.verify(key.expose()).unwrap(), made);
     let shown = serde_json::to_value(&made).unwrap();
@@ -52,9 +67,8 @@ fn a_service_is_kept_with_everything_that_was_said() {
     assert_eq!(shown["scope"]["channels"], serde_json::json!([]));
 }
 
-#[test]
-fn every_mistake_of_a_new_service_is_told() {
-    let (_dir, control) = open();
+fn every_mistake_of_a_new_service_is_told<P: Place>() {
+    let (_place, control) = open::<P>();
     let new = NewService {
         id: Some(String::new()),
         permissions: vec!["fly".to_owned()],
@@ -77,29 +91,21 @@ fn every_mistake_of_a_new_service_is_told() {
     assert!(matches!(control.create_service(named("one")), Err(ControlError::IdTaken)));
 }
 
-#[test]
-fn keys_are_shown_once_and_stored_hashed() {
-    let (dir, control) = open();
+fn keys_are_shown_once_and_stored_hashed<P: Place>() {
+    let (place, control) = open::<P>();
     let (service, key) = control.create_service(NewService::named("a")).unwrap();
     let whole = key.expose().to_owned();
     let parts: Vec<_> = whole.split('_').collect();
     assert_eq!((parts.len(), parts[0]), (3, "phk"));
     assert_eq!(parts[1], key.key.id);
     assert!(!format!("{key:?}").contains(parts[2]), "a key must not be printed");
-    let mode = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
     drop(control);
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!bytes.windows(parts[2].len()).any(|window| window == parts[2].as_bytes()));
-    }
-    let control = Control::open(dir.path()).unwrap();
+    let control = place.open();
     assert_eq!(control.verify(&whole).unwrap().id, service.id);
 }
 
-#[test]
-fn only_the_whole_right_key_opens() {
-    let (_dir, control) = open();
+fn only_the_whole_right_key_opens<P: Place>() {
+    let (_place, control) = open::<P>();
     let (_, key) = control.create_service(NewService::named("a")).unwrap();
     let (_, other) = control.create_service(NewService::named("b")).unwrap();
     let whole = key.expose();
@@ -126,9 +132,8 @@ fn only_the_whole_right_key_opens() {
     assert!(control.verify(whole).is_ok());
 }
 
-#[test]
-fn keys_rotate_with_overlap_and_end() {
-    let (_dir, control) = open();
+fn keys_rotate_with_overlap_and_end<P: Place>() {
+    let (_place, control) = open::<P>();
     let (service, first) = control.create_service(NewService::named("a")).unwrap();
     let second = control.create_key(&service.id, None).unwrap();
     assert!(control.verify(first.expose()).is_ok() && control.verify(second.expose()).is_ok());
@@ -158,9 +163,8 @@ fn keys_rotate_with_overlap_and_end() {
     assert!(matches!(control.list_keys(&unknown), Err(ControlError::NotFound)));
 }
 
-#[test]
-fn the_last_use_is_noted() {
-    let (_dir, control) = open();
+fn the_last_use_is_noted<P: Place>() {
+    let (_place, control) = open::<P>();
     let (service, key) = control.create_service(NewService::named("a")).unwrap();
     assert_eq!(control.list_keys(&service.id).unwrap()[0].last_used_at, None);
     control.verify(key.expose()).unwrap();
@@ -174,10 +178,9 @@ fn the_last_use_is_noted() {
     assert_eq!(control.list_keys(&service.id).unwrap()[0].last_used_at, noted, "once a minute");
 }
 
-#[test]
-fn statuses_change_along_known_ways() {
+fn statuses_change_along_known_ways<P: Place>() {
     use ServiceStatus::{Active, Disabled, Pending, Suspended};
-    let (_dir, control) = open();
+    let (_place, control) = open::<P>();
     let (service, key) = control.create_service(third_party()).unwrap();
     let id = &service.id;
     assert_eq!(service.status, Pending);
@@ -201,10 +204,9 @@ fn statuses_change_along_known_ways() {
     assert!(matches!(control.get(&unknown), Err(ControlError::NotFound)));
 }
 
-#[test]
-fn what_another_process_changes_bites_here() {
-    let (dir, server) = open();
-    let cli = Control::open(dir.path()).unwrap();
+fn what_another_process_changes_bites_here<P: Place>() {
+    let (place, server) = open::<P>();
+    let cli = place.open();
     let (service, key) = cli.create_service(NewService::named("a")).unwrap();
     assert!(server.verify(key.expose()).is_ok(), "a new key works at once");
     assert_eq!(server.list().unwrap().len(), 1);
@@ -221,52 +223,19 @@ fn what_another_process_changes_bites_here() {
     eventually("the key is gone", || matches!(server.verify(key.expose()), Err(KeyError::Bad)));
 }
 
-#[test]
-fn a_file_of_a_newer_version_is_left_alone() {
-    let (dir, control) = open();
-    drop(control);
-    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    file.pragma_update(None, "user_version", 99).unwrap();
-    drop(file);
-    assert!(matches!(
-        Control::open(dir.path()),
-        Err(ControlError::UnknownVersion { found: 99, .. })
-    ));
-}
-
-#[test]
-fn a_file_of_the_first_version_is_brought_up_to_date() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    file.execute_batch(include_str!("schema.sql")).unwrap();
-    file.pragma_update(None, "user_version", 1).unwrap();
-    file.execute_batch(
-        "INSERT INTO service VALUES ('old', 'old', 'internal', 'business', '[]', '{}', NULL, '', \
-         'active', 'default', 0)",
-    )
-    .unwrap();
-    drop(file);
-    for _ in 0..2 {
-        let control = Control::open(dir.path()).unwrap();
-        assert_eq!(control.list().unwrap()[0].id.as_str(), "old");
-        assert!(control.templates_since(0).unwrap().rows.is_empty());
-    }
-}
-
-#[test]
-fn quotas_and_what_was_used_survive_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+fn quotas_and_what_was_used_survive_a_restart<P: Place>() {
+    let place = P::new();
     let acme = TenantId::new("acme").unwrap();
     let quotas = Quotas { messages_per_day: Some(3), ..Quotas::default() };
     {
-        let control = Control::open(dir.path()).unwrap();
+        let control = place.open();
         assert_eq!(control.set_quotas(&acme, quotas).unwrap().quotas, quotas);
         control.spend(&acme, 2).unwrap();
         let given_back = control.spend(&acme, 5).unwrap();
         control.give_back(&acme, given_back);
         control.spend(&acme, 1).unwrap();
     }
-    let control = Control::open(dir.path()).unwrap();
+    let control = place.open();
     assert_eq!(control.quotas(&acme), quotas);
     let shown = control.tenant(&acme).unwrap();
     // Not at midnight.
@@ -277,7 +246,7 @@ fn quotas_and_what_was_used_survive_a_restart() {
     }
     assert_eq!(control.tenants().unwrap(), [control.tenant(&acme).unwrap()]);
     // Another process on the folder sees them.
-    let other = Control::open(dir.path()).unwrap();
+    let other = place.open();
     control.set_quotas(&acme, Quotas::default()).unwrap();
     assert_eq!(other.tenant(&acme).unwrap().quotas, Quotas::default());
 }

@@ -1,4 +1,5 @@
-//! What tenants have used today: counted in memory, written down every few seconds.
+//! What tenants have used today: counted in memory, written down every few seconds. What other nodes have
+//! written down is added to it.
 //!
 //! One lock for all tenants: it is held for as long as two numbers take to be added.
 
@@ -16,9 +17,24 @@ use super::tenant::{
 
 #[derive(Clone, Copy, Default)]
 struct Used {
+    /// Through this node.
     messages: u64,
     recipients: u64,
+    /// Through all others, as far as it is known here.
+    messages_elsewhere: u64,
+    recipients_elsewhere: u64,
+    /// Something through this node is not written down.
     dirty: bool,
+}
+
+impl Used {
+    fn all_messages(&self) -> u64 {
+        self.messages.saturating_add(self.messages_elsewhere)
+    }
+
+    fn all_recipients(&self) -> u64 {
+        self.recipients.saturating_add(self.recipients_elsewhere)
+    }
 }
 
 #[derive(Default)]
@@ -36,7 +52,7 @@ impl Today {
     }
 }
 
-/// A row of what is written down.
+/// What one tenant has used of a day.
 pub(super) struct UsageRow {
     pub(super) tenant: TenantId,
     pub(super) day: i64,
@@ -52,7 +68,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// What was written down by the last process; rows of other days are void.
+    /// What this node had written down before it was started anew; rows of other days are void.
     pub(super) fn restore(&self, rows: Vec<UsageRow>, now: Time) {
         let mut today = self.today.lock();
         today.at(day_of(now));
@@ -60,7 +76,21 @@ impl Counters {
         for UsageRow { tenant, messages, recipients, .. } in
             rows.into_iter().filter(|row| row.day == day)
         {
-            today.used.insert(tenant, Used { messages, recipients, dirty: false });
+            today.used.insert(tenant, Used { messages, recipients, ..Used::default() });
+        }
+    }
+
+    /// What other nodes have written down, in place of what was known of them; rows of other days are
+    /// void.
+    pub(super) fn learn(&self, rows: Vec<UsageRow>, now: Time) {
+        let mut today = self.today.lock();
+        today.at(day_of(now));
+        let day = today.day;
+        for UsageRow { tenant, messages, recipients, .. } in
+            rows.into_iter().filter(|row| row.day == day)
+        {
+            let used = today.used.entry(tenant).or_default();
+            (used.messages_elsewhere, used.recipients_elsewhere) = (messages, recipients);
         }
     }
 
@@ -88,8 +118,9 @@ impl Counters {
             Some(_) | None => Ok(()),
         };
         if let Some(quotas) = quotas {
-            check(Quota::MessagesPerDay, quotas.messages_per_day, used.messages, 1)?;
-            check(Quota::RecipientsPerDay, quotas.recipients_per_day, used.recipients, recipients)?;
+            check(Quota::MessagesPerDay, quotas.messages_per_day, used.all_messages(), 1)?;
+            let all = used.all_recipients();
+            check(Quota::RecipientsPerDay, quotas.recipients_per_day, all, recipients)?;
         }
         used.messages += 1;
         used.recipients = used.recipients.saturating_add(recipients);
@@ -113,7 +144,11 @@ impl Counters {
         let mut today = self.today.lock();
         today.at(day_of(now));
         let used = today.used.get(tenant).copied().unwrap_or_default();
-        Usage { since: begin_of(today.day), messages: used.messages, recipients: used.recipients }
+        Usage {
+            since: begin_of(today.day),
+            messages: used.all_messages(),
+            recipients: used.all_recipients(),
+        }
     }
 
     /// Tenants that have used something today.
@@ -133,7 +168,18 @@ impl Counters {
         self.told.store(false, Ordering::Release);
     }
 
-    /// What has changed since the last time.
+    /// What was taken could not be written down: it is taken again the next time.
+    pub(super) fn not_written(&self, rows: &[UsageRow]) {
+        let mut today = self.today.lock();
+        let day = today.day;
+        for row in rows.iter().filter(|row| row.day == day) {
+            if let Some(used) = today.used.get_mut(&row.tenant) {
+                used.dirty = true;
+            }
+        }
+    }
+
+    /// What has changed here since the last time.
     pub(super) fn take_dirty(&self) -> Vec<UsageRow> {
         // Before looking: who counts from here on tells the writer again.
         self.untold();
@@ -216,6 +262,28 @@ mod tests {
         let later = Counters::default();
         later.restore(rows, at(11, 0));
         assert_eq!(later.usage(&tenant("a"), at(11, 0)).messages, 0);
+    }
+
+    #[test]
+    fn what_others_used_counts_here_and_is_not_written_again() {
+        let (counters, acme, quotas) = (Counters::default(), tenant("acme"), most(5, 50));
+        let elsewhere = |messages, day| UsageRow {
+            tenant: tenant("acme"),
+            day,
+            messages,
+            recipients: 10 * messages,
+        };
+        counters.spend(&acme, Some(&quotas), 10, at(10, 0)).unwrap();
+        counters.learn(vec![elsewhere(1, 10), elsewhere(40, 9)], at(10, 0));
+        assert_eq!(counters.usage(&acme, at(10, 0)).recipients, 20);
+        counters.learn(vec![elsewhere(4, 10)], at(10, 0));
+        let refused = counters.spend(&acme, Some(&quotas), 0, at(10, 0)).unwrap_err();
+        assert_eq!((refused.quota, refused.used), (Quota::MessagesPerDay, 5));
+        let rows = counters.take_dirty();
+        assert_eq!((rows[0].messages, rows[0].recipients), (1, 10));
+        counters.not_written(&rows);
+        assert_eq!(counters.take_dirty().len(), 1);
+        counters.spend(&acme, Some(&quotas), 50, at(11, 0)).unwrap();
     }
 
     #[test]

@@ -116,12 +116,12 @@ impl Identity {
         Ok(user)
     }
 
-    /// Checks a service's key.
+    /// Checks a service's key. Waits only if it is not known yet.
     ///
     /// # Errors
     /// [`AuthError::BadKey`], [`AuthError::ServiceInactive`], [`AuthError::Unavailable`].
-    pub fn verify_service(&self, key: &str) -> Result<Arc<Service>, AuthError> {
-        self.counted(self.control.verify(key).map_err(AuthError::from))
+    pub async fn verify_service(&self, key: &str) -> Result<Arc<Service>, AuthError> {
+        self.counted(self.control.verify_aside(key).await.map_err(AuthError::from))
     }
 
     /// Checks what opens the admin API: the admin token, or the token of a system admin.
@@ -145,10 +145,10 @@ impl Identity {
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
+    pub async fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
             Credential::Bearer(token) => Ok(Caller::User(self.verify_user_shared(token)?)),
-            Credential::Service(key) => Ok(Caller::Service(self.verify_service(key)?)),
+            Credential::Service(key) => Ok(Caller::Service(self.verify_service(key).await?)),
         }
     }
 
@@ -156,12 +156,12 @@ impl Identity {
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn admin(&self, authorization: Option<&[u8]>) -> Result<AdminCaller, AuthError> {
+    pub async fn admin(&self, authorization: Option<&[u8]>) -> Result<AdminCaller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
             Credential::Bearer(token) => self.verify_admin(token),
             // A good key is a known caller, who is no admin; a bad one is nobody.
             Credential::Service(key) => {
-                self.verify_service(key)?;
+                self.verify_service(key).await?;
                 self.counted(Err(AuthError::NotAdmin))
             }
         }

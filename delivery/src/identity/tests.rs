@@ -299,44 +299,44 @@ fn what_is_minted_is_accepted() {
     assert_eq!(header.alg, Algorithm::HS256);
 }
 
-#[test]
-fn the_header_decides_who_is_asked_for() {
+#[tokio::test]
+async fn the_header_decides_who_is_asked_for() {
     let Fixture { identity, control, _dir } = fixture();
     let (service, key) =
         control.create_service(crate::control::NewService::named("a service")).unwrap();
     let user_token = token(&good_claims());
-    let caller = |header: &str| identity.caller(Some(header.as_bytes()));
+    let caller = async |header: &str| identity.caller(Some(header.as_bytes())).await;
 
-    assert!(matches!(identity.caller(None), Err(AuthError::Missing)));
+    assert!(matches!(identity.caller(None).await, Err(AuthError::Missing)));
     for header in ["", "Bearer", "Basic dXNlcjpwYXNz", &user_token] {
-        assert!(matches!(caller(header), Err(AuthError::UnknownScheme)), "{header}");
+        assert!(matches!(caller(header).await, Err(AuthError::UnknownScheme)), "{header}");
     }
-    assert!(matches!(identity.caller(Some(b"Bearer \xff")), Err(AuthError::UnknownScheme)));
-    assert!(matches!(caller(&format!("Bearer {user_token}")), Ok(Caller::User(_))));
-    assert!(matches!(caller(&format!("bearer  {user_token}")), Ok(Caller::User(_))));
-    match caller(&format!("Service {}", key.expose())) {
+    assert!(matches!(identity.caller(Some(b"Bearer \xff")).await, Err(AuthError::UnknownScheme)));
+    assert!(matches!(caller(&format!("Bearer {user_token}")).await, Ok(Caller::User(_))));
+    assert!(matches!(caller(&format!("bearer  {user_token}")).await, Ok(Caller::User(_))));
+    match caller(&format!("Service {}", key.expose())).await {
         Ok(Caller::Service(found)) => assert_eq!(found.id, service.id),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(caller(&format!("Bearer {}", key.expose())), Err(AuthError::BadToken)));
-    assert!(matches!(caller(&format!("Service {user_token}")), Err(AuthError::BadKey)));
-    assert!(matches!(caller("Bearer the admin token"), Err(AuthError::BadToken)));
+    assert!(matches!(caller(&format!("Bearer {}", key.expose())).await, Err(AuthError::BadToken)));
+    assert!(matches!(caller(&format!("Service {user_token}")).await, Err(AuthError::BadKey)));
+    assert!(matches!(caller("Bearer the admin token").await, Err(AuthError::BadToken)));
 }
 
-#[test]
-fn only_admins_are_admins() {
+#[tokio::test]
+async fn only_admins_are_admins() {
     let Fixture { identity, control, _dir } = fixture();
     let (_, key) = control.create_service(crate::control::NewService::named("a service")).unwrap();
-    let admin = |header: &str| identity.admin(Some(header.as_bytes()));
+    let admin = async |header: &str| identity.admin(Some(header.as_bytes())).await;
     let plain = token(&good_claims());
     let chief = token(&claims(json!({"roles": ["user", "system_admin"]})));
-    assert!(matches!(admin("Bearer the admin token"), Ok(AdminCaller::Token)));
-    assert!(matches!(admin(&format!("Bearer {chief}")), Ok(AdminCaller::User(_))));
-    assert!(matches!(admin(&format!("Bearer {plain}")), Err(AuthError::NotAdmin)));
-    assert!(matches!(admin(&format!("Service {}", key.expose())), Err(AuthError::NotAdmin)));
-    assert!(matches!(admin("Bearer the admin toke"), Err(AuthError::BadToken)));
-    assert!(matches!(admin("Bearer "), Err(AuthError::BadToken | AuthError::UnknownScheme)));
-    assert!(matches!(identity.admin(None), Err(AuthError::Missing)));
+    assert!(matches!(admin("Bearer the admin token").await, Ok(AdminCaller::Token)));
+    assert!(matches!(admin(&format!("Bearer {chief}")).await, Ok(AdminCaller::User(_))));
+    assert!(matches!(admin(&format!("Bearer {plain}")).await, Err(AuthError::NotAdmin)));
+    assert!(matches!(admin(&format!("Service {}", key.expose())).await, Err(AuthError::NotAdmin)));
+    assert!(matches!(admin("Bearer the admin toke").await, Err(AuthError::BadToken)));
+    assert!(matches!(admin("Bearer ").await, Err(AuthError::BadToken | AuthError::UnknownScheme)));
+    assert!(matches!(identity.admin(None).await, Err(AuthError::Missing)));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub enum SendError {
     Quota(#[from] QuotaReached),
     /// Templates cannot be looked up now.
     #[error("templates cannot be looked up now")]
-    Templates(#[source] ControlError),
+    Templates(#[source] Arc<ControlError>),
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,7 +131,8 @@ impl Sender {
         request: SendRequest,
     ) -> Result<Prepared<Receipt>, SendError> {
         let (tenant, now) = (caller.tenant(), clock::now());
-        let checked = self.check(&tenant, request, now)?;
+        let looked = self.look_for_templates(&tenant, [&request].into_iter()).await;
+        let checked = self.check(&tenant, request, &looked, now)?;
         let known = Known::default();
         let one = self.prepare_one(&mut Rights::new(caller), &known, checked, now).await?;
         Ok(Prepared { items: vec![one.outgoing], charges: vec![one.charge], outcome: one.receipt })
@@ -148,8 +149,10 @@ impl Sender {
         requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
     ) -> Result<Prepared<Vec<Result<Receipt, SendError>>>, StoreError> {
         let (tenant, now) = (caller.tenant(), clock::now());
+        let readable = requests.iter().filter_map(|request| request.as_ref().ok());
+        let looked = self.look_for_templates(&tenant, readable).await;
         let check = |request: Result<SendRequest, _>| {
-            self.check(&tenant, request.map_err(SendError::Invalid)?, now)
+            self.check(&tenant, request.map_err(SendError::Invalid)?, &looked, now)
         };
         let checked: Vec<_> = requests.into_iter().map(check).collect();
         let names = checked.iter().filter_map(|checked| checked.as_ref().ok());
@@ -189,15 +192,32 @@ impl Sender {
         Ok(outcome)
     }
 
-    /// Whether the request says something that can be sent.
+    /// Looks for those that are not known here: once, however many messages name them.
+    async fn look_for_templates(
+        &self,
+        tenant: &TenantId,
+        requests: impl Iterator<Item = &SendRequest>,
+    ) -> Result<(), Arc<ControlError>> {
+        let ids = requests.filter_map(|request| given(request.template_id.as_ref()));
+        Ok(self.templates.look_for(tenant, ids).await?)
+    }
+
+    /// Whether the request says something that can be sent; `looked` is what came of looking for the
+    /// templates.
     fn check(
         &self,
         tenant: &TenantId,
         request: SendRequest,
+        looked: &Result<(), Arc<ControlError>>,
         now: Time,
     ) -> Result<Checked, SendError> {
-        let template = match given(request.template_id.as_ref()) {
-            Some(id) => self.templates.get(tenant, id).map_err(SendError::Templates)?,
+        let template = given(request.template_id.as_ref());
+        let template = match template.map(|id| self.templates.known(tenant, id)) {
+            Some(None) => {
+                looked.as_ref().map_err(|error| SendError::Templates(Arc::clone(error)))?;
+                None
+            }
+            Some(known) => known,
             None => None,
         };
         Checked::new(request, template, now).map_err(SendError::Invalid)

@@ -82,7 +82,7 @@ async fn ready(
     request: SendRequest,
 ) -> Result<(Outgoing, Receipt), SendError> {
     let now = clock::now();
-    let checked = sender.check(&caller.tenant(), request, now)?;
+    let checked = sender.check(&caller.tenant(), request, &Ok(()), now)?;
     let mut rights = Rights::new(caller);
     let prepared = sender.prepare_one(&mut rights, &Known::default(), checked, now).await?;
     Ok((prepared.outgoing, prepared.receipt))

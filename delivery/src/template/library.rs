@@ -1,15 +1,12 @@
-//! The templates of all tenants: in memory for sends, in `control.db` for good.
+//! The templates of all tenants: in memory for sends, in the database for good.
 //!
-//! A send looks into a map. Whether another process has changed a template is asked of the file (one
-//! row, a few microseconds) at most once in [`REFRESH_INTERVAL`], and at once when an id is not
-//! known; then only what has changed is read.
+//! A send looks into a map. Control data is looked at once a second, and with it whether a template has
+//! changed, in whichever process or node; at once when an id is not known. Then only what has
+//! changed is read.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Instant,
 };
 
@@ -25,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    control::{Author, Control, ControlError, REFRESH_INTERVAL, TemplateChange, TemplateRow},
+    control::{Author, Control, ControlError, TURN_MAX, TemplateChange, TemplateRow},
 };
 
 struct Kept {
@@ -38,14 +35,24 @@ type Tenants = HashMap<TenantId, BTreeMap<String, Kept>>;
 /// The templates a send can name.
 pub struct Templates {
     builtin: BTreeMap<String, Arc<Compiled>>,
+    shelf: Arc<Shelf>,
+}
+
+/// Those of the tenants. Shared with the thread that looks for changes.
+struct Shelf {
     control: Arc<Control>,
     kept: RwLock<Tenants>,
-    /// The revision up to which `kept` is right. Held while it is brought up to date.
-    known: Mutex<i64>,
-    opened: Instant,
-    /// Milliseconds after `opened` of the last look at the file.
-    looked: AtomicU64,
+    known: Mutex<Known>,
     metrics: TemplateMetrics,
+}
+
+/// Held while what is kept is brought up to date.
+#[derive(Default)]
+struct Known {
+    /// Up to which what is kept is right.
+    revision: i64,
+    /// When the last look began that went well.
+    looked: Option<Instant>,
 }
 
 impl std::fmt::Debug for Templates {
@@ -56,60 +63,71 @@ impl std::fmt::Debug for Templates {
 
 impl Templates {
     /// Those in `control` and the three of the seed. What cannot be read now is read when it is
-    /// asked for.
+    /// asked for. Waits for the database.
     pub fn new(control: Arc<Control>, recorder: &dyn Recorder) -> Self {
         let builtin = builtin::all()
             .into_iter()
             .map(|template| (template.id.clone(), Arc::new(Compiled::new(template, None))))
             .collect();
-        let templates = Self {
-            builtin,
+        let shelf = Arc::new(Shelf {
             control,
             kept: RwLock::default(),
-            known: Mutex::new(0),
-            opened: Instant::now(),
-            looked: AtomicU64::new(0),
+            known: Mutex::default(),
             metrics: TemplateMetrics::new(recorder),
-        };
-        if let Err(error) = templates.refresh() {
-            warn(&error);
-        }
-        templates
+        });
+        shelf.refresh_or_warn();
+        let weak = Arc::downgrade(&shelf);
+        shelf.control.after_looks(move || Weak::upgrade(&weak).is_some_and(|shelf| shelf.follow()));
+        Self { builtin, shelf }
     }
 
-    /// One of them.
+    /// One of them, as it was known at the last look. From memory.
+    #[must_use]
+    pub fn known(&self, tenant: &TenantId, id: &str) -> Option<Arc<Compiled>> {
+        self.builtin.get(id).cloned().or_else(|| self.shelf.one(tenant, id))
+    }
+
+    /// One of them. Waits for the database if it is not known here.
     ///
     /// # Errors
-    /// When it is not known here and the file cannot be read.
+    /// When it is not known here and the database cannot be read.
     pub fn get(&self, tenant: &TenantId, id: &str) -> Result<Option<Arc<Compiled>>, ControlError> {
-        if let Some(template) = self.builtin.get(id) {
-            return Ok(Some(Arc::clone(template)));
-        }
-        self.refresh_if_due();
-        if let Some(found) = self.kept(tenant, id) {
+        if let Some(found) = self.known(tenant, id) {
             return Ok(Some(found));
         }
-        self.refresh()?;
-        Ok(self.kept(tenant, id))
+        self.shelf.refresh()?;
+        Ok(self.known(tenant, id))
     }
 
-    fn kept(&self, tenant: &TenantId, id: &str) -> Option<Arc<Compiled>> {
-        let kept = self.kept.read();
-        kept.get(tenant)?.get(id).map(|kept| Arc::clone(&kept.compiled))
+    /// Looks once, without holding the thread, if one of these is not known here; [`Templates::known`]
+    /// knows them then, if there are any.
+    ///
+    /// # Errors
+    /// When one is not known here and the database cannot be read.
+    pub async fn look_for(
+        &self,
+        tenant: &TenantId,
+        mut ids: impl Iterator<Item = &str>,
+    ) -> Result<(), ControlError> {
+        if ids.all(|id| self.known(tenant, id).is_some()) {
+            return Ok(());
+        }
+        let shelf = Arc::clone(&self.shelf);
+        self.shelf.control.aside(move |_| shelf.refresh()).await?
     }
 
     /// All of a tenant, by id, of one category or of every.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn list(
         &self,
         tenant: &TenantId,
         category: Option<Category>,
     ) -> Result<Vec<Arc<Compiled>>, ControlError> {
-        self.refresh()?;
+        self.shelf.refresh()?;
         let mut all: Vec<_> = self.builtin.values().cloned().collect();
-        if let Some(own) = self.kept.read().get(tenant) {
+        if let Some(own) = self.shelf.kept.read().get(tenant) {
             all.extend(own.values().map(|kept| Arc::clone(&kept.compiled)));
         }
         all.retain(|template| category.is_none_or(|wanted| template.source.category == wanted));
@@ -117,10 +135,10 @@ impl Templates {
         Ok(all)
     }
 
-    /// A version, also of a template that was deleted. Waits for the disk.
+    /// A version, also of a template that was deleted. Waits for the database.
     ///
     /// # Errors
-    /// [`TemplateError::NotFound`], or when the file cannot be read.
+    /// [`TemplateError::NotFound`], or when the database cannot be read.
     pub fn version(
         &self,
         tenant: &TenantId,
@@ -131,14 +149,14 @@ impl Templates {
             let found = (version == template.source.version).then(|| template.source.clone());
             return found.ok_or(TemplateError::NotFound);
         }
-        let row = self.control.template_version(tenant, id, version)?;
+        let row = self.shelf.control.template_version(tenant, id, version)?;
         read(&row.ok_or(TemplateError::NotFound)?.document)
     }
 
-    /// The versions that are kept, also of a template that was deleted. Waits for the disk.
+    /// The versions that are kept, also of a template that was deleted. Waits for the database.
     ///
     /// # Errors
-    /// [`TemplateError::NotFound`], or when the file cannot be read.
+    /// [`TemplateError::NotFound`], or when the database cannot be read.
     pub fn versions(
         &self,
         tenant: &TenantId,
@@ -152,7 +170,7 @@ impl Templates {
             let versions = if skip == 0 { vec![only] } else { Vec::new() };
             return Ok(VersionPage { versions, total: 1, deleted_at: None });
         }
-        let found = self.control.template_versions(tenant, id, skip, take)?;
+        let found = self.shelf.control.template_versions(tenant, id, skip, take)?;
         let found = found.ok_or(TemplateError::NotFound)?;
         let versions = found
             .rows
@@ -163,7 +181,7 @@ impl Templates {
     }
 
     /// Makes a template. One that was deleted can be made again by whoever could have changed it;
-    /// its versions go on. Waits for the disk.
+    /// its versions go on. Waits for the database.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -198,11 +216,11 @@ impl Templates {
                 Template { version, created_by, created_at: now, updated_at: now, ..draft };
             Ok((template, author))
         })?;
-        self.metrics.created.increment(1);
+        self.shelf.metrics.created.increment(1);
         Ok(saved)
     }
 
-    /// Gives a template a new version. Waits for the disk.
+    /// Gives a template a new version. Waits for the database.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -239,11 +257,11 @@ impl Templates {
             };
             Ok((template, row.author.clone()))
         })?;
-        self.metrics.updated.increment(1);
+        self.shelf.metrics.updated.increment(1);
         Ok(saved)
     }
 
-    /// Deletes a template; its versions stay readable. Waits for the disk.
+    /// Deletes a template; its versions stay readable. Waits for the database.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -258,14 +276,14 @@ impl Templates {
         }
         let at = clock::now();
         let mut version = 0;
-        self.control.change_template(tenant, id, |present| {
+        self.shelf.control.change_template(tenant, id, |present| {
             let (row, present) = living(found(present)?)?;
             writer.may_change(&row.author, &present)?;
             version = row.version;
             Ok::<_, TemplateError>(TemplateChange::Delete { at })
         })?;
-        self.refresh_written();
-        self.metrics.deleted.increment(1);
+        self.shelf.refresh_or_warn();
+        self.shelf.metrics.deleted.increment(1);
         Ok(Deleted { id: id.to_owned(), version, deleted_at: at })
     }
 
@@ -280,7 +298,7 @@ impl Templates {
         + 'a,
     ) -> Result<Template, TemplateError> {
         let mut saved = None;
-        let done = self.control.change_template(tenant, id, |present| {
+        let done = self.shelf.control.change_template(tenant, id, |present| {
             let (template, author) = decide(found(present)?)?;
             let document = serde_json::to_string(&template).expect("a template has string keys");
             let (version, weight) = (template.version, weight(&template, &document));
@@ -295,56 +313,52 @@ impl Templates {
             })
         });
         if let Err(TemplateError::Control(ControlError::Template(limit))) = &done {
-            self.metrics.limited(*limit);
+            self.shelf.metrics.limited(*limit);
         }
         done?;
-        self.refresh_written();
+        self.shelf.refresh_or_warn();
         Ok(saved.expect("what was written has been decided"))
     }
+}
 
-    /// After a change of our own, so that the next send sees it. It is durable already: a look that
-    /// fails must not be told as a failure of the change.
-    fn refresh_written(&self) {
+impl Shelf {
+    fn one(&self, tenant: &TenantId, id: &str) -> Option<Arc<Compiled>> {
+        let kept = self.kept.read();
+        kept.get(tenant)?.get(id).map(|kept| Arc::clone(&kept.compiled))
+    }
+
+    /// After each look for changes. Always wants the next one.
+    fn follow(&self) -> bool {
+        if self.known.lock().revision != self.control.templates_revision() {
+            self.refresh_or_warn();
+        }
+        true
+    }
+
+    /// After a change of our own too, so that the next send sees it. It is durable already: a look
+    /// that fails must not be told as a failure of the change.
+    fn refresh_or_warn(&self) {
         if let Err(error) = self.refresh() {
-            warn(&error);
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "templates cannot be read; they are used as they were last known"
+            );
         }
     }
 
-    fn since_opened(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Looks at the file if the last look is old. A look that fails leaves what is known in force;
-    /// the next send looks again.
-    fn refresh_if_due(&self) {
-        let due = || {
-            let age = self.since_opened().saturating_sub(self.looked.load(Ordering::Relaxed));
-            u128::from(age) >= REFRESH_INTERVAL.as_millis()
-        };
-        if !due() {
-            return;
-        }
-        // Whoever comes while another looks waits for it: what is known may be hours old.
-        let mut known = self.known.lock();
-        if due()
-            && let Err(error) = self.refresh_with(&mut known)
-        {
-            warn(&error);
-        }
-    }
-
+    /// Looks for changes, unless somebody began to look after this was called.
     fn refresh(&self) -> Result<(), ControlError> {
-        self.refresh_with(&mut self.known.lock())
-    }
-
-    fn refresh_with(&self, known: &mut i64) -> Result<(), ControlError> {
-        let now = self.since_opened();
-        let changes = self.control.templates_since(*known)?;
+        let came = Instant::now();
+        let mut known = self.known.try_lock_for(TURN_MAX).ok_or_else(|| self.control.busy())?;
+        if known.looked.is_some_and(|began| began >= came) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let changes = self.control.templates_since(known.revision)?;
         if changes.everything || !changes.rows.is_empty() {
             self.apply(changes.everything, changes.rows);
         }
-        *known = changes.revision;
-        self.looked.store(now, Ordering::Relaxed);
+        *known = Known { revision: changes.revision, looked: Some(began) };
         Ok(())
     }
 
@@ -364,7 +378,7 @@ impl Templates {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
                             template = row.id,
-                            "a template in control.db cannot be read; sends with it are refused"
+                            "a template cannot be read; sends with it are refused"
                         );
                         None
                     }
@@ -392,13 +406,6 @@ impl Templates {
         self.metrics.templates.set(count);
         self.metrics.bytes.set(bytes as f64);
     }
-}
-
-fn warn(error: &ControlError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "control.db cannot be read; templates are used as they were last known"
-    );
 }
 
 fn read(document: &str) -> Result<Template, TemplateError> {

@@ -240,8 +240,8 @@ impl Inner {
     fn is_heard(&self, key: i64) -> bool {
         let known = self.known.load();
         let Some(endpoint) = known.by_key.get(&key) else { return true };
-        let service = self.control.get(&endpoint.service);
-        service.is_ok_and(|service| service.status == ServiceStatus::Active)
+        let service = self.control.known(&endpoint.service);
+        service.is_some_and(|service| service.status == ServiceStatus::Active)
     }
 
     /// One attempt, counted.

@@ -163,7 +163,7 @@ fn every_error_has_its_status() {
         (ControlError::Io(io::Error::other("secret path")).into(), 500, false, false),
         (ControlError::Template(TemplateLimit::Count).into(), 422, false, false),
         (ControlError::Document(damaged()).into(), 500, false, false),
-        (SendError::Templates(sqlite()).into(), 503, true, false),
+        (SendError::Templates(Arc::new(sqlite())).into(), 503, true, false),
         (TemplateError::NotFound.into(), 404, false, false),
         (TemplateError::BuiltIn.into(), 403, false, false),
         (TemplateError::Invalid(problem()).into(), 422, false, false),

@@ -13,14 +13,15 @@ use crate::{
     control::{
         Control, ControlError, DELETED_PER_TENANT_MAX, Level, NewService, REFRESH_INTERVAL, Scope,
         TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateLimit, VERSIONS_MAX,
+        tests::place::{Place, everywhere},
     },
     identity::{AdminCaller, Caller, UserCaller},
 };
 use protocol::{TenantId, UserId};
 use std::sync::Arc;
 
-struct Scene {
-    dir: tempfile::TempDir,
+struct Scene<P> {
+    place: P,
     control: Arc<Control>,
     templates: Templates,
     tenant: TenantId,
@@ -30,12 +31,12 @@ fn templates(control: &Arc<Control>) -> Templates {
     Templates::new(Arc::clone(control), &::metrics::NoopRecorder)
 }
 
-impl Scene {
+impl<P: Place> Scene<P> {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Arc::new(Control::open(dir.path()).unwrap());
+        let place = P::new();
+        let control = Arc::new(place.open());
         let templates = templates(&control);
-        Self { dir, control, templates, tenant: TenantId::default() }
+        Self { place, control, templates, tenant: TenantId::default() }
     }
 
     fn service(&self, id: &str, level: Level, scope: Scope) -> Caller {
@@ -83,9 +84,19 @@ fn admin() -> Writer {
     Writer::new(&Caller::Admin(AdminCaller::Token)).unwrap()
 }
 
-#[test]
-fn a_template_lives_and_keeps_its_versions() {
-    let scene = Scene::new();
+everywhere!(
+    a_template_lives_and_keeps_its_versions,
+    templates_survive_and_stay_behind_their_wall,
+    built_in_templates_stay_as_they_are,
+    who_may_write_what,
+    of_many_who_change_one_version_one_wins,
+    what_another_process_changes_is_seen_here,
+    a_reader_that_slept_through_a_forgotten_deletion_does_not_miss_it,
+    there_is_an_end_to_everything,
+);
+
+fn a_template_lives_and_keeps_its_versions<P: Place>() {
+    let scene = Scene::<P>::new();
     let made = scene.create(&admin(), "hello", "one").unwrap();
     assert_eq!((made.version, made.builtin, made.created_by.as_str()), (1, false, "admin"));
     let chief = Writer::new(&user(&["system_admin"], &[])).unwrap();
@@ -121,9 +132,8 @@ fn a_template_lives_and_keeps_its_versions() {
     ));
 }
 
-#[test]
-fn templates_survive_and_stay_behind_their_wall() {
-    let scene = Scene::new();
+fn templates_survive_and_stay_behind_their_wall<P: Place>() {
+    let scene = Scene::<P>::new();
     scene.create(&admin(), "hello", "one").unwrap();
     let acme = TenantId::new("acme").unwrap();
     assert!(scene.templates.get(&acme, "hello").unwrap().is_none());
@@ -134,17 +144,16 @@ fn templates_survive_and_stay_behind_their_wall() {
     let count = |tenant| scene.templates.list(tenant, None).unwrap().len();
     assert_eq!((count(&acme), count(&scene.tenant)), (4, 4));
 
-    let Scene { dir, control, templates: before, tenant } = scene;
+    let Scene { place, control, templates: before, tenant } = scene;
     drop((before, control));
-    let control = Arc::new(Control::open(dir.path()).unwrap());
+    let control = Arc::new(place.open());
     let after = templates(&control);
     assert_eq!(after.get(&tenant, "hello").unwrap().unwrap().source.title, "one");
     assert_eq!(after.get(&acme, "hello").unwrap().unwrap().source.title, "of acme");
 }
 
-#[test]
-fn built_in_templates_stay_as_they_are() {
-    let scene = Scene::new();
+fn built_in_templates_stay_as_they_are<P: Place>() {
+    let scene = Scene::<P>::new();
     for id in ["file_share", "doc_collaboration", "system_alert"] {
         assert!(matches!(scene.create(&admin(), id, "x"), Err(TemplateError::BuiltIn)));
         assert!(matches!(scene.update(&admin(), id, "x"), Err(TemplateError::BuiltIn)));
@@ -160,9 +169,8 @@ fn built_in_templates_stay_as_they_are() {
     }
 }
 
-#[test]
-fn who_may_write_what() {
-    let scene = Scene::new();
+fn who_may_write_what<P: Place>() {
+    let scene = Scene::<P>::new();
     let word = |word: &str| vec![word.to_owned()];
     for nobody in [
         user(&[], &[]),
@@ -226,9 +234,8 @@ fn who_may_write_what() {
     assert_eq!(scene.create(&platform, "n1", "t").unwrap().version, 2);
 }
 
-#[test]
-fn of_many_who_change_one_version_one_wins() {
-    let scene = Scene::new();
+fn of_many_who_change_one_version_one_wins<P: Place>() {
+    let scene = Scene::<P>::new();
     scene.create(&admin(), "hello", "one").unwrap();
     let barrier = Barrier::new(8);
     let won = std::thread::scope(|scope| {
@@ -255,10 +262,9 @@ fn of_many_who_change_one_version_one_wins() {
     assert_eq!(scene.title("hello").unwrap(), won[0].title);
 }
 
-#[test]
-fn what_another_process_changes_is_seen_here() {
-    let scene = Scene::new();
-    let elsewhere = templates(&Arc::new(Control::open(scene.dir.path()).unwrap()));
+fn what_another_process_changes_is_seen_here<P: Place>() {
+    let scene = Scene::<P>::new();
+    let elsewhere = templates(&Arc::new(scene.place.open()));
     let tenant = &scene.tenant;
     elsewhere.create(tenant, &admin(), request(json!({"id": "a", "title": "one"}))).unwrap();
     assert_eq!(scene.title("a").unwrap(), "one", "a new one at once");
@@ -277,10 +283,9 @@ fn what_another_process_changes_is_seen_here() {
     eventually("the end", None);
 }
 
-#[test]
-fn a_reader_that_slept_through_a_forgotten_deletion_does_not_miss_it() {
-    let scene = Scene::new();
-    let elsewhere = Arc::new(Control::open(scene.dir.path()).unwrap());
+fn a_reader_that_slept_through_a_forgotten_deletion_does_not_miss_it<P: Place>() {
+    let scene = Scene::<P>::new();
+    let elsewhere = Arc::new(scene.place.open());
     scene.create(&admin(), "first", "t").unwrap();
     assert_eq!(scene.title("first").unwrap(), "t");
     elsewhere
@@ -307,9 +312,8 @@ fn a_reader_that_slept_through_a_forgotten_deletion_does_not_miss_it() {
     assert_eq!(scene.templates.list(&scene.tenant, None).unwrap().len(), 3);
 }
 
-#[test]
-fn there_is_an_end_to_everything() {
-    let scene = Scene::new();
+fn there_is_an_end_to_everything<P: Place>() {
+    let scene = Scene::<P>::new();
     let limit = |result: Result<Template, TemplateError>| match result {
         Err(TemplateError::Control(ControlError::Template(limit))) => limit,
         other => panic!("{other:?}"),

@@ -1,0 +1,97 @@
+//! The way to the server.
+
+use std::{sync::mpsc, time::Duration};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{
+    Client, Config, Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
+
+use super::{CONNECT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT};
+use crate::control::ControlError;
+
+/// What is said first on each connection.
+pub(super) fn settings() -> String {
+    let millis = |time: Duration| time.as_millis();
+    format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; \
+         SET idle_in_transaction_session_timeout = {}; SET synchronous_commit = on; \
+         SET client_min_messages = warning",
+        millis(STATEMENT_TIMEOUT),
+        millis(LOCK_TIMEOUT),
+        millis(IDLE_IN_TRANSACTION_TIMEOUT),
+    )
+}
+
+type Made = Result<Client, ControlError>;
+type Begin = dyn Fn(&Runtime, mpsc::SyncSender<Made>) + Send + Sync;
+
+/// A server, and the thread that reads from it. Cheap to ask; shared by a node's connections.
+pub(in crate::control) struct Server {
+    /// None while it is being dropped.
+    runtime: Option<Runtime>,
+    /// Begins to connect, and says through the channel what came of it.
+    begin: Box<Begin>,
+}
+
+impl Server {
+    pub(in crate::control) fn new<T>(mut config: Config, tls: T) -> std::io::Result<Self>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        if config.get_application_name().is_none() {
+            config.application_name("pushhub");
+        }
+        // Of each address; together they have no longer.
+        config.connect_timeout(CONNECT_TIMEOUT);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control-sql")
+            .enable_all()
+            .build()?;
+        let begin = move |runtime: &Runtime, made: mpsc::SyncSender<Made>| {
+            let (config, tls) = (config.clone(), tls.clone());
+            runtime.spawn(async move {
+                let client = match config.connect(tls).await {
+                    Ok((client, connection)) => {
+                        tokio::spawn(async move {
+                            if let Err(error) = connection.await {
+                                let error = &error as &dyn std::error::Error;
+                                tracing::info!(error, "a connection for control data has ended");
+                            }
+                        });
+                        Ok(client)
+                    }
+                    // Whatever the server says to it: nobody can be asked.
+                    Err(error) => Err(ControlError::Unavailable(error.into())),
+                };
+                // Whoever asked may have stopped waiting; dropping the client ends the connection.
+                let _ = made.try_send(client);
+            });
+        };
+        Ok(Self { runtime: Some(runtime), begin: Box::new(begin) })
+    }
+
+    pub(super) fn connect(&self) -> Made {
+        let (made, makes) = mpsc::sync_channel(1);
+        if let Some(runtime) = &self.runtime {
+            (self.begin)(runtime, made);
+        }
+        makes.recv_timeout(CONNECT_TIMEOUT).unwrap_or_else(|_| {
+            Err(ControlError::Unavailable("the database cannot be reached in time".into()))
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Without waiting, which a thread of another runtime must not.
+            runtime.shutdown_background();
+        }
+    }
+}
