@@ -398,7 +398,7 @@ pub const ALL: &[Setting] = &[
         "",
         Kind::RedisAddress,
         Cluster,
-        "Redis 7 or later, by which nodes tell each other what they stored. `redis://` or, with TLS, `rediss://[user:password@]host[:port]`; `redis+sentinel://host,host/master`; `redis+cluster://host,host` for Redis Cluster (sharded channels). While it is away sends go on, and other nodes' users get theirs within seconds from the store.",
+        "Refused at start in this version: nodes do not share a store yet. Redis 7 or later, by which nodes tell each other what they stored. `redis://` or, with TLS, `rediss://[user:password@]host[:port]`; `redis+sentinel://host,host/master`; `redis+cluster://host,host` for Redis Cluster (sharded channels). While it is away sends go on, and other nodes' users get theirs within seconds from the store.",
     ),
     setting(
         "REDIS_CA_FILE",
