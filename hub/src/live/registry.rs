@@ -151,6 +151,7 @@ impl Fanout for Registry {
     fn publish(&self, changes: &[Stored]) {
         let Some(first) = changes.first() else { return };
         debug_assert!(changes.iter().all(|change| change.inbox == first.inbox));
+        debug_assert!(changes.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq));
         let connections = self.of(&first.inbox);
         if connections.is_empty() {
             return;

@@ -96,7 +96,9 @@ fn publish(batch: &mut Vec<Stored>, fanout: &dyn Fanout) {
     if batch.len() > 1 {
         batch.sort_by_key(owner);
     }
-    for changes in batch.chunk_by(|a, b| owner(a) == owner(b)) {
+    // What came while nobody watched is not here: where an inbox was watched before and again after, two
+    // runs of changes meet, and as one they would be taken for contiguous.
+    for changes in batch.chunk_by(|a, b| owner(a) == owner(b) && a.seq.next() == b.seq) {
         fanout.publish(changes);
     }
     batch.clear();
@@ -105,4 +107,35 @@ fn publish(batch: &mut Vec<Stored>, fanout: &dyn Fanout) {
 /// Tells inboxes apart by address: all changes of one inbox share its key's text.
 fn owner(stored: &Stored) -> *const u8 {
     stored.inbox.user.as_str().as_ptr()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{MessageId, Seq, Status, TenantId, Time, UserId};
+
+    use super::*;
+    use crate::store::{Change, InboxKey, StatusChange};
+
+    #[derive(Default)]
+    struct Runs(Mutex<Vec<Vec<u64>>>);
+
+    impl Fanout for Runs {
+        fn publish(&self, changes: &[Stored]) {
+            self.0.lock().push(changes.iter().map(|change| change.seq.0).collect());
+        }
+    }
+
+    /// A connection took the change after the hole for one it had been given, and lost it.
+    #[test]
+    fn changes_before_and_after_an_absence_were_published_as_contiguous() {
+        let inbox = InboxKey::new(TenantId::default(), UserId::new("ann").unwrap());
+        let change = |seq| {
+            let id = MessageId::new("m").unwrap();
+            let change = Change::Status(StatusChange::new(id, Status::Read, Time::default()));
+            Stored { inbox: inbox.clone(), seq: Seq(seq), change, accepted: None }
+        };
+        let runs = Runs::default();
+        publish(&mut [1, 2, 4, 5].map(change).to_vec(), &runs);
+        assert_eq!(*runs.0.lock(), [vec![1, 2], vec![4, 5]]);
+    }
 }
