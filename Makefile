@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint doc unit it kill9 powercut fuzz bench loadtest
+.PHONY: test tools lint doc unit it k8s kill9 powercut fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
@@ -14,10 +14,10 @@ FUZZ_SECONDS ?= 60
 
 export CARGO_TERM_COLOR ?= auto
 
-test: lint doc unit it
+test: lint doc unit it k8s
 
-# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail) and
-# ext4 and mount for the disks that fill up and lose power.
+# What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
+# ext4 and mount for the disks that fill up and lose power, Python for the tools that read k8s/.
 tools:
 	@scripts/tools.sh
 
@@ -37,6 +37,10 @@ unit: tools
 # The product by its front door, the promises among it. Needs root for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+
+# Manifests, image, alerts and dashboard; shows of each check that it can fail.
+k8s: tools
+	scripts/k8s.sh
 
 kill9: tools
 	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \

@@ -8,6 +8,8 @@ need cc gcc
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 need mkfs.ext4 e2fsprogs
 need mount mount
+need python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
