@@ -1,185 +1,23 @@
-//! A PostgreSQL server for tests: one for each test process, in a folder for temporary files, with a
-//! database for each test. It ends with the process, however that ends.
-//!
-//! Other crates take this file in by `#[path]`.
+//! Databases with pushhub's tables, one for each test. Other crates take this file in by `#[path]`.
 
-use std::{
-    fs,
-    io::Write as _,
-    net::TcpListener,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+mod server;
+
+use std::sync::OnceLock;
 
 use delivery::store::postgres::{PostgresConfig, PostgresStore};
-use tokio_postgres::NoTls;
 
-/// The database of which those of tests are copies.
-const TEMPLATE: &str = "template_hub";
+#[allow(unused_imports, reason = "not every test that shares this needs all of it")]
+pub(crate) use server::empty_database;
 
-/// How long the server may take to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A fresh database with pushhub's tables, and its address.
+/// A fresh database with pushhub's tables, and its address: a copy of one that was migrated once.
 #[allow(dead_code, reason = "not every test that shares this needs all of it")]
 pub(crate) fn database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let server = server();
-    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    server.ask(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}"));
-    server.url(&name)
-}
-
-/// A fresh database with nothing in it, and its address.
-#[allow(dead_code, reason = "not every test that shares this needs all of it")]
-pub(crate) fn empty_database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let server = server();
-    let name = format!("e{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    server.ask(&format!("CREATE DATABASE {name}"));
-    server.url(&name)
-}
-
-/// The server of this process.
-fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(Server::start)
-}
-
-struct Server {
-    port: u16,
-    /// Ends the server when its input is closed, which the system does when this process ends.
-    _keeper: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        let bin = programs();
-        let folder = tempfile::Builder::new().prefix("pushhub-postgres-").tempdir().unwrap().keep();
-        // PostgreSQL does not run as root.
-        let owner = owner();
-        if let Some((uid, gid)) = owner {
-            std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
-        }
-        let command = |program: &Path| {
-            let mut command = Command::new(program);
-            if let Some((uid, gid)) = owner {
-                command.uid(uid).gid(gid);
-            }
-            command.current_dir(&folder);
-            command
-        };
-        let data = folder.join("data");
-        let made = command(&bin.join("initdb"))
-            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"])
-            .args(["--no-sync", "--pgdata"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut settings =
-            fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
-        // Synced as in earnest. Checkpoints are few, for databases are made all the time.
-        write!(
-            settings,
-            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
-             max_connections = 500\nshared_buffers = 256MB\nmax_wal_size = 8GB\n\
-             checkpoint_timeout = 30min\nwal_init_zero = off\nautovacuum_naptime = 10s\n"
-        )
-        .unwrap();
-        let keeper = command(Path::new("/bin/sh"))
-            .arg("-c")
-            .arg(
-                r#""$1" -D "$2" >"$3/log" 2>&1 & server=$!
-                   cat >/dev/null; kill -QUIT $server; wait $server; cd /; rm -rf "$3""#,
-            )
-            .arg("sh")
-            .args([&bin.join("postgres"), &data, &folder])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let server = Self { port, _keeper: keeper };
-        server.wait(&folder);
-        server.ask(&format!("CREATE DATABASE {TEMPLATE}"));
-        let config = PostgresConfig::new(server.url(TEMPLATE));
-        aside(async move { PostgresStore::migrate(&config).await.unwrap() });
-        server
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
-    }
-
-    fn wait(&self, folder: &Path) {
-        let began = Instant::now();
-        let url = self.url("postgres");
-        loop {
-            let url = url.clone();
-            let error = match aside(async move { tokio_postgres::connect(&url, NoTls).await.err() })
-            {
-                None => return,
-                Some(error) => error,
-            };
-            let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "{error}\n{}", log());
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn ask(&self, sql: &str) {
-        let (url, sql) = (self.url("postgres"), sql.to_owned());
-        aside(async move {
-            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-            let connection = tokio::spawn(connection);
-            client.batch_execute(&sql).await.unwrap();
-            drop(client);
-            connection.await.unwrap().unwrap();
-        });
-    }
-}
-
-/// Waits for something on a thread of its own: tests call this from inside their runtimes.
-fn aside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
-    let run = || {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(task)
-    };
-    thread::spawn(run).join().unwrap()
-}
-
-/// Where the newest installed version has its programs.
-fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let installed = versions.filter_map(|entry| {
-        let bin = entry.ok()?.path().join("bin");
-        let version = bin.parent()?.file_name()?.to_str()?.parse::<u32>().ok()?;
-        bin.join("initdb").exists().then_some((version, bin))
+    static TEMPLATE: OnceLock<String> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| {
+        let url = server::empty_database();
+        let config = PostgresConfig::new(url.clone());
+        server::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
+        url
     });
-    let in_path = || {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())
-    };
-    let newest = installed.max().map(|(_, bin)| bin).or_else(in_path);
-    newest.expect("PostgreSQL is needed: run scripts/tools.sh, or apt-get install postgresql")
-}
-
-/// Who runs the server, where this process is root's.
-fn owner() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres");
-    let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
-    fields.next().zip(fields.next())
+    server::copy_of(template)
 }

@@ -24,11 +24,24 @@ use tokio_postgres::NoTls;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fresh database with nothing in it, and its address.
+#[allow(dead_code, reason = "not every test that shares this needs all of it")]
 pub(crate) fn empty_database() -> String {
+    create("")
+}
+
+/// A fresh database that is a copy of another, and its address.
+#[allow(dead_code, reason = "not every test that shares this needs all of it")]
+pub(crate) fn copy_of(url: &str) -> String {
+    let address = url.split('?').next().expect("split gives one part at least");
+    let name = address.rsplit('/').next().expect("split gives one part at least");
+    create(&format!(" TEMPLATE {name}"))
+}
+
+fn create(from: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("e{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let server = server();
-    server.ask("postgres", &format!("CREATE DATABASE {name}"));
+    server.ask("postgres", &format!("CREATE DATABASE {name}{from}"));
     server.url(&name)
 }
 
@@ -84,11 +97,12 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut settings =
             fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
-        // Not synced: nobody takes the power away here.
+        // Synced as in earnest. Checkpoints are few, for databases are made all the time.
         write!(
             settings,
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
-             max_connections = 300\nfsync = off\nmax_wal_size = 4GB\ncheckpoint_timeout = 30min\n"
+             max_connections = 500\nshared_buffers = 256MB\nmax_wal_size = 8GB\n\
+             checkpoint_timeout = 30min\nwal_init_zero = off\nautovacuum_naptime = 10s\n"
         )
         .unwrap();
         let keeper = command(Path::new("/bin/sh"))
@@ -100,6 +114,8 @@ impl Server {
             .arg("sh")
             .args([&bin.join("postgres"), &data, &folder])
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .unwrap();
@@ -131,7 +147,7 @@ impl Server {
 }
 
 /// Waits for something on a thread of its own: tests call this from inside their runtimes.
-fn aside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn aside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(task)
