@@ -27,7 +27,8 @@ use metrics::NoopRecorder;
 use protocol::NodeId;
 use support::{
     clients::{self, Clients},
-    store::{Everyone, ListStore, NoChannels, change, inbox},
+    list_store::ListStore,
+    store::{Everyone, NoChannels, change, inbox},
     usage::{Usage, rss_kib},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -126,7 +127,10 @@ async fn fan_out(
 /// Connections that come back with `changes` to read each.
 async fn backlog(store: &Arc<ListStore>, clients: &mut Clients, connections: usize, changes: u64) {
     for user in 0..connections {
-        store.fill(inbox("back", user), changes, CONTENT);
+        let inbox = inbox("back", user);
+        for _ in 0..changes {
+            store.store(&inbox, |seq| change(inbox.clone(), seq, CONTENT));
+        }
     }
     let usage = Usage::now();
     let began = Instant::now();

@@ -1,20 +1,14 @@
-//! A store of lists in memory, and a verifier that knows everyone.
+//! What a node of the bench stands on: changes, and a verifier that knows everyone.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use delivery::{
-    InboxKey, Store, StoreError,
+    InboxKey, StoreError,
     identity::UserCaller,
-    store::{
-        Batch, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
-        Mark, MarkTarget, Marked, Pressing, Retention, Stored, UnreadCounts, Watch, WatchGuard,
-    },
+    store::{BoxFuture, Change, Stored},
 };
 use hub::live::{Admission, ChannelGate, Refusal, TokenVerifier};
 use protocol::{
@@ -70,115 +64,6 @@ pub(crate) fn next_seq(_connections: usize, count: u64) -> u64 {
     NEXT.fetch_add(count, Ordering::Relaxed)
 }
 
-#[derive(Default)]
-pub(crate) struct ListStore(Mutex<HashMap<InboxKey, Vec<Stored>>>);
-
-impl ListStore {
-    pub(crate) fn fill(&self, inbox: InboxKey, count: u64, content: &str) {
-        let list = (1..=count).map(|seq| change(inbox.clone(), seq, content)).collect();
-        self.0.lock().unwrap().insert(inbox, list);
-    }
-
-    fn head_of(&self, inbox: &InboxKey) -> Head {
-        let count = self.0.lock().unwrap().get(inbox).map_or(0, Vec::len);
-        Head { seq: Seq(count as u64), unread: count as u64 }
-    }
-}
-
-struct NoGuard;
-impl WatchGuard for NoGuard {}
-
-fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-impl Store for ListStore {
-    fn append(&self, _: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
-        ready(Err(StoreError::Closing))
-    }
-
-    fn press(
-        &self,
-        _: &InboxKey,
-        _: Option<DeviceId>,
-        _: &MessageId,
-        _: u8,
-    ) -> BoxFuture<'_, Result<Pressing, StoreError>> {
-        ready(Err(StoreError::NotFound))
-    }
-
-    fn unread(&self, _: &InboxKey) -> BoxFuture<'_, Result<UnreadCounts, StoreError>> {
-        ready(Ok(UnreadCounts::default()))
-    }
-
-    fn delivered(&self, _: &InboxKey, _: &DeviceId, _: Seq, _: Seq) {}
-
-    fn prune(&self, _: &InboxKey, _: Retention) -> BoxFuture<'_, Result<u64, StoreError>> {
-        ready(Ok(0))
-    }
-
-    fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        ready(Ok(0))
-    }
-
-    fn mark(
-        &self,
-        _: &InboxKey,
-        _: Option<DeviceId>,
-        _: Mark,
-        _: MarkTarget,
-    ) -> BoxFuture<'_, Result<Marked, StoreError>> {
-        ready(Err(StoreError::Closing))
-    }
-
-    fn watch(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Watch, StoreError>> {
-        ready(Ok(Watch { head: self.head_of(inbox), guard: Box::new(NoGuard) }))
-    }
-
-    fn head(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Head, StoreError>> {
-        ready(Ok(self.head_of(inbox)))
-    }
-
-    fn heads<'a>(&'a self, inboxes: &'a [InboxKey]) -> BoxFuture<'a, Vec<Option<Seq>>> {
-        ready(inboxes.iter().map(|_| None).collect())
-    }
-
-    fn changes(
-        &self,
-        inbox: &InboxKey,
-        since: Seq,
-        limit: usize,
-        _: usize,
-    ) -> BoxFuture<'_, Result<ChangePage, StoreError>> {
-        let lists = self.0.lock().unwrap();
-        let list = lists.get(inbox).map_or(&[][..], Vec::as_slice);
-        let changes = list.iter().skip(since.0 as usize).take(limit).cloned().collect();
-        ready(Ok(ChangePage { changes, head: Seq(list.len() as u64), min_seq: Seq(0) }))
-    }
-
-    fn list(&self, _: &InboxKey, _: ListQuery) -> BoxFuture<'_, Result<ListPage, StoreError>> {
-        ready(Err(StoreError::Closing))
-    }
-
-    fn get(&self, _: &InboxKey, _: &MessageId) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
-        ready(Err(StoreError::NotFound))
-    }
-
-    fn ack(&self, _: &InboxKey, _: &DeviceId, _: Seq) {}
-
-    fn cursor(&self, _: &InboxKey, _: &DeviceId) -> BoxFuture<'_, Result<Option<Seq>, StoreError>> {
-        ready(Ok(None))
-    }
-
-    fn health(&self) -> BoxFuture<'_, Health> {
-        ready(Health::Writable)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        ready(())
-    }
-}
-
 /// The token is the user's name.
 pub(crate) struct Everyone;
 
@@ -193,7 +78,7 @@ impl TokenVerifier for Everyone {
     }
 
     fn note<'a>(&'a self, _: &'a UserCaller) -> BoxFuture<'a, ()> {
-        ready(())
+        Box::pin(std::future::ready(()))
     }
 }
 

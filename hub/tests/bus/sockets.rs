@@ -35,14 +35,19 @@ use tokio_util::{
 };
 use tungstenite::{Message, client::IntoClientRequest};
 
-use crate::support::{SOON, eventually, node::inbox, redis::Redis, shared::SharedStore};
+use crate::support::{
+    SOON, eventually,
+    list_store::ListStore,
+    node::{change, inbox},
+    redis::Redis,
+};
 
 /// A node as a client sees it.
 struct Node {
     live: Arc<Live>,
     bus: Arc<RedisBus>,
     fanout: ClusterFanout<Registry>,
-    store: Arc<SharedStore>,
+    store: Arc<ListStore>,
     address: SocketAddr,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
@@ -93,7 +98,7 @@ impl Upkeep for NoUpkeep {
 
 impl Node {
     /// Put together as a node of a cluster is: registry, bus, fan-out, store, live side, and back.
-    async fn start(name: &str, url: &str, store: &Arc<SharedStore>) -> Self {
+    async fn start(name: &str, url: &str, store: &Arc<ListStore>) -> Self {
         let config = LiveConfig {
             // Nothing here may depend on the periodic check.
             ping_interval: Duration::from_secs(600),
@@ -153,7 +158,8 @@ impl Node {
 
     /// Stores a message here, and publishes it.
     fn send(&self, user: &str) {
-        self.fanout.publish(&[self.store.store(user)]);
+        let next = |seq| change(user, seq, &format!("{user} {seq}"));
+        self.fanout.publish(&[self.store.store(&inbox(user), next)]);
     }
 
     async fn connect(&self, token: &str) -> Client {
@@ -214,7 +220,7 @@ impl Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_goes_to_every_node_once_and_in_order() {
     let redis = Redis::start().await;
-    let store = Arc::new(SharedStore::default());
+    let store = Arc::new(ListStore::default());
     let a = Node::start("a", &redis.url(), &store).await;
     let b = Node::start("b", &redis.url(), &store).await;
     a.send("ann");
@@ -232,7 +238,7 @@ async fn a_message_goes_to_every_node_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_comes_back_elsewhere_replaces_itself() {
     let redis = Redis::start().await;
-    let store = Arc::new(SharedStore::default());
+    let store = Arc::new(ListStore::default());
     let a = Node::start("a", &redis.url(), &store).await;
     let b = Node::start("b", &redis.url(), &store).await;
     let mut first = a.connect("ann/phone").await;
@@ -257,7 +263,7 @@ async fn a_device_that_comes_back_elsewhere_replaces_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_bus_lost_comes_soon_after_it_is_back_or_before() {
     let mut redis = Redis::start().await;
-    let store = Arc::new(SharedStore::default());
+    let store = Arc::new(ListStore::default());
     let a = Node::start("a", &redis.url(), &store).await;
     let b = Node::start("b", &redis.url(), &store).await;
     let mut here = a.connect("ann/phone").await;
@@ -287,7 +293,7 @@ async fn what_a_dead_bus_lost_comes_soon_after_it_is_back_or_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn presence_is_of_all_nodes() {
     let redis = Redis::start().await;
-    let store = Arc::new(SharedStore::default());
+    let store = Arc::new(ListStore::default());
     let a = Node::start("a", &redis.url(), &store).await;
     let b = Node::start("b", &redis.url(), &store).await;
     let join = ClientFrame::Join { channel_id: "team".parse().unwrap() };

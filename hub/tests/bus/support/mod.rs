@@ -1,9 +1,9 @@
 //! Redis servers, a proxy that harms, and nodes of a cluster in this process.
 
+pub(crate) mod list_store;
 pub(crate) mod node;
 pub(crate) mod proxy;
 pub(crate) mod redis;
-pub(crate) mod shared;
 
 use std::time::{Duration, Instant};
 

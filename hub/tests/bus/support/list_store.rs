@@ -1,4 +1,4 @@
-//! A store that several nodes share, in memory: as far as sockets need one.
+//! A store of lists in memory that several nodes may share: as far as sockets need one.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,16 @@ use delivery::{
 use parking_lot::Mutex;
 use protocol::{DeviceId, MessageId, Seq};
 
-use super::node::{change, inbox};
-
 /// Changes by inbox.
 #[derive(Default)]
-pub(crate) struct SharedStore(Mutex<HashMap<InboxKey, Vec<Stored>>>);
+pub(crate) struct ListStore(Mutex<HashMap<InboxKey, Vec<Stored>>>);
 
-impl SharedStore {
-    /// Stores one more message for a user; it is not published by this.
-    pub(crate) fn store(&self, user: &str) -> Stored {
+impl ListStore {
+    /// Stores the next change of an inbox, which `make` makes for its seq; it is not published by this.
+    pub(crate) fn store(&self, inbox: &InboxKey, make: impl FnOnce(u64) -> Stored) -> Stored {
         let mut all = self.0.lock();
-        let list = all.entry(inbox(user)).or_default();
-        let seq = list.len() as u64 + 1;
-        let stored = change(user, seq, &format!("{user} {seq}"));
+        let list = all.entry(inbox.clone()).or_default();
+        let stored = make(list.len() as u64 + 1);
         list.push(stored.clone());
         stored
     }
@@ -42,7 +39,7 @@ fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
     Box::pin(std::future::ready(value))
 }
 
-impl Store for SharedStore {
+impl Store for ListStore {
     fn append(&self, _: Batch) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(Err(StoreError::Closing))
     }
