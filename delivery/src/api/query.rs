@@ -172,6 +172,10 @@ pub(crate) const TENANT_ID: Field = may(
      user.",
 );
 
+/// The same where all tenants are meant unless one is said.
+pub(crate) const ANY_TENANT: Field =
+    may("tenant_id", ID, "Of one tenant; of all unless said. Of a user it is the own one.");
+
 const CURSOR: Field = may(
     "cursor",
     formed(Form::Pattern("^([no][0-9]{1,19})?$"), 0, 20),

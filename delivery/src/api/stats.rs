@@ -17,7 +17,7 @@ use super::{
     answer::Answer,
     caller::{Admin, ServiceOnly},
     error::ApiError,
-    query::Parameters,
+    query::{ANY_TENANT, Parameters},
     shape::{Field, ID, Shape, may},
 };
 use crate::{
@@ -57,13 +57,8 @@ const GROUP_BY: Field = may(
 const OF_SERVICE: &[Field] = &[FROM, TO, GROUP_BY];
 
 /// The query of `GET /admin/stats`.
-const OF_ALL: &[Field] = &[
-    may("tenant_id", ID, "Of one tenant; of all unless said. Of a user it is the own one."),
-    may("service_id", ID, "Of one service."),
-    FROM,
-    TO,
-    GROUP_BY,
-];
+const OF_ALL: &[Field] =
+    &[ANY_TENANT, may("service_id", ID, "Of one service."), FROM, TO, GROUP_BY];
 
 /// Counts of messages that were sent in a span, of whatever became of them since.
 #[derive(Debug, Serialize, JsonSchema)]

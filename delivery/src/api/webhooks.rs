@@ -21,8 +21,8 @@ use super::{
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
-    query::{PageMeta, Parameters, SIZE},
-    shape::{Field, Form, ID, Shape, formed, may, must},
+    query::{ANY_TENANT, PageMeta, Parameters, SIZE},
+    shape::{Field, Form, Shape, formed, may, must},
 };
 use crate::webhook::{
     Actor, DESCRIPTION_BYTES_MAX, DeadLetter, Delivery, DeliveryStatus, EVENT_WORDS, EventKind,
@@ -131,11 +131,7 @@ const CURSOR: Field = may(
     "Where the page begins: `meta.next_cursor` of the page before.",
 );
 
-const DEAD_LETTERS_QUERY: &[Field] = &[
-    may("tenant_id", ID, "Of one tenant; of all unless said. Of a user it is the own one."),
-    CURSOR,
-    SIZE,
-];
+const DEAD_LETTERS_QUERY: &[Field] = &[ANY_TENANT, CURSOR, SIZE];
 
 const DELIVERIES_QUERY: &[Field] = &[
     may("status", Shape::Word(DeliveryStatus::WORDS), "Only of this status; all unless said."),
