@@ -19,6 +19,7 @@ pub mod fanout;
 pub mod identity;
 pub mod limit;
 pub mod metrics;
+mod migration;
 mod nearest;
 pub mod networks;
 mod object;

@@ -1,22 +1,10 @@
 //! Brings the database's tables to where this build needs them.
 //!
-//! Migrations are numbered files. Each is run once, in one transaction, under a lock, so that nodes may
-//! start at the same time. A migration may only add to what an older build uses, and what it takes away
-//! nobody has used for a version: then nodes of two versions work side by side while one replaces
-//! the other. A database that is newer than known is refused, unless it says that it may be used.
-
-use deadpool_postgres::GenericClient as _;
-use sha2::{Digest as _, Sha256};
+//! See [`crate::migration`]. Each is run in a transaction of its own.
 
 use super::pool::Db;
 use super::{errors::Failure, pool};
-
-/// A migration.
-struct Migration {
-    version: i32,
-    name: &'static str,
-    sql: &'static str,
-}
+use crate::migration::{Migration, Ran, Unfit, missing};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -26,7 +14,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 
 /// The oldest build that may use what the latest migration here leaves, by the migrations it knows. Is
 /// written beside each migration; raised when one takes something away.
-const COMPATIBLE_FROM: i32 = 1;
+const COMPATIBLE_FROM: i64 = 1;
 
 /// The lock under which migrations are run: any number that nothing else locks.
 const LOCK: i64 = 0x7075_7368_6875_6201;
@@ -38,16 +26,25 @@ pub enum MigrateError {
     #[error("the database is of version {found}; this build knows up to {known}")]
     Newer {
         /// Of the database.
-        found: i32,
+        found: i64,
         /// Of this build.
-        known: i32,
+        known: i64,
     },
     /// A migration that was run is not the one of this build.
     #[error("migration {0} was run with another content than this build has")]
-    Changed(i32),
+    Changed(i64),
     /// The database or the way to it.
     #[error("the database cannot be migrated")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Unfit> for MigrateError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Newer { found, known } => Self::Newer { found, known },
+            Unfit::Changed(version) => Self::Changed(version),
+        }
+    }
 }
 
 impl From<Failure> for MigrateError {
@@ -78,10 +75,10 @@ pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
         transaction
             .batch_execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations (
-                     version integer PRIMARY KEY,
+                     version bigint PRIMARY KEY,
                      name text NOT NULL,
                      checksum text NOT NULL,
-                     compatible_from integer NOT NULL, -- builds that know this many may use it
+                     compatible_from bigint NOT NULL, -- builds that know this many may use it
                      applied_at timestamptz NOT NULL DEFAULT now()
                  )",
             )
@@ -94,7 +91,7 @@ pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
             .execute(
                 "INSERT INTO schema_migrations (version, name, checksum, compatible_from)
                  VALUES ($1, $2, $3, $4)",
-                &[&migration.version, &migration.name, &checksum(migration), &COMPATIBLE_FROM],
+                &[&migration.version, &migration.name, &migration.checksum(), &COMPATIBLE_FROM],
             )
             .await?;
         pool::commit(transaction).await?;
@@ -110,37 +107,20 @@ async fn is_current(client: &deadpool_postgres::Object) -> Result<bool, MigrateE
     if !there {
         return Ok(false);
     }
-    let known = MIGRATIONS.last().map_or(0, |last| last.version);
-    let rows = client
-        .query("SELECT version, checksum, compatible_from FROM schema_migrations ORDER BY 1", &[])
-        .await?;
-    for row in &rows {
-        let (found, sum): (i32, &str) = (row.get(0), row.get(1));
-        match MIGRATIONS.iter().find(|migration| migration.version == found) {
-            Some(migration) if checksum(migration) != sum => {
-                return Err(MigrateError::Changed(found));
-            }
-            None if row.get::<_, i32>(2) > known => {
-                return Err(MigrateError::Newer { found, known });
-            }
-            Some(_) | None => {}
-        }
-    }
-    Ok(rows.last().is_some_and(|last| last.get::<_, i32>(0) >= known))
+    let sql = "SELECT version, checksum, compatible_from FROM schema_migrations";
+    let ran = |row: &tokio_postgres::Row| Ran {
+        version: row.get(0),
+        checksum: row.get(1),
+        compatible_from: row.get(2),
+    };
+    let ran: Vec<_> = client.query(sql, &[]).await?.iter().map(ran).collect();
+    Ok(missing(MIGRATIONS, &ran)?.is_empty())
 }
 
 async fn version(
     client: &impl deadpool_postgres::GenericClient,
-) -> Result<Option<i32>, MigrateError> {
+) -> Result<Option<i64>, MigrateError> {
     Ok(client.query_one("SELECT max(version) FROM schema_migrations", &[]).await?.get(0))
-}
-
-fn checksum(migration: &Migration) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(migration.sql).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

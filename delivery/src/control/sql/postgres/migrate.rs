@@ -1,22 +1,14 @@
 //! Brings the tables of control data to where this build needs them.
 //!
-//! Migrations are numbered files, with numbers of their own beside those of the message store. Each is
-//! run once, under a lock, so that nodes may start at the same time. A migration may only add to
-//! what an older build uses, and what it takes away nobody has used for a version: then nodes of two
-//! versions work side by side while one replaces the other.
+//! See [`crate::migration`]; their numbers are of their own, beside those of the message store.
 
-use std::{fmt::Write as _, time::Duration};
-
-use sha2::{Digest as _, Sha256};
+use std::time::Duration;
 
 use super::{super::values, Connection, Statements as _, Transaction, alone};
-use crate::control::ControlError;
-
-struct Migration {
-    version: i64,
-    name: &'static str,
-    sql: &'static str,
-}
+use crate::{
+    control::ControlError,
+    migration::{self, Migration, Ran, Unfit},
+};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -62,7 +54,7 @@ pub(in crate::control) fn run(connection: &mut Connection) -> Result<(), Control
     transaction.connection.batch(TABLE, MIGRATION_TIMEOUT)?;
     for migration in missing(transaction.connection)? {
         transaction.connection.batch(migration.sql, MIGRATION_TIMEOUT)?;
-        let row = values![migration.version, migration.name, checksum(migration), COMPATIBLE_FROM];
+        let row = values![migration.version, migration.name, migration.checksum(), COMPATIBLE_FROM];
         transaction.execute(
             "INSERT INTO control_migrations (version, name, checksum, compatible_from) \
              VALUES ($1, $2, $3, $4)",
@@ -74,29 +66,17 @@ pub(in crate::control) fn run(connection: &mut Connection) -> Result<(), Control
 }
 
 /// Those that were not run.
-fn missing(connection: &mut Connection) -> Result<Vec<&'static Migration>, ControlError> {
+fn missing(connection: &mut Connection) -> Result<&'static [Migration], ControlError> {
     let sql = "SELECT version, checksum, compatible_from FROM control_migrations ORDER BY version";
-    let known = MIGRATIONS.last().map_or(0, |last| last.version);
-    let mut missing: Vec<&Migration> = MIGRATIONS.iter().collect();
-    for mut row in connection.rows(sql, &[])? {
-        let (found, sum, compatible_from) = (row.int()?, row.text()?, row.int()?);
-        match MIGRATIONS.iter().find(|migration| migration.version == found) {
-            Some(migration) if checksum(migration) != sum => {
-                return Err(ControlError::MigrationChanged(found));
-            }
-            None if compatible_from > known => {
-                return Err(ControlError::UnknownVersion { found, known });
-            }
-            Some(_) | None => missing.retain(|migration| migration.version > found),
-        }
-    }
-    Ok(missing)
-}
-
-fn checksum(migration: &Migration) -> String {
-    Sha256::digest(migration.sql).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
+    let rows = connection.rows(sql, &[])?;
+    let ran = rows.into_iter().map(|mut row| {
+        let (version, checksum, compatible_from) = (row.int()?, row.text()?, row.int()?);
+        Ok(Ran { version, checksum, compatible_from })
+    });
+    let ran = ran.collect::<Result<Vec<_>, ControlError>>()?;
+    migration::missing(MIGRATIONS, &ran).map_err(|unfit| match unfit {
+        Unfit::Newer { found, known } => ControlError::UnknownVersion { found, known },
+        Unfit::Changed(version) => ControlError::MigrationChanged(version),
     })
 }
 
