@@ -101,3 +101,8 @@ pub struct ChangePage {
     /// The oldest position that can be resumed from; above the asked one, `changes` is empty.
     pub min_seq: Seq,
 }
+
+/// Whether a message of this status is shown, and may be marked and edited.
+pub(crate) const fn is_live(status: Status) -> bool {
+    matches!(status, Status::Unread | Status::Read | Status::Archived)
+}

@@ -87,6 +87,21 @@ pub struct Receipt {
     pub actions: Vec<Pressed>,
 }
 
+impl Receipt {
+    /// What is said of a recipient who does not have it, or not any more.
+    pub(crate) const fn nothing_of(user_id: UserId) -> Self {
+        Self {
+            user_id,
+            stored_at: None,
+            delivered_at: None,
+            acked_at: None,
+            read_at: None,
+            devices: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+}
+
 /// What one device did with a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceReceipt {

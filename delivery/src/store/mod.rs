@@ -36,6 +36,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use protocol::{Body, DeviceId, MessageId, Seq, TenantId, UserId};
 
+pub(crate) use self::change::is_live;
 pub use self::{
     audience::{Audience, Batch, Group, Outgoing, SenderKey},
     change::{Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored},

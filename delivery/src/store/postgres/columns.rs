@@ -41,11 +41,6 @@ pub(super) const fn status_from(code: i16) -> Status {
     }
 }
 
-/// Whether a message of this status is shown, and may be marked and edited.
-pub(super) const fn is_live(status: Status) -> bool {
-    matches!(status, Status::Unread | Status::Read | Status::Archived)
-}
-
 pub(super) const fn state_code(state: SentState) -> i16 {
     match state {
         SentState::Scheduled => 0,

@@ -62,6 +62,16 @@ async fn find(
     found.as_ref().map(sent_of).transpose()
 }
 
+/// The message, which nobody else changes until the transaction ends.
+async fn taken(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &MessageId,
+) -> Result<Sent, Failure> {
+    let sent = find(transaction, tenant, id, "FOR NO KEY UPDATE").await?;
+    sent.ok_or_else(|| StoreError::NotFound.into())
+}
+
 impl Core {
     pub(super) async fn answer(
         &self,
@@ -105,9 +115,7 @@ impl Core {
         debug_assert_eq!(body.id(), id, "an edit keeps the message's id");
         let mut client = self.db.client().await?;
         let transaction = pool::begin(&mut client).await?;
-        let Some(sent) = find(&transaction, tenant, id, "FOR NO KEY UPDATE").await? else {
-            return Err(StoreError::NotFound.into());
-        };
+        let sent = taken(&transaction, tenant, id).await?;
         match sent.message.state {
             SentState::Scheduled => {
                 write_body(&transaction, sent.id, body, SentState::Scheduled).await?;
@@ -129,9 +137,7 @@ impl Core {
     ) -> Result<SentState, Failure> {
         let mut client = self.db.client().await?;
         let transaction = pool::begin(&mut client).await?;
-        let Some(sent) = find(&transaction, tenant, id, "FOR NO KEY UPDATE").await? else {
-            return Err(StoreError::NotFound.into());
-        };
+        let sent = taken(&transaction, tenant, id).await?;
         match sent.message.state {
             SentState::Scheduled => {
                 write_state(&transaction, sent.id, SentState::Cancelled).await?;
@@ -151,9 +157,7 @@ impl Core {
     pub(super) async fn cancel(&self, tenant: &TenantId, id: &MessageId) -> Result<(), Failure> {
         let mut client = self.db.client().await?;
         let transaction = pool::begin(&mut client).await?;
-        let Some(sent) = find(&transaction, tenant, id, "FOR NO KEY UPDATE").await? else {
-            return Err(StoreError::NotFound.into());
-        };
+        let sent = taken(&transaction, tenant, id).await?;
         match sent.message.state {
             SentState::Scheduled => {
                 write_state(&transaction, sent.id, SentState::Cancelled).await?;

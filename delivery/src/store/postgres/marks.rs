@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use protocol::{DeviceId, MessageId, PressedAction, Status};
 
 use super::{
-    columns::{is_live, plain, position},
+    columns::{plain, position},
     core::Core,
     errors::Failure,
     groups, pool,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     InboxKey, StoreError,
-    store::{Happened, Head, Mark, MarkTarget, Marked, Pressing},
+    store::{Happened, Head, Mark, MarkTarget, Marked, Pressing, is_live},
 };
 
 /// Which statuses a mark changes: what is recalled, expired or collapsed is not there for the user, so it

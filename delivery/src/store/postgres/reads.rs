@@ -11,7 +11,7 @@ use protocol::{ChannelId, DeviceId, MessageId, MessageState, PressedAction, Seq,
 use tokio_postgres::Row;
 
 use super::{
-    columns::{Columns as _, is_live, kind, position, seq, status_from},
+    columns::{Columns as _, kind, position, seq, status_from},
     core::Core,
     errors::Failure,
     groups,
@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     InboxKey, StoreError,
-    store::{Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored, UnreadCounts},
+    store::{
+        Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored, UnreadCounts,
+        is_live,
+    },
 };
 
 /// How often a read begins again because something came in between; then it is of what is there.

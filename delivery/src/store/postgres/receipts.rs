@@ -95,7 +95,8 @@ impl Core {
             owners.insert(row.column(1)?, user.clone());
             let stored_at = Some(row.time(3)?);
             let read_at = row.maybe_time(4)?;
-            receipts.insert(user.clone(), Receipt { stored_at, read_at, ..nothing_of(user) });
+            receipts
+                .insert(user.clone(), Receipt { stored_at, read_at, ..Receipt::nothing_of(user) });
         }
         let sql = "SELECT r.inbox, r.device, r.kind, r.at
             FROM unnest($1::bigint[], $2::bigint[]) AS k (inbox, seq)
@@ -139,20 +140,7 @@ impl Core {
             receipt.delivered_at = devices.iter().filter_map(|device| device.delivered_at).min();
             receipt.acked_at = devices.iter().filter_map(|device| device.acked_at).min();
         }
-        let of = |user: UserId| receipts.remove(&user).unwrap_or_else(|| nothing_of(user));
+        let of = |user: UserId| receipts.remove(&user).unwrap_or_else(|| Receipt::nothing_of(user));
         Ok(users.into_iter().map(of).collect())
-    }
-}
-
-/// What is said of a recipient who does not have it, or not any more.
-fn nothing_of(user_id: UserId) -> Receipt {
-    Receipt {
-        user_id,
-        stored_at: None,
-        delivered_at: None,
-        acked_at: None,
-        read_at: None,
-        devices: Vec::new(),
-        actions: Vec::new(),
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use protocol::{Body, DeviceId, MessageState, PressedAction, Seq, Status, Time};
 
 use super::{
-    columns::{COUNTED, is_live, kind, seq, status_code},
+    columns::{COUNTED, kind, seq, status_code},
     rows::{Content, Facts, Inbox, Logged, Message, Written},
 };
-use crate::store::{Change, Mark, StatusChange, Stored};
+use crate::store::{Change, Mark, StatusChange, Stored, is_live};
 
 /// What is published of a change.
 #[derive(Clone, Debug)]

@@ -145,11 +145,6 @@ pub(super) const fn status_from(code: i64) -> Status {
     }
 }
 
-/// Whether a message of this status is shown, and may be marked and edited.
-pub(super) const fn is_live(status: Status) -> bool {
-    matches!(status, Status::Unread | Status::Read | Status::Archived)
-}
-
 /// The two files of an inbox when they are fresh.
 pub(super) struct Templates {
     pub(super) messages: Template,

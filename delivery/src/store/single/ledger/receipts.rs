@@ -41,7 +41,7 @@ impl SingleStore {
             .map(|user| async move {
                 let inbox = InboxKey::new(tenant.clone(), user.clone());
                 let found = self.receipt_in(&inbox, id).await?;
-                Ok::<_, StoreError>(found.unwrap_or_else(|| nothing_of(user)))
+                Ok::<_, StoreError>(found.unwrap_or_else(|| Receipt::nothing_of(user)))
             })
             .buffered(INBOXES_AT_ONCE)
             .try_collect()
@@ -86,18 +86,5 @@ impl SingleStore {
             found.extend(members);
         }
         Ok(found.into_iter().take(limit).collect())
-    }
-}
-
-/// What is said of a recipient who does not have it, or not any more.
-fn nothing_of(user_id: UserId) -> Receipt {
-    Receipt {
-        user_id,
-        stored_at: None,
-        delivered_at: None,
-        acked_at: None,
-        read_at: None,
-        devices: Vec::new(),
-        actions: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     super::{
-        schema::{Templates, is_live, kind, status_from},
+        schema::{Templates, kind, status_from},
         shared::id_of,
         user_files::{FileError, UserFiles},
     },
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     InboxKey,
-    store::{Change, InboxMessage, StatusChange, Stored},
+    store::{Change, InboxMessage, StatusChange, Stored, is_live},
 };
 
 /// A row of `changes`.

@@ -6,12 +6,12 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     super::{
         record::RewriteRecord,
-        schema::{is_live, kind, status_code},
+        schema::{kind, status_code},
         shared::body_of,
     },
     write::{Change, Row, Writer, row},
 };
-use crate::store::recalled::without_content;
+use crate::store::{is_live, recalled::without_content};
 
 impl Writer<'_> {
     /// Takes over an edit or a recall. It takes its place in the log whatever has become of the

@@ -10,7 +10,7 @@ use super::{
         inbox::{TailEntry, What},
         receipts::Note,
         record::{Lsn, MarkRecord, PressRecord},
-        schema::{is_live, kind, status_code, status_from},
+        schema::{kind, status_code, status_from},
         shared::body_of,
     },
     Counted, FileError, UserFiles, WriteError,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     InboxKey,
-    store::{Happened, Happening, Mark},
+    store::{Happened, Happening, Mark, is_live},
 };
 
 /// Happenings that are told at once: bounds the bodies that are in memory for them.
