@@ -1,23 +1,21 @@
 //! Databases with pushhub's tables, one for each test. Other crates take this file in by `#[path]`.
 
-mod server;
-
 use std::sync::OnceLock;
 
 use delivery::store::postgres::{PostgresConfig, PostgresStore};
 
 #[allow(unused_imports, reason = "not every test that shares this needs all of it")]
-pub(crate) use server::empty_database;
+pub(crate) use servers::empty_database;
 
 /// A fresh database with pushhub's tables, and its address: a copy of one that was migrated once.
 #[allow(dead_code, reason = "not every test that shares this needs all of it")]
 pub(crate) fn database() -> String {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
     let template = TEMPLATE.get_or_init(|| {
-        let url = server::empty_database();
+        let url = servers::empty_database();
         let config = PostgresConfig::new(url.clone());
-        server::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
+        servers::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
         url
     });
-    server::copy_of(template)
+    servers::copy_of(template)
 }

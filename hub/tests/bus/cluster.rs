@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use hub::bus::{Bus, Doubt, State};
 
-use crate::support::{SOON, eventually, free_port, node::Node, redis::Redis};
+use crate::support::{SOON, eventually, node::Node};
+use servers::{Redis, free_port};
 
 /// Three primaries, each with a third of the slots.
 struct Cluster {

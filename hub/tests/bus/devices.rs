@@ -6,8 +6,8 @@ use protocol::ConnectionId;
 use crate::support::{
     SOON, eventually,
     node::{Node, inbox},
-    redis::Redis,
 };
+use servers::Redis;
 
 fn connection(name: &str) -> ConnectionId {
     name.parse().unwrap()

@@ -7,9 +7,8 @@ use hub::bus::{Bus, Doubt, State};
 use crate::support::{
     SOON, eventually,
     node::{Node, change},
-    proxy::Proxy,
-    redis::Redis,
 };
+use servers::{Proxy, Redis};
 
 /// A silent bus is noticed within this (contract: seconds).
 const NOTICED: Duration = Duration::from_secs(5);
@@ -120,7 +119,7 @@ async fn a_replica_is_refused() {
 async fn one_node_cut_off_without_a_word() {
     let redis = Redis::start().await;
     let proxy = Proxy::start(redis.port).await;
-    let (a, b, _listening) = pair(&redis.url(), &proxy.url()).await;
+    let (a, b, _listening) = pair(&redis.url(), &proxy.redis_url()).await;
     proxy.swallow(true);
     let swallowed = Instant::now();
     for seq in 1_000..1_010 {
@@ -141,7 +140,7 @@ async fn one_node_cut_off_without_a_word() {
 async fn connections_cut_again_and_again() {
     let redis = Redis::start().await;
     let proxy = Proxy::start(redis.port).await;
-    let (a, b, _listening) = pair(&proxy.url(), &redis.url()).await;
+    let (a, b, _listening) = pair(&proxy.redis_url(), &redis.url()).await;
     for round in 1..=5 {
         proxy.cut();
         eventually("doubt", SOON, || a.ears.doubts(Doubt::Back) > round).await;
@@ -154,7 +153,7 @@ async fn connections_cut_again_and_again() {
 async fn a_subscriber_over_its_buffer_limit() {
     let redis = Redis::start().await;
     let proxy = Proxy::start(redis.port).await;
-    let (a, b, _listening) = pair(&redis.url(), &proxy.url()).await;
+    let (a, b, _listening) = pair(&redis.url(), &proxy.redis_url()).await;
     redis.command(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 32kb 1"]);
     let before = b.ears.doubts(Doubt::Back);
     let subscribers =
@@ -183,7 +182,7 @@ async fn a_subscriber_over_its_buffer_limit() {
 async fn what_does_not_fit_the_queue_is_counted_and_others_are_told() {
     let redis = Redis::start().await;
     let proxy = Proxy::start(redis.port).await;
-    let (b, a, _listening) = pair(&redis.url(), &proxy.url()).await;
+    let (b, a, _listening) = pair(&redis.url(), &proxy.redis_url()).await;
     proxy.swallow(true);
     a.is(State::Down, NOTICED).await;
     let text = "x".repeat(30_000);

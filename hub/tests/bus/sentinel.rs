@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hub::bus::{Bus, Doubt, State};
 
-use crate::support::{SOON, eventually, node::Node, redis::Redis};
+use crate::support::{SOON, eventually, node::Node};
+use servers::Redis;
 
 /// The sentinel needs a second to miss the primary, and its own pauses to agree with itself.
 const FAILOVER: Duration = Duration::from_secs(30);

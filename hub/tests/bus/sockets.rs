@@ -39,8 +39,8 @@ use crate::support::{
     SOON, eventually,
     list_store::ListStore,
     node::{change, inbox},
-    redis::Redis,
 };
+use servers::Redis;
 
 /// A node as a client sees it.
 struct Node {
@@ -117,6 +117,7 @@ impl Node {
             ca: None,
             prefix: "test".to_owned(),
             node: name.parse().unwrap(),
+            secrets: None,
         };
         let registry = Registry::new(&config, &NoopRecorder);
         let bus = RedisBus::new(redis, &NoopRecorder);

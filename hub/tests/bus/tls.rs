@@ -3,7 +3,8 @@
 use hub::bus::{Bus, RedisConfig, State};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::support::{SOON, free_port, node::Node, redis::Redis};
+use crate::support::{SOON, node::Node};
+use servers::{Redis, free_port};
 
 /// A certificate authority of its own, and what it says of `localhost`.
 struct Certificates {
@@ -32,6 +33,7 @@ fn config(port: u16, host: &str, ca: &str, name: &str) -> RedisConfig {
         ca: Some(ca.as_bytes().to_vec()),
         prefix: "test".to_owned(),
         node: name.parse().unwrap(),
+        secrets: None,
     }
 }
 

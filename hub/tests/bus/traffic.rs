@@ -11,8 +11,8 @@ use protocol::{
 use crate::support::{
     SOON, eventually,
     node::{Node, change, inbox},
-    redis::Redis,
 };
+use servers::Redis;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_arrive_in_order_and_by_interest_only() {
@@ -137,6 +137,7 @@ async fn prefixes_part_clusters() {
         ca: None,
         prefix: "other".to_owned(),
         node: "b".parse().unwrap(),
+        secrets: None,
     });
     other.is(State::Up, SOON).await;
     let _ann = (other.attend("ann").await, a.attend("ann").await);

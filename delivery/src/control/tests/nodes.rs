@@ -6,10 +6,7 @@ use ::metrics::NoopRecorder;
 use serde_json::json;
 use tokio_postgres::NoTls;
 
-use super::{
-    place::{Postgres, server},
-    *,
-};
+use super::{place::Postgres, *};
 use crate::template::{TemplateRequest, Templates, Writer};
 
 /// Two nodes on one database.
@@ -54,7 +51,7 @@ fn a_key_that_is_used_on_many_nodes_is_noted_once_a_minute() {
 fn limits_hold_whoever_reaches_them() {
     let (place, one, other) = two();
     let (service, _) = one.create_service(NewService::named("a")).unwrap();
-    server::ask(
+    servers::ask(
         &place.0,
         &format!(
             "INSERT INTO control_service SELECT 's' || n, 'n', 'internal', 'business', '[]', '{{}}', \
@@ -176,9 +173,9 @@ fn connections_that_were_cut_are_made_again() {
     let (service, key) = one.create_service(NewService::named("a")).unwrap();
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    server::ask(&place.0, cut);
+    servers::ask(&place.0, cut);
     assert_eq!(one.list_keys(&service.id).unwrap().len(), 1);
-    server::ask(&place.0, cut);
+    servers::ask(&place.0, cut);
     one.create_key(&service.id, None).unwrap();
     assert!(one.verify(key.expose()).is_ok());
 }
@@ -190,11 +187,11 @@ fn while_the_database_is_away_known_keys_are_served() {
     let name = place.0.rsplit('/').next().unwrap().split('?').next().unwrap();
     let elsewhere = place.0.replace(name, "postgres");
     let allow = |allow: bool| {
-        server::ask(&elsewhere, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}"));
+        servers::ask(&elsewhere, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allow}"));
         let cut = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         );
-        server::ask(&elsewhere, &cut);
+        servers::ask(&elsewhere, &cut);
     };
     allow(false);
     let unknown = format!("phk_{}_{}", "A".repeat(12), "b".repeat(43));
@@ -235,11 +232,11 @@ fn nodes_that_start_at_once_make_the_tables_once_and_newer_ones_are_left_alone()
     let refused =
         || Control::open_postgres(place.0.parse().unwrap(), NoTls).expect_err("it is not ours");
     let newer = "INSERT INTO control_migrations VALUES (99, 'later', 'x', ";
-    server::ask(&place.0, &format!("{newer} 1)"));
+    servers::ask(&place.0, &format!("{newer} 1)"));
     drop(place.open());
-    server::ask(&place.0, "UPDATE control_migrations SET compatible_from = 99 WHERE version = 99");
+    servers::ask(&place.0, "UPDATE control_migrations SET compatible_from = 99 WHERE version = 99");
     assert!(matches!(refused(), ControlError::UnknownVersion { found: 99, .. }));
-    server::ask(
+    servers::ask(
         &place.0,
         "DELETE FROM control_migrations WHERE version = 99; \
          UPDATE control_migrations SET checksum = 'x'",

@@ -4,9 +4,6 @@ use tokio_postgres::NoTls;
 
 use super::Control;
 
-#[path = "../../../tests/postgres/server.rs"]
-pub(super) mod server;
-
 /// A place with nothing in it at first.
 pub(crate) trait Place: Sync {
     fn new() -> Self;
@@ -33,7 +30,7 @@ pub(crate) struct Postgres(pub(crate) String);
 
 impl Place for Postgres {
     fn new() -> Self {
-        Self(server::empty_database())
+        Self(servers::empty_database())
     }
 
     fn open(&self) -> Control {

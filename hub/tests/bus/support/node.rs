@@ -57,6 +57,10 @@ impl Inbound for Ears {
         self.count.fetch_add(changes.len() as u64, Ordering::SeqCst);
     }
 
+    fn connections(&self) -> Option<u64> {
+        None
+    }
+
     fn in_store(&self, inbox: &InboxKey, seq: Seq) {
         self.in_store.lock().push((inbox.clone(), seq));
     }
@@ -141,6 +145,7 @@ impl Node {
             ca: None,
             prefix: "test".to_owned(),
             node: name.parse().unwrap(),
+            secrets: None,
         };
         Self::start_config(config)
     }

@@ -17,8 +17,9 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// The proxy; ends when dropped.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
     state: Arc<State>,
     _accepting: AbortOnDropHandle<()>,
 }
@@ -31,7 +32,8 @@ struct State {
 }
 
 impl Proxy {
-    pub(crate) async fn start(port: u16) -> Self {
+    /// One before a port of this machine.
+    pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
@@ -51,22 +53,32 @@ impl Proxy {
         Self { address, state, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// The address of a Redis behind it.
+    #[must_use]
+    pub fn redis_url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
+    /// The address of a PostgreSQL behind it, from the address without it.
+    #[must_use]
+    pub fn postgres_url(&self, direct: &str) -> String {
+        let (before, rest) = direct.split_once("@127.0.0.1:").expect("a server of this machine");
+        let (_, path) = rest.split_once('/').expect("a database's name");
+        format!("{before}@{}/{path}", self.address)
+    }
+
     /// From now on nothing gets through and nobody is told: a cable that was pulled.
-    pub(crate) fn swallow(&self, swallow: bool) {
+    pub fn swallow(&self, swallow: bool) {
         self.state.swallow.store(swallow, Ordering::SeqCst);
     }
 
     /// From now on nothing is taken: what is sent piles up where it comes from.
-    pub(crate) fn hold(&self, hold: bool) {
+    pub fn hold(&self, hold: bool) {
         self.state.hold.store(hold, Ordering::SeqCst);
     }
 
     /// Closes all connections.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.state.cut.notify_waiters();
     }
 }

@@ -10,11 +10,12 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{SOON, eventually, free_port};
+use crate::{PATIENCE, eventually, free_port};
 
 /// A server, sentinel or cluster node.
-pub(crate) struct Redis {
-    pub(crate) port: u16,
+pub struct Redis {
+    /// Where it listens.
+    pub port: u16,
     process: Child,
     folder: TempDir,
     arguments: Vec<String>,
@@ -23,12 +24,12 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// A plain server.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// A server with more settings, such as `["requirepass", "secret"]`.
-    pub(crate) async fn start_with(settings: &[&str]) -> Self {
+    pub async fn start_with(settings: &[&str]) -> Self {
         let port = free_port();
         let mut arguments = vec!["--port".to_owned(), port.to_string()];
         for setting in ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"] {
@@ -46,7 +47,7 @@ impl Redis {
     }
 
     /// A sentinel of a primary on this machine.
-    pub(crate) async fn start_sentinel(name: &str, primary: u16) -> Self {
+    pub async fn start_sentinel(name: &str, primary: u16) -> Self {
         let port = free_port();
         let file = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
@@ -75,11 +76,11 @@ impl Redis {
 
     async fn answers(&self) {
         let up = || self.try_command(&["PING"]).is_some_and(|answer| answer.contains("PONG"));
-        eventually("redis answers", SOON, up).await;
+        eventually("redis answers", PATIENCE, up).await;
     }
 
     /// Where it is, for `REDIS_URL`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match &self.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
             None => format!("redis://127.0.0.1:{}", self.port),
@@ -87,7 +88,7 @@ impl Redis {
     }
 
     /// Gives a command; answers with what it says, as text on the wire.
-    pub(crate) fn command(&self, words: &[&str]) -> String {
+    pub fn command(&self, words: &[&str]) -> String {
         self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
@@ -108,12 +109,12 @@ impl Redis {
     }
 
     /// How many channels have subscribers.
-    pub(crate) fn channels(&self) -> usize {
+    pub fn channels(&self) -> usize {
         self.stat("pubsub_channels:")
     }
 
     /// The same for sharded ones.
-    pub(crate) fn sharded_channels(&self) -> usize {
+    pub fn sharded_channels(&self) -> usize {
         self.stat("pubsubshard_channels:")
     }
 
@@ -130,22 +131,23 @@ impl Redis {
     }
 
     /// Stops it where it stands: connections stay open and nobody answers.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.signal(libc::SIGSTOP);
     }
 
-    pub(crate) fn thaw(&self) {
+    /// Ends [`Redis::freeze`].
+    pub fn thaw(&self) {
         self.signal(libc::SIGCONT);
     }
 
     /// `kill -9`.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts it again, empty, on the same port.
-    pub(crate) async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         self.process = spawn(self.folder.path(), &self.arguments);
         self.answers().await;
     }
