@@ -136,6 +136,7 @@ async fn node(redis: &Redis, name: &str) -> (Arc<RedisBus>, Arc<Ears>) {
         ca: None,
         prefix: "bench".to_owned(),
         node: name.parse().unwrap(),
+        secrets: None,
     };
     let bus = RedisBus::new(config, &NoopRecorder);
     let ears = Arc::new(Ears::default());
@@ -159,6 +160,9 @@ impl Ears {
 impl Inbound for Ears {
     fn changes(&self, changes: &[Stored]) {
         self.0.fetch_add(changes.len() as u64, Ordering::Relaxed);
+    }
+    fn connections(&self) -> Option<u64> {
+        None
     }
     fn in_store(&self, _: &InboxKey, _: Seq) {}
     fn group(&self, _: &TenantId, _: u64) {}

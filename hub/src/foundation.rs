@@ -5,15 +5,15 @@ use std::sync::Arc;
 use delivery::{
     control::Control,
     identity::{Identity, IdentityConfig},
-    store::single::{hub_dir, own_dir},
+    store::{
+        postgres::connecting,
+        single::{hub_dir, own_dir},
+    },
 };
 
-use crate::{
-    config::{Config, StoreConfig},
-    storage_secrets::Secrets,
-};
+use crate::{config::Config, storage_secrets::Secrets};
 
-/// The parts of a storage folder that say who is who.
+/// What says who is who.
 pub struct Foundation {
     /// The secrets, configured or kept.
     pub secrets: Secrets,
@@ -24,13 +24,14 @@ pub struct Foundation {
 }
 
 impl Foundation {
-    /// Opens the storage folder, making what is missing.
+    /// Opens the storage folder, making what is missing; or, with a database that nodes share, the control
+    /// data there, and no folder. Waits for disk and network.
     ///
     /// # Errors
-    /// When the folder, a secret or `control.db` can neither be used nor made.
+    /// When the folder, a secret or the control data can neither be used nor made.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let secrets = Secrets::open(&config.auth, &config.store)?;
-        let control = open_control(&config.store)?;
+        let control = open_control(config)?;
         let identity = IdentityConfig {
             jwt_secret: secrets.jwt_secret.clone(),
             issuer: config.auth.issuer.clone(),
@@ -43,12 +44,17 @@ impl Foundation {
     }
 }
 
-/// Opens `control.db` below the storage folder, making both where they are missing.
+/// Opens the control data: in the database that nodes share, or else in `control.db` below the storage
+/// folder, making what is missing.
 ///
 /// # Errors
-/// When neither is possible.
-pub fn open_control(store: &StoreConfig) -> anyhow::Result<Arc<Control>> {
-    let folder = hub_dir(&store.path);
+/// When it can neither be used nor made.
+pub fn open_control(config: &Config) -> anyhow::Result<Arc<Control>> {
+    if let Some(database) = &config.cluster.database {
+        let (driver, tls) = connecting(database)?;
+        return Ok(Arc::new(Control::open_postgres(driver, tls)?));
+    }
+    let folder = hub_dir(&config.store.path);
     own_dir(&folder)
         .map_err(|error| anyhow::anyhow!("cannot use {}: {error}", folder.display()))?;
     Ok(Arc::new(Control::open(&folder)?))

@@ -7,10 +7,12 @@
 //! A bus that is away is said (`degraded`), but no reason to send work elsewhere: this node stores what it
 //! is given and delivers to who is connected to it, and where the bus is away from all nodes an answer of
 //! 503 from each of them would end the service.
+//!
+//! While a node waits for its database at the start it is live and not ready.
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,14 +20,20 @@ use std::{
 
 mod docs;
 
-use axum::{Json, extract::State, response::IntoResponse};
-use delivery::{Store, api::doc::Endpoint, store::Health};
+use ::metrics::Gauge;
+use axum::{Json, extract, response::IntoResponse};
+use delivery::{Store, api::doc::Endpoint, metrics::Metric, store::Health};
 use http::{Method, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::{bus::Bus, telemetry::Metrics};
+use crate::{
+    bus::{Bus, State},
+    config::Role,
+    live::Live,
+    telemetry::Metrics,
+};
 
 /// Longest wait for the store's proof. Probes give up after a second or a few; a store that needs
 /// longer for one small write is not ready for more.
@@ -34,56 +42,113 @@ const STORE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prometheus's text format.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What health is judged by.
+const READY: Metric = Metric::gauge(
+    "pushhub_ready",
+    "",
+    "1 while `/health/ready` says yes: the store has proved a write within the last seconds, and the node is not draining.",
+);
+
+/// The metrics of this area.
+pub const METRICS: &[Metric] = &[READY];
+
+/// How often readiness is judged without being asked, for [`READY`].
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// What health is judged by. Cheap to clone.
 #[derive(Clone)]
-pub struct HealthState {
-    store: Arc<dyn Store>,
-    bus: Arc<dyn Bus>,
+pub struct HealthState(Arc<Inner>);
+
+struct Inner {
+    role: Role,
+    /// None while the node is starting.
+    opened: OnceLock<Opened>,
     draining: Arc<AtomicBool>,
     metrics: Metrics,
-    was_ready: Arc<AtomicBool>,
+    was_ready: AtomicBool,
+    ready: Gauge,
+}
+
+struct Opened {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    live: Arc<Live>,
 }
 
 impl HealthState {
-    /// Judges by this store, bus and flag; `/metrics` shows these metrics.
+    /// Judges a node that is starting; `/metrics` shows these metrics.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        bus: Arc<dyn Bus>,
-        draining: Arc<AtomicBool>,
-        metrics: Metrics,
-    ) -> Self {
-        Self { store, bus, draining, metrics, was_ready: Arc::new(AtomicBool::new(true)) }
+    pub fn new(role: Role, draining: Arc<AtomicBool>, metrics: Metrics) -> Self {
+        let recorder = metrics.recorder();
+        READY.describe(&*recorder);
+        let ready = READY.to_gauge(&*recorder, &[]);
+        ready.set(0.0);
+        Self(Arc::new(Inner {
+            role,
+            opened: OnceLock::new(),
+            draining,
+            metrics,
+            was_ready: AtomicBool::new(true),
+            ready,
+        }))
     }
 
+    /// From now on judges by these. Only the first call counts.
+    pub fn opened(&self, store: Arc<dyn Store>, bus: Arc<dyn Bus>, live: Arc<Live>) {
+        // A second set could only be the same: there is one start.
+        let _ = self.0.opened.set(Opened { store, bus, live });
+    }
+
+    /// Judges now and then, for ever, so that the metric is right where nobody probes.
+    pub async fn watch(self) {
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.0.check().await;
+        }
+    }
+}
+
+impl Inner {
     async fn check(&self) -> Report {
-        let store = match timeout(STORE_CHECK_TIMEOUT, self.store.health()).await {
-            Ok(Health::Writable) => Ok(()),
-            Ok(Health::NotWritable(why)) => Err(why),
-            Err(_) => Err(format!("no answer within {STORE_CHECK_TIMEOUT:?}")),
+        let (store, bus, sockets) = match self.opened.get() {
+            None => (Err("it is not open yet".to_owned()), State::Connecting, None),
+            Some(Opened { store, bus, live }) => {
+                let store = match timeout(STORE_CHECK_TIMEOUT, store.health()).await {
+                    Ok(Health::Writable) => Ok(()),
+                    Ok(Health::NotWritable(why)) => Err(why),
+                    Err(_) => Err(format!("no answer within {STORE_CHECK_TIMEOUT:?}")),
+                };
+                let sockets = self.role.holds_sockets().then(|| live.has_room());
+                (store, bus.state(), sockets)
+            }
         };
         let draining = self.draining.load(Ordering::Acquire);
-        let ready = store.is_ok() && !draining;
+        let full = sockets == Some(false);
+        let ready = store.is_ok() && !draining && !(full && self.role == Role::Hub);
+        self.ready.set(if ready { 1.0 } else { 0.0 });
         // A probe comes every few seconds: only a change is news.
         if self.was_ready.swap(ready, Ordering::AcqRel) != ready {
             match &store {
                 _ if ready => tracing::info!("ready again"),
-                Ok(()) => tracing::info!("not ready: draining"),
+                Ok(()) if draining => tracing::info!("not ready: draining"),
+                Ok(()) => tracing::warn!("not ready: WS_MAX_CONNECTIONS is reached"),
                 Err(why) => {
-                    tracing::error!(target: "error", why, "not ready: the store cannot write")
+                    tracing::error!(target: "error", why, "not ready: the store cannot write");
                 }
             }
         }
-        let bus = self.bus.state();
         Report {
-            status: match (ready, bus.is_well()) {
+            status: match (ready, bus.is_well() && !full) {
                 (true, true) => "ready",
                 (true, false) => "degraded",
                 (false, _) => "not_ready",
             },
+            role: self.role.label(),
             checks: Checks {
                 store: if store.is_ok() { "ok" } else { "failing" },
                 bus: bus.label(),
+                sockets: sockets.map(|room| if room { "ok" } else { "full" }),
                 draining,
             },
         }
@@ -103,6 +168,8 @@ struct Alive {
 struct Report {
     /// `ready`, `degraded` (ready, while the way to other nodes is not well) or `not_ready`.
     status: &'static str,
+    /// Which parts this process runs: `all`, `hub`, `delivery` or `admin`.
+    role: &'static str,
     /// Why.
     checks: Checks,
 }
@@ -115,6 +182,9 @@ struct Checks {
     store: &'static str,
     /// The way to other nodes: `alone` where there are none, `up`, `connecting`, `doubtful`, `down`.
     bus: &'static str,
+    /// Whether there is room for another socket: `ok` or `full`; null where the role holds none. A node
+    /// of the role `hub` that is full is not ready, for it has nothing else to do.
+    sockets: Option<&'static str>,
     /// Whether the node sends its connections away.
     draining: bool,
 }
@@ -137,13 +207,13 @@ async fn live() -> impl IntoResponse {
     ([NEVER_CACHED], Json(Alive { status: "live" }))
 }
 
-async fn ready(State(state): State<HealthState>) -> impl IntoResponse {
-    let report = state.check().await;
+async fn ready(extract::State(state): extract::State<HealthState>) -> impl IntoResponse {
+    let report = state.0.check().await;
     let status =
         if report.status == "not_ready" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, [NEVER_CACHED], Json(report))
 }
 
-async fn metrics(State(state): State<HealthState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE), NEVER_CACHED], state.metrics.render())
+async fn metrics(extract::State(state): extract::State<HealthState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE), NEVER_CACHED], state.0.metrics.render())
 }

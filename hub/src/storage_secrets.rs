@@ -14,8 +14,10 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use delivery::store::single::{hub_dir, own_dir};
+use hmac::{Hmac, KeyInit, Mac};
 use rand::TryRng;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
 
 use crate::config::{AuthConfig, StoreConfig};
 
@@ -74,6 +76,17 @@ impl Secrets {
         let jwt_secret = open(&auth.jwt_secret, "jwt_secret")?;
         let admin_token = open(&auth.admin_token, "admin_token")?;
         Ok(Self { jwt_secret, admin_token, first_start })
+    }
+
+    /// A number that nodes with the same key of tokens have in common, and from which the key cannot be
+    /// had: a quarter of what HMAC-SHA256 makes of it, and it has 32 bytes at least.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        let mut mark = Hmac::<Sha256>::new_from_slice(self.jwt_secret.expose_secret().as_bytes())
+            .expect("HMAC takes keys of any length");
+        mark.update(b"pushhub: nodes with the same JWT_SECRET");
+        let bytes = mark.finalize().into_bytes();
+        bytes.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
     }
 }
 
@@ -146,8 +159,6 @@ fn make(folder: &Path, candidate: &Path, path: &Path) -> Result<bool, SecretErro
 #[cfg(test)]
 mod tests {
     use std::thread;
-
-    use secrecy::ExposeSecret;
 
     use std::os::unix::fs::PermissionsExt;
 

@@ -12,6 +12,7 @@ fn metrics() -> String {
     let mut table = "| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
     let mut all: Vec<&Metric> = [
         hub::live::metrics::ALL,
+        hub::health::METRICS,
         hub::http::METRICS,
         hub::bus::metrics::ALL,
         hub::telemetry::METRICS,

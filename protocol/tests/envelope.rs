@@ -56,7 +56,13 @@ fn samples() -> Vec<(&'static str, Event)> {
         };
     }
     let pressed = PressedAction { index: 1, action: "approve".into() };
-    let facts = NodeFacts { node: id("node-1"), clock: 1_736_937_000_000, lost: 300 };
+    let facts = NodeFacts {
+        node: id("node-1"),
+        clock: 1_736_937_000_000,
+        lost: 300,
+        connections: Some(5_000),
+        secrets: Some(0x0123_4567_89ab_cdef),
+    };
     let users = || vec![id::<UserId>("ann"), id("bob")];
     let (tenant, channel) = (|| id("acme"), || id("channel-456"));
     vec![

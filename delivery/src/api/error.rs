@@ -65,6 +65,8 @@ pub(crate) enum ApiError {
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
     Draining,
+    #[error("this node is starting and its database is away; try again")]
+    Starting,
     #[error("the key was used for another request")]
     KeyReused,
     #[error("a request with this Idempotency-Key is under way; its answer can be had in a moment")]
@@ -120,6 +122,7 @@ impl ApiError {
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
+            Self::Starting => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
             Self::KeyReused => self.says(T::Invalid).at("Idempotency-Key"),
             Self::KeyRunning => self.says(T::IdempotencyInProgress).retry(RETRY_AFTER_BUSY),

@@ -29,6 +29,7 @@ mod sends;
 mod sent;
 mod services;
 mod shape;
+mod starting;
 mod stats;
 mod sync;
 mod templates;
@@ -65,6 +66,7 @@ pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
 pub use idempotency::{KEY_BYTES_MAX, KEYS_RUNNING_MAX};
 pub use metrics::ALL as METRICS;
 pub use query::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+pub use starting::starting_routes;
 pub use stats::STATS_SPAN_MAX;
 pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
 
@@ -278,6 +280,17 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
 /// are described, and not observed, like all routes that are added later.
 pub fn user_routes(state: ApiState, beside: &[Operation]) -> Router {
     router(state, user_endpoints(), Which::User, beside)
+}
+
+/// The routes of a port on which this process serves none of the API's own endpoints, because of its
+/// role: those beside are described, everything else is not there.
+pub fn bare_user_routes(state: ApiState, beside: &[Operation]) -> Router {
+    router(state, Vec::new(), Which::User, beside)
+}
+
+/// As [`bare_user_routes`], on the port of admins.
+pub fn bare_admin_routes(state: ApiState, beside: &[Operation]) -> Router {
+    router(state, Vec::new(), Which::Admin, beside)
 }
 
 /// The routes of admins, as [`user_routes`].

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{channel::ChannelError, send::SendError, template::TemplateError};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -80,7 +80,7 @@ pub(crate) async fn observe(
 }
 
 /// The client's, if it is 1 to 128 visible ASCII characters, else a new one.
-fn request_id(request: &Request) -> HeaderValue {
+pub(super) fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(REQUEST_ID).filter(|id| {
         (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
             && id.as_bytes().iter().all(u8::is_ascii_graphic)

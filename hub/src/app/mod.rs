@@ -1,5 +1,9 @@
 //! The composition root: the only place that knows every part.
 
+mod parts;
+mod ports;
+mod upkeep;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -10,34 +14,32 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
 use delivery::{
     Store,
     api::{
-        ApiConfig, ApiParts, ApiState, admin_routes,
+        ApiConfig, ApiParts, ApiState, admin_routes, bare_admin_routes, bare_user_routes,
         doc::{self, Endpoint, Operation},
-        user_routes,
+        starting_routes, user_routes,
     },
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
-    store::{
-        BoxFuture, Directory, Witness,
-        limits::SENT_KEPT,
-        single::{SingleConfig, SingleStore, hub_dir},
-    },
+    store::{BoxFuture, Directory, Storage},
     webhook::Webhooks,
 };
 use protocol::NodeId;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{task::JoinHandle, time::timeout};
 
+use self::{
+    parts::{Cluster, Opening, Parts},
+    ports::{Ports, Routers, Serving},
+    upkeep::FromOthers,
+};
 use crate::{
-    bus::{Bus, LocalBus},
-    config::{Config, SocketConfig, store_open_files},
+    bus::Inbound,
+    config::{Config, ProcessConfig, Role, SocketConfig},
     foundation::Foundation,
     health::{self, HealthState},
-    http::{self, HttpLimits, HttpMetrics, Listener},
-    live::{DirectoryGate, Live, LiveConfig, Refusal, Registry, TokenVerifier},
+    live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
     telemetry::Metrics,
 };
 
@@ -47,79 +49,76 @@ const DRAIN_SOCKETS_SHARE: f64 = 0.8;
 
 /// A node that is listening.
 pub struct App {
-    /// Where clients and backends are served.
-    pub user_address: SocketAddr,
+    /// Where clients and backends are served; none where the role has none.
+    pub user_address: Option<SocketAddr>,
     /// Where admins, probes and scrapers are served.
     pub admin_address: SocketAddr,
-    store: Arc<SingleStore>,
+    /// Who is who.
+    pub foundation: Foundation,
+    store: Arc<dyn Storage>,
     webhooks: Webhooks,
-    sending: JoinHandle<()>,
+    sending: Option<JoinHandle<()>>,
     live: Arc<Live>,
+    cluster: Option<Cluster>,
     draining: Arc<AtomicBool>,
-    shutdown: CancellationToken,
-    tracker: TaskTracker,
+    serving: Serving,
     background: Vec<JoinHandle<()>>,
     drain_timeout: Duration,
 }
 
 impl App {
-    /// Opens the store, binds both ports and serves. `descriptors` is the process's limit of open
+    /// Binds the ports, opens the store and serves. `descriptors` is the process's limit of open
     /// files, which sockets and users' files share.
     ///
+    /// A database that is away is waited for: meanwhile the ports answer, and say that the node is not
+    /// ready. May be dropped at any time.
+    ///
     /// # Errors
-    /// When the storage folder or a port cannot be used.
+    /// When the storage folder, the database or a port cannot be used.
     pub async fn start(
         config: &Config,
         descriptors: usize,
-        foundation: &Foundation,
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let recorder = metrics.recorder();
+        let ProcessConfig { role, drain_timeout, .. } = config.process;
         // Bound before anything is opened: a second start by mistake fails at once and changes
         // nothing.
-        let user = bind("USER_SERVER_PORT", config.process.user_address).await?;
-        let admin = bind("ADMIN_SERVER_PORT", config.process.admin_address).await?;
-        let (user_address, admin_address) = (user.local_addr()?, admin.local_addr()?);
+        let ports = Ports::bind(config, &recorder).await?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let health = HealthState::new(role, Arc::clone(&draining), metrics.clone());
 
-        let live_config = live_config(&config.socket, node_id(config)?);
+        let node = node_id(config)?;
+        let live_config = live_config(&config.socket, role, node.clone());
         let registry = Registry::new(&live_config, &*recorder);
-        let webhooks = {
-            let (folder, settings) = (hub_dir(&config.store.path), config.webhook.clone());
-            let (control, recorder) = (Arc::clone(&foundation.control), Arc::clone(&recorder));
-            let open = move || Webhooks::open(&folder, settings, control, &*recorder);
-            tokio::task::spawn_blocking(open).await?.context("webhooks cannot be opened")?
-        };
-        let store = {
-            let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
-            let settings =
-                SingleConfig { witness: Some(witness), ..store_config(config, descriptors) };
-            let (registry, recorder) = (Arc::clone(&registry), Arc::clone(&recorder));
-            // A long journal is replayed before the first answer; not on a thread of the runtime.
-            tokio::task::spawn_blocking(move || SingleStore::open(&settings, registry, &*recorder))
-                .await?
-                .context("the store cannot be opened")?
-        };
-        let shared: Arc<dyn Store> = store.clone();
-        let verifier = Arc::new(Tokens {
-            identity: Arc::clone(&foundation.identity),
-            directory: store.clone(),
-        });
+        let opening =
+            Opening { config, descriptors, node: &node, registry: &registry, recorder: &recorder };
+        let parts = open(&opening, &ports, &health).await?;
+        let Parts { foundation, webhooks, store, bus, cluster } = parts;
+
         let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
-        let channels = Arc::new(DirectoryGate(store.clone()));
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus);
+        let shared: Arc<dyn Store> = store.clone();
+        let directory: Arc<dyn Directory> = store.clone();
+        let verifier = Tokens {
+            identity: Arc::clone(&foundation.identity),
+            directory: Arc::clone(&directory),
+        };
         let live = Live::new(
             live_config,
             registry,
             Arc::clone(&shared),
-            verifier,
-            channels,
+            Arc::new(verifier),
+            Arc::new(DirectoryGate(directory)),
             Arc::clone(&limiter),
             Arc::clone(&bus),
         );
+        if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
+            let others = Arc::new(FromOthers::new(Arc::clone(store)));
+            redis.start(Arc::new(FromNodes::new(Arc::clone(&live), others)) as Arc<dyn Inbound>);
+        }
 
-        let draining = Arc::new(AtomicBool::new(false));
         let api = ApiParts {
-            store: store.clone(),
+            store: Arc::clone(&store),
             identity: Arc::clone(&foundation.identity),
             control: Arc::clone(&foundation.control),
             webhooks: webhooks.clone(),
@@ -131,61 +130,47 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let api = ApiState::new(api, &*recorder);
-        let health = HealthState::new(shared, bus, Arc::clone(&draining), metrics.clone());
-        let user_router =
-            user_routes(api.clone(), &operations(Live::endpoints())).merge(live.routes());
-        let admin_router = admin_routes(api, &operations(health::endpoints()))
-            .merge(doc::router(health::endpoints()).with_state(health));
-
-        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let limits = HttpLimits::from(&config.http);
-        let serve = |listener: TcpListener, router: Router, which: Listener| {
-            let counts = Arc::new(HttpMetrics::new(&*recorder, which));
-            tracker.spawn(http::serve(
-                listener,
-                router,
-                limits,
-                counts,
-                shutdown.clone(),
-                tracker.clone(),
-            ));
-        };
-        serve(user, user_router, Listener::User);
-        serve(admin, admin_router, Listener::Admin);
+        health.opened(shared, bus, Arc::clone(&live));
+        let serving = ports.serve(routers(role, api, &live, health.clone()))?;
+        let shutdown = serving.shutdown.clone();
         let background = vec![
             tokio::spawn(Arc::clone(&live).check_positions()),
             tokio::spawn(limiter.upkeep()),
-            tokio::spawn(metrics.clone().upkeep(shutdown.clone())),
+            tokio::spawn(metrics.clone().upkeep(shutdown)),
+            tokio::spawn(health.watch()),
         ];
         Ok(Self {
-            user_address,
-            admin_address,
+            user_address: ports.user_address(),
+            admin_address: ports.admin_address(),
+            foundation,
             store,
-            // Not before the store is open, which only one process has: nobody else sends the same.
-            sending: tokio::spawn(webhooks.clone().run()),
+            // Not before the store is open, which of one folder only one process has: nobody else sends
+            // the same.
+            sending: role.delivers().then(|| tokio::spawn(webhooks.clone().run())),
             webhooks,
             live,
+            cluster,
             draining,
-            shutdown,
-            tracker,
+            serving,
             background,
-            drain_timeout: config.process.drain_timeout,
+            drain_timeout,
         })
     }
 
     /// Ends the node in order: it turns unready, sends its sockets away, finishes what it accepted
-    /// and writes it to its files. Takes at most `DRAIN_TIMEOUT`, but never leaves the store open.
+    /// and writes it to its place. Takes at most `DRAIN_TIMEOUT`, but never leaves the store open.
     pub async fn drain(mut self) {
         let started = Instant::now();
         let left = || self.drain_timeout.saturating_sub(started.elapsed());
         self.draining.store(true, Ordering::Release);
         self.webhooks.stop();
         self.live.drain(self.drain_timeout.mul_f64(DRAIN_SOCKETS_SHARE)).await;
-        self.shutdown.cancel();
-        self.tracker.close();
-        if timeout(left(), self.tracker.wait()).await.is_err() {
+        self.serving.shutdown.cancel();
+        let tracker = &self.serving.tracker;
+        tracker.close();
+        if timeout(left(), tracker.wait()).await.is_err() {
             tracing::warn!(
-                left = self.tracker.len(),
+                left = tracker.len(),
                 "requests were still running at the drain deadline"
             );
         }
@@ -193,11 +178,17 @@ impl App {
             task.abort();
         }
         // What is broken off is sent again after the next start.
-        if timeout(left(), &mut self.sending).await.is_err() {
-            self.sending.abort();
+        if let Some(sending) = &mut self.sending
+            && timeout(left(), &mut *sending).await.is_err()
+        {
+            sending.abort();
             tracing::warn!("webhooks were still being sent at the drain deadline");
         }
         self.store.close().await;
+        // After the store, which publishes to its end what it finishes.
+        if let Some(Cluster { redis: Some(redis), .. }) = &self.cluster {
+            redis.close().await;
+        }
         // Last, because what the store finishes is told too.
         let webhooks = self.webhooks;
         if tokio::task::spawn_blocking(move || webhooks.close()).await.is_err() {
@@ -205,6 +196,44 @@ impl App {
         }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }
+}
+
+/// Opens what the node is built on. While a database is away, the ports say so.
+async fn open(opening: &Opening<'_>, ports: &Ports, health: &HealthState) -> anyhow::Result<Parts> {
+    let mut serving = None;
+    let mut failed = None;
+    let parts = opening
+        .open_when_there(|| {
+            let admin = starting_routes()
+                .merge(doc::router(health::endpoints()).with_state(health.clone()));
+            match ports.serve(Routers { user: starting_routes(), admin }) {
+                Ok(started) => serving = Some(started),
+                Err(error) => failed = Some(error),
+            }
+        })
+        .await?;
+    failed.map_or(Ok(parts), |error| Err(error).context("the ports cannot be served"))
+}
+
+/// What a role serves. Health and metrics are everybody's.
+fn routers(role: Role, api: ApiState, live: &Arc<Live>, health: HealthState) -> Routers {
+    let sockets = if role.holds_sockets() { Live::endpoints() } else { Vec::new() };
+    let sockets = operations(sockets);
+    let mut user = if role.delivers() {
+        user_routes(api.clone(), &sockets)
+    } else {
+        bare_user_routes(api.clone(), &sockets)
+    };
+    if role.holds_sockets() {
+        user = user.merge(live.routes());
+    }
+    let beside = operations(health::endpoints());
+    let admin = if role.administers() {
+        admin_routes(api, &beside)
+    } else {
+        bare_admin_routes(api, &beside)
+    };
+    Routers { user, admin: admin.merge(doc::router(health::endpoints()).with_state(health)) }
 }
 
 /// What is described of endpoints that the live side and health serve themselves.
@@ -231,19 +260,6 @@ impl TokenVerifier for Tokens {
     }
 }
 
-fn store_config(config: &Config, descriptors: usize) -> SingleConfig {
-    SingleConfig {
-        root: config.store.path.clone(),
-        flush_interval: config.store.flush_interval,
-        open_inboxes: store_open_files(config, descriptors),
-        journal_sync: config.store.journal_sync,
-        retention: config.store.retention,
-        // An inbox must not outlive what its senders can change of it.
-        sent_kept: config.store.retention.max_age.map_or(SENT_KEPT, |age| age.max(SENT_KEPT)),
-        ..SingleConfig::default()
-    }
-}
-
 fn node_id(config: &Config) -> anyhow::Result<NodeId> {
     let name = match &config.process.node_id {
         Some(name) => name.clone(),
@@ -252,7 +268,7 @@ fn node_id(config: &Config) -> anyhow::Result<NodeId> {
     NodeId::new(name).context("NODE_ID")
 }
 
-fn live_config(socket: &SocketConfig, node_id: NodeId) -> LiveConfig {
+fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig {
     LiveConfig {
         ping_interval: socket.ping_interval,
         read_buffer_size: socket.read_buffer_bytes,
@@ -260,15 +276,9 @@ fn live_config(socket: &SocketConfig, node_id: NodeId) -> LiveConfig {
         outbox_limit: socket.outbox_bytes_max,
         stall_timeout: socket.stall_timeout,
         handshake_timeout: socket.handshake_timeout,
-        max_connections: socket.connections_max,
+        max_connections: if role.holds_sockets() { socket.connections_max } else { 0 },
         max_connections_per_user: socket.connections_per_user_max,
         allowed_origins: socket.allowed_origins.clone(),
         node_id,
     }
-}
-
-async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({variable}, BIND_ADDRESS)"))
 }

@@ -70,6 +70,13 @@ const ROUND_TRIP: Metric = Metric::histogram(
 const NODES: Metric =
     Metric::gauge("pushhub_bus_nodes", "", "Nodes that are heard on the bus, this one included.");
 
+const CONFLICTS: Metric = Metric::counter(
+    "pushhub_bus_conflicts_total",
+    "what",
+    "Nodes heard that cannot be right beside this one: with the same NODE_ID (`node_id`), or with another \
+     JWT_SECRET (`secrets`). The log names them.",
+);
+
 /// Every metric of this area.
 pub const ALL: &[Metric] = &[
     STATE,
@@ -86,6 +93,7 @@ pub const ALL: &[Metric] = &[
     QUEUE_MESSAGES,
     ROUND_TRIP,
     NODES,
+    CONFLICTS,
 ];
 
 const KINDS: [&str; 8] =
@@ -120,6 +128,17 @@ impl Strange {
         [(Self::Kind, "kind"), (Self::Version, "version"), (Self::Malformed, "malformed")];
 }
 
+/// What two nodes disagree about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conflict {
+    NodeId,
+    Secrets,
+}
+
+impl Conflict {
+    const ALL: [(Self, &'static str); 2] = [(Self::NodeId, "node_id"), (Self::Secrets, "secrets")];
+}
+
 /// Why a connection was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivenUp {
@@ -142,6 +161,7 @@ pub(super) struct BusMetrics {
     passed_over: [Counter; Strange::ALL.len()],
     doubts: [Counter; Doubt::ALL.len()],
     reconnects: [Counter; GivenUp::ALL.len()],
+    conflicts: [Counter; Conflict::ALL.len()],
     pub(super) holes: Counter,
     pub(super) resubscribed: Counter,
     pub(super) topics: Gauge,
@@ -165,6 +185,7 @@ impl BusMetrics {
             passed_over: Strange::ALL.map(|(_, reason)| counter(PASSED_OVER, "reason", reason)),
             doubts: Doubt::ALL.map(|doubt| counter(DOUBTS, "reason", doubt.label())),
             reconnects: GivenUp::ALL.map(|(_, reason)| counter(RECONNECTS, "reason", reason)),
+            conflicts: Conflict::ALL.map(|(_, what)| counter(CONFLICTS, "what", what)),
             holes: HOLES.to_counter(recorder, &[]),
             resubscribed: RESUBSCRIBED.to_counter(recorder, &[]),
             topics: TOPICS.to_gauge(recorder, &[]),
@@ -207,6 +228,10 @@ impl BusMetrics {
     pub(super) fn reconnects(&self, reason: GivenUp) -> &Counter {
         &self.reconnects[reason as usize]
     }
+
+    pub(super) fn conflicts(&self, what: Conflict) -> &Counter {
+        &self.conflicts[what as usize]
+    }
 }
 
 fn place(kind: &'static str) -> usize {
@@ -227,6 +252,9 @@ mod tests {
         }
         for (at, (reason, _)) in GivenUp::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, at);
+        }
+        for (at, (what, _)) in Conflict::ALL.into_iter().enumerate() {
+            assert_eq!(what as usize, at);
         }
         for (at, doubt) in Doubt::ALL.into_iter().enumerate() {
             assert_eq!(doubt as usize, at);

@@ -171,6 +171,10 @@ pub trait Inbound: Send + Sync + 'static {
     /// here to it.
     fn group(&self, tenant: &TenantId, pos: u64);
 
+    /// Sockets and event streams that are open here; none where this node holds none by its role. Is told
+    /// to the others.
+    fn connections(&self) -> Option<u64>;
+
     /// Something may have been missed: all connections are to be compared with the store, and what was
     /// revoked is to be asked anew.
     fn doubt(&self, why: Doubt);

@@ -49,6 +49,8 @@ pub(super) struct Node {
     /// This start of this node.
     pub(super) epoch: u64,
     pub(super) name: NodeId,
+    /// A mark of the secrets this node works with.
+    pub(super) secrets: Option<u64>,
     pub(super) topics: Topics,
     pub(super) interests: Interests,
     pub(super) devices: Devices,
@@ -76,6 +78,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(
         name: NodeId,
+        secrets: Option<u64>,
         prefix: &str,
         connector: Connector,
         metrics: BusMetrics,
@@ -83,6 +86,7 @@ impl Node {
         Arc::new(Self {
             epoch: rand::random(),
             name,
+            secrets,
             topics: Topics::new(prefix),
             interests: Interests::default(),
             devices: Devices::default(),
@@ -167,10 +171,13 @@ impl Node {
     }
 
     pub(super) fn facts(&self) -> NodeFacts {
+        let inbound = self.inbound.read().clone();
         NodeFacts {
             node: self.name.clone(),
             clock: self.tick(),
             lost: self.lost.load(Ordering::Relaxed),
+            connections: inbound.and_then(|inbound| inbound.connections()),
+            secrets: self.secrets,
         }
     }
 

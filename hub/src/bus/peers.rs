@@ -35,12 +35,22 @@ pub struct PeerInfo {
     pub epoch: u64,
     /// When it was heard last, ago.
     pub silent_for: Duration,
+    /// Its sockets and event streams; none where it holds none by its role.
+    pub connections: Option<u64>,
 }
 
 struct Peer {
-    node: NodeId,
-    lost: u64,
+    facts: NodeFacts,
     heard_at: Instant,
+}
+
+/// What is heard of a node.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// It was not known before.
+    pub(super) first: bool,
+    /// How many more envelopes it has lost than when it was heard before.
+    pub(super) lost: u64,
 }
 
 /// The other nodes.
@@ -59,23 +69,22 @@ pub(super) struct Look {
 }
 
 impl Peers {
-    /// A node says how it is; answers how much more it has lost than when it was last heard.
-    pub(super) fn heard(&self, sender: u64, facts: &NodeFacts, now: Instant) -> u64 {
+    /// A node says how it is.
+    pub(super) fn heard(&self, sender: u64, facts: &NodeFacts, now: Instant) -> News {
         let mut all = self.0.lock();
         let room = all.len() < PEERS_MAX;
         match all.get_mut(&sender) {
             Some(peer) => {
                 peer.heard_at = now;
-                let more = facts.lost.saturating_sub(peer.lost);
-                peer.lost = facts.lost;
-                more
+                let lost = facts.lost.saturating_sub(peer.facts.lost);
+                peer.facts.clone_from(facts);
+                News { first: false, lost }
             }
             None if room => {
-                let peer = Peer { node: facts.node.clone(), lost: facts.lost, heard_at: now };
-                all.insert(sender, peer);
-                0
+                all.insert(sender, Peer { facts: facts.clone(), heard_at: now });
+                News { first: true, lost: 0 }
             }
-            None => 0,
+            None => News::default(),
         }
     }
 
@@ -108,7 +117,8 @@ impl Peers {
 
     pub(super) fn list(&self, now: Instant) -> Vec<PeerInfo> {
         let info = |(epoch, peer): (&u64, &Peer)| PeerInfo {
-            node: peer.node.clone(),
+            node: peer.facts.node.clone(),
+            connections: peer.facts.connections,
             epoch: *epoch,
             silent_for: now.saturating_duration_since(peer.heard_at),
         };
@@ -176,14 +186,15 @@ mod tests {
     use super::*;
 
     fn facts(lost: u64) -> NodeFacts {
-        NodeFacts { node: "node-2".parse().unwrap(), clock: 0, lost }
+        let node = "node-2".parse().unwrap();
+        NodeFacts { node, clock: 0, lost, connections: None, secrets: None }
     }
 
     #[test]
     fn a_silent_node_is_noticed_and_then_dead() {
         let (peers, start) = (Peers::default(), Instant::now());
-        assert_eq!(peers.heard(7, &facts(3), start), 0);
-        assert_eq!(peers.heard(7, &facts(5), start), 2);
+        assert_eq!(peers.heard(7, &facts(3), start), News { first: true, lost: 0 });
+        assert_eq!(peers.heard(7, &facts(5), start), News { first: false, lost: 2 });
         assert_eq!(peers.look(start), Look { present: 1, ..Look::default() });
         assert_eq!(peers.look(start + SILENT_AFTER), Look { silent: 1, ..Look::default() });
         peers.excuse(start + SILENT_AFTER);

@@ -19,8 +19,13 @@ use protocol::{
 use redis::{PushInfo, PushKind, Value};
 
 use super::{
-    Doubt, Inbound, PresenceNews, devices::Verdict, link::Link, metrics::Strange, node::Node,
+    Doubt, Inbound, PresenceNews,
+    devices::Verdict,
+    link::Link,
+    metrics::{Conflict, Strange},
+    node::Node,
     outgoing::Class,
+    peers::News,
 };
 
 /// Takes one push of the server.
@@ -122,10 +127,33 @@ fn others(node: &Arc<Node>, sender: u64, event: Event) {
 
 fn heartbeat(node: &Node, sender: u64, facts: &NodeFacts) {
     node.observe(facts.clock);
-    let lost = node.peers.heard(sender, facts, std::time::Instant::now());
+    let News { first, lost } = node.peers.heard(sender, facts, std::time::Instant::now());
+    if first {
+        compare(node, facts);
+    }
     if lost > 0 {
         tracing::debug!(node = %facts.node, lost, "another node had to drop what it had for others");
         node.doubt(Doubt::Lost);
+    }
+}
+
+/// Says what two nodes of one cluster must not have in common, or must, and is found out by nobody else.
+fn compare(node: &Node, other: &NodeFacts) {
+    if other.node == node.name {
+        tracing::error!(
+            target: "error",
+            node = %node.name,
+            "another running node has the same NODE_ID: each needs its own, or operators and clients take one for the other"
+        );
+        node.metrics.conflicts(Conflict::NodeId).increment(1);
+    }
+    if other.secrets.zip(node.secrets).is_some_and(|(theirs, ours)| theirs != ours) {
+        tracing::error!(
+            target: "error",
+            node = %other.node,
+            "another node has another JWT_SECRET: each refuses the tokens that the other one made"
+        );
+        node.metrics.conflicts(Conflict::Secrets).increment(1);
     }
 }
 

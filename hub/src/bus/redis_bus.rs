@@ -58,6 +58,9 @@ pub struct RedisConfig {
     pub prefix: String,
     /// This node.
     pub node: NodeId,
+    /// A mark of the secrets this node works with, from which they cannot be had: nodes that differ in it
+    /// say so. None where nobody compares.
+    pub secrets: Option<u64>,
 }
 
 impl RedisConfig {
@@ -65,10 +68,20 @@ impl RedisConfig {
     ///
     /// # Errors
     /// When the file of certificates cannot be read.
-    pub fn from_settings(settings: &ClusterConfig, node: NodeId) -> io::Result<Option<Self>> {
+    pub fn from_settings(
+        settings: &ClusterConfig,
+        node: NodeId,
+        secrets: u64,
+    ) -> io::Result<Option<Self>> {
         let Some(address) = settings.redis.clone() else { return Ok(None) };
         let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
-        Ok(Some(Self { address, ca, prefix: settings.redis_prefix.clone(), node }))
+        Ok(Some(Self {
+            address,
+            ca,
+            prefix: settings.redis_prefix.clone(),
+            node,
+            secrets: Some(secrets),
+        }))
     }
 }
 
@@ -84,7 +97,7 @@ impl RedisBus {
         let single = !matches!(config.address.shape, Shape::Cluster(_));
         let connector = Connector::new(config.address, config.ca);
         let metrics = BusMetrics::new(recorder);
-        let node = Node::new(config.node, &config.prefix, connector, metrics);
+        let node = Node::new(config.node, config.secrets, &config.prefix, connector, metrics);
         if single {
             let link = Link::new(0, Place::Located);
             let mut owners = node.owners.write();

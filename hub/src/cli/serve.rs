@@ -1,19 +1,22 @@
 //! `pushhub serve`: from the settings to the last connection.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     out,
-    start_lines::{Credentials, start_lines},
+    start_lines::{Credentials, Started},
 };
 use crate::{
     app::App,
+    bus::RedisAddress,
     config::{Config, Loaded},
     descriptors,
-    foundation::Foundation,
     telemetry::{self, Logs, Metrics},
 };
 
@@ -36,28 +39,40 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Metrics::new()?;
     logs.count_into(&metrics);
-    let (foundation, credentials) = {
-        let config = config.clone();
-        let open = move || -> anyhow::Result<_> {
-            let foundation = Foundation::open(&config)?;
-            let credentials = Credentials::make(&foundation.control, &foundation.identity)?;
-            Ok((foundation, credentials))
-        };
-        tokio::task::spawn_blocking(open).await??
+    let app = tokio::select! {
+        app = App::start(&config, descriptors, &metrics) => app?,
+        // It may wait for its database for ever.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
     };
-    let app = App::start(&config, descriptors, &foundation, &metrics).await?;
-
-    let first = foundation.secrets.first_start || credentials.are_first();
-    let shown = (first || io::stdout().is_terminal()).then_some(&credentials);
+    let single = config.cluster.database.is_none();
+    // What several nodes share is set up by whoever runs them; and a pod's output is kept by many.
+    let credentials = if single {
+        let (control, identity) =
+            (Arc::clone(&app.foundation.control), Arc::clone(&app.foundation.identity));
+        let make = move || Credentials::make(&control, &identity);
+        let made = tokio::task::spawn_blocking(make).await??;
+        let first = app.foundation.secrets.first_start || made.are_first();
+        (first || io::stdout().is_terminal()).then_some(made)
+    } else {
+        None
+    };
     let program = std::env::args().next().unwrap_or_else(|| "pushhub".to_owned());
-    let storage = config.store.path.display().to_string();
-    let lines = start_lines(&program, app.user_address, app.admin_address, &storage, shown);
+    let started = Started {
+        program: &program,
+        role: config.process.role,
+        user: app.user_address,
+        admin: app.admin_address,
+        storage: storage(&config),
+        bus: config.cluster.redis.as_ref().map(RedisAddress::describe),
+    };
     // A server whose stdout is gone still serves.
-    if let Err(error) = out::line(lines.trim_end()) {
+    if let Err(error) = out::line(started.lines(credentials.as_ref()).trim_end()) {
         tracing::warn!(%error, "the start lines could not be printed");
     }
     tracing::info!(
-        user = %app.user_address,
+        role = config.process.role.label(),
+        user = app.user_address.map(tracing::field::display),
         admin = %app.admin_address,
         version = telemetry::VERSION,
         "started"
@@ -75,4 +90,12 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
         _ = interrupt.recv() => tracing::warn!("told again to end, not waiting"),
     }
     Ok(())
+}
+
+/// Where it keeps what it stores, without a password.
+fn storage(config: &Config) -> String {
+    match &config.cluster.database {
+        None => config.store.path.display().to_string(),
+        Some(database) => format!("PostgreSQL {}", database.describe()),
+    }
 }

@@ -60,7 +60,7 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::Result<()> {
-    let control = open_control(&config.store)?;
+    let control = open_control(config)?;
     match command {
         Command::Create { name, id, level, permission, owner, tenant } => {
             let new = NewService {

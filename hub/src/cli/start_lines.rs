@@ -12,7 +12,7 @@ use delivery::{
 };
 use protocol::UserId;
 
-use crate::telemetry::VERSION;
+use crate::{config::Role, telemetry::VERSION};
 
 /// Life of the token that is printed at start.
 const TOKEN_TTL: Duration = Duration::from_secs(2 * 3_600);
@@ -79,53 +79,114 @@ impl Credentials {
     }
 }
 
-/// The lines. `program` is how this program was called, so that they can be pasted as they are.
-pub(super) fn start_lines(
-    program: &str,
-    user: SocketAddr,
-    admin: SocketAddr,
-    storage: &str,
-    credentials: Option<&Credentials>,
-) -> String {
-    let mut out = String::new();
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        writeln!(out, "{text}").expect("a String takes every text");
-    };
-    let (user_here, admin_here) = (reachable(user), reachable(admin));
-    line(format_args!("pushhub {VERSION}"));
-    line(format_args!("  REST     http://{user_here}/api/v3"));
-    line(format_args!("  sockets  ws://{user_here}/ws"));
-    line(format_args!("  admin    http://{admin_here} (health, metrics)"));
-    line(format_args!("  storage  {storage}"));
-    if let Some(Credentials { token, key }) = credentials {
-        line(format_args!("\nA user's device, in a second terminal (the token lives 2 h):"));
-        line(format_args!("TOKEN={token}"));
-        line(format_args!("{program} tail --user {EXAMPLE_USER} --url ws://{user_here}"));
-        line(format_args!("  or: websocat \"ws://{user_here}/ws?token=$TOKEN\""));
-        line(format_args!("\nA backend that sends to it, in a third one:"));
-        match key {
-            Some(key) => line(format_args!("KEY={key}")),
-            None => line(format_args!(
-                "KEY=...  (shown at the first start; a new one: {program} service rotate {QUICK_START_SERVICE}, or {program} service create --name NAME --level system --permission {ON_BEHALF_OF})"
-            )),
+/// A server that has started.
+pub(super) struct Started<'a> {
+    /// How this program was called, so that the lines can be pasted as they are.
+    pub(super) program: &'a str,
+    pub(super) role: Role,
+    /// None where the role has no users.
+    pub(super) user: Option<SocketAddr>,
+    pub(super) admin: SocketAddr,
+    pub(super) storage: String,
+    /// The way to other nodes, if there are any.
+    pub(super) bus: Option<String>,
+}
+
+impl Started<'_> {
+    /// The lines.
+    pub(super) fn lines(&self, credentials: Option<&Credentials>) -> String {
+        let mut out = String::new();
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            writeln!(out, "{text}").expect("a String takes every text");
+        };
+        let Self { program, role, .. } = *self;
+        let (user, admin) = (self.user.map(reachable), reachable(self.admin));
+        line(format_args!("pushhub {VERSION}"));
+        if role != Role::All {
+            line(format_args!("  role     {}", role.label()));
         }
-        line(format_args!(
-            "curl -sS http://{user_here}/api/v3/messages/send -H \"Authorization: Service $KEY\" -H 'Content-Type: application/json' -d '{EXAMPLE_SEND}'\n"
-        ));
+        if let Some(user) = user {
+            if role.delivers() {
+                line(format_args!("  REST     http://{user}/api/v3"));
+            }
+            if role.holds_sockets() {
+                line(format_args!("  sockets  ws://{user}/ws"));
+            }
+        }
+        let of_admin = if role.administers() { "API, health, metrics" } else { "health, metrics" };
+        line(format_args!("  admin    http://{admin} ({of_admin})"));
+        line(format_args!("  storage  {}", self.storage));
+        if let Some(bus) = &self.bus {
+            line(format_args!("  bus      {bus}"));
+        }
+        if let (Some(credentials), Some(user)) = (credentials, user) {
+            line(format_args!("{}", first_message(program, user, credentials)));
+        }
+        let user = user.map(|user| format!(" user={user}")).unwrap_or_default();
+        line(format_args!("pushhub ready{user} admin={admin}"));
+        out
     }
-    line(format_args!("pushhub ready user={user_here} admin={admin_here}"));
-    out
+}
+
+/// Lines to paste that send a first message and show it.
+fn first_message(program: &str, user: SocketAddr, credentials: &Credentials) -> String {
+    let Credentials { token, key } = credentials;
+    let key = match key {
+        Some(key) => format!("KEY={key}"),
+        None => format!(
+            "KEY=...  (shown at the first start; a new one: {program} service rotate {QUICK_START_SERVICE}, or {program} service create --name NAME --level system --permission {ON_BEHALF_OF})"
+        ),
+    };
+    [
+        "",
+        "A user's device, in a second terminal (the token lives 2 h):",
+        &format!("TOKEN={token}"),
+        &format!("{program} tail --user {EXAMPLE_USER} --url ws://{user}"),
+        &format!("  or: websocat \"ws://{user}/ws?token=$TOKEN\""),
+        "",
+        "A backend that sends to it, in a third one:",
+        &key,
+        &format!("curl -sS http://{user}/api/v3/messages/send -H \"Authorization: Service $KEY\" -H 'Content-Type: application/json' -d '{EXAMPLE_SEND}'"),
+        "",
+    ]
+    .join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn started(user: SocketAddr, admin: SocketAddr) -> Started<'static> {
+        Started {
+            program: "./pushhub",
+            role: Role::All,
+            user: Some(user),
+            admin,
+            storage: "./data".to_owned(),
+            bus: None,
+        }
+    }
+
+    #[test]
+    fn a_part_says_what_it_serves() {
+        let address = "127.0.0.1:8081".parse().unwrap();
+        let admin = Started {
+            role: Role::Admin,
+            user: None,
+            bus: Some("redis://cache:6379".to_owned()),
+            ..started(address, address)
+        };
+        let lines = admin.lines(None);
+        assert!(lines.contains("  role     admin\n") && lines.contains("cache:6379"), "{lines}");
+        assert!(!lines.contains("REST") && !lines.contains("sockets"), "{lines}");
+        assert!(lines.ends_with("pushhub ready admin=127.0.0.1:8081\n"), "{lines}");
+    }
+
     #[test]
     fn the_ready_line_has_real_and_reachable_addresses() {
         let user = "0.0.0.0:4321".parse().unwrap();
         let admin = "127.0.0.1:4322".parse().unwrap();
-        let lines = start_lines("pushhub", user, admin, "./data", None);
+        let lines = started(user, admin).lines(None);
         assert_eq!(
             lines.lines().last(),
             Some("pushhub ready user=127.0.0.1:4321 admin=127.0.0.1:4322")
@@ -139,7 +200,7 @@ mod tests {
     fn the_lines_to_paste_are_complete() {
         let credentials = Credentials { token: "t0ken".into(), key: Some("phk_a_b".into()) };
         let address = "127.0.0.1:8080".parse().unwrap();
-        let lines = start_lines("./pushhub", address, address, "./data", Some(&credentials));
+        let lines = started(address, address).lines(Some(&credentials));
         assert!(lines.contains("\nTOKEN=t0ken\n") && lines.contains("\nKEY=phk_a_b\n"), "{lines}");
         assert!(lines.contains("./pushhub tail --user user123 --url ws://127.0.0.1:8080\n"));
         let body = lines.split_once("-d '").unwrap().1.split_once('\'').unwrap().0;

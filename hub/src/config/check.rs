@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::{Config, Problem, show_duration};
+use super::{Config, Problem, Role, show_duration};
 use crate::descriptors;
 
 /// Descriptors kept for what is neither a connection nor a user's file: listeners, the journal, the
@@ -48,7 +48,7 @@ fn connection_descriptors(config: &Config) -> usize {
 
 /// Contradictions that cannot be served.
 pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
-    refuse_bus_without_database(config, problems);
+    refuse_parts_of_a_cluster(config, problems);
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {
         problems.push(Problem {
@@ -61,13 +61,45 @@ pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Several nodes on files would each have a part of the inboxes and none of them all.
-fn refuse_bus_without_database(config: &Config, problems: &mut Vec<Problem>) {
-    if config.cluster.redis.is_some() {
-        problems.push(Problem {
-            name: "REDIS_URL".to_owned(),
-            text: "is set, but this build runs the single shape only: nodes that tell each other what they stored must share a store (DATABASE_URL), and SQLite files are one node's; unset it".to_owned(),
-        });
+/// What several processes need, and what must not be made up where they share a database.
+fn refuse_parts_of_a_cluster(config: &Config, problems: &mut Vec<Problem>) {
+    let (cluster, role) = (&config.cluster, config.process.role);
+    let problem = |problems: &mut Vec<Problem>, name: &str, text: String| {
+        problems.push(Problem { name: name.to_owned(), text });
+    };
+    if cluster.database.is_none() {
+        if cluster.redis.is_some() {
+            problem(problems, "REDIS_URL", "is set, but not DATABASE_URL: nodes that tell each other what they stored must share a store, and SQLite files are one node's; set DATABASE_URL, or unset this".to_owned());
+        }
+        if role != Role::All {
+            problem(
+                problems,
+                "PUSHHUB_ROLE",
+                format!(
+                    "given: \"{}\", but not DATABASE_URL: the parts of a hub must share a store, and SQLite files are one process's; set DATABASE_URL and REDIS_URL, or take all",
+                    role.label()
+                ),
+            );
+        }
+        return;
+    }
+    if role != Role::All && cluster.redis.is_none() {
+        problem(
+            problems,
+            "PUSHHUB_ROLE",
+            format!(
+                "given: \"{}\", but not REDIS_URL, by which the parts of a hub tell each other what they stored; set it, or take all",
+                role.label()
+            ),
+        );
+    }
+    for (name, secret) in
+        [("JWT_SECRET", &config.auth.jwt_secret), ("ADMIN_TOKEN", &config.auth.admin_token)]
+    {
+        // One that is wrong was named already.
+        if secret.is_none() && !problems.iter().any(|problem| problem.name == name) {
+            problem(problems, name, "is not set, but DATABASE_URL is: nodes that share a database must share it, so none makes its own".to_owned());
+        }
     }
 }
 

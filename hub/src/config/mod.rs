@@ -5,6 +5,7 @@
 //! not given, as compose files make them. A secret may also stand in a file named by `NAME_FILE`.
 
 mod check;
+mod role;
 mod show;
 mod source;
 pub mod table;
@@ -18,10 +19,15 @@ use std::{
     time::Duration,
 };
 
-use delivery::{limit::LimitConfig, store::Retention, webhook::WebhookConfig};
+use delivery::{
+    limit::LimitConfig,
+    store::{Retention, limits::SENT_KEPT, postgres::PostgresConfig},
+    webhook::WebhookConfig,
+};
 use secrecy::SecretString;
 
 pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
+pub use role::Role;
 pub(crate) use show::help_table;
 pub use show::{Format, markdown_table, show};
 pub use source::{Effective, Origin};
@@ -37,6 +43,8 @@ pub const EXIT_CONFIG: u8 = 78;
 /// The process and its addresses.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
+    /// Which parts run.
+    pub role: Role,
     /// Where REST and sockets listen.
     pub user_address: SocketAddr,
     /// Where health, metrics and administration listen.
@@ -96,9 +104,20 @@ pub struct StoreConfig {
     pub retention: Retention,
 }
 
+impl StoreConfig {
+    /// How long it is kept what was sent, for those who sent it: an inbox must not outlive what its
+    /// senders can change of it.
+    #[must_use]
+    pub fn sent_kept(&self) -> Duration {
+        self.retention.max_age.map_or(SENT_KEPT, |age| age.max(SENT_KEPT))
+    }
+}
+
 /// Other nodes.
 #[derive(Clone)]
 pub struct ClusterConfig {
+    /// The database that nodes share instead of the folder; none in the single shape.
+    pub database: Option<PostgresConfig>,
     /// By which Redis they are reached; none where there are none.
     pub redis: Option<RedisAddress>,
     /// Certificates its server is checked by; none for the system's.
@@ -109,8 +128,9 @@ pub struct ClusterConfig {
 
 impl fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { redis, redis_ca, redis_prefix } = self;
+        let Self { database, redis, redis_ca, redis_prefix } = self;
         f.debug_struct("ClusterConfig")
+            .field("database", database)
             .field("redis", &redis.as_ref().map(RedisAddress::describe))
             .field("redis_ca", redis_ca)
             .field("redis_prefix", redis_prefix)
@@ -243,13 +263,25 @@ impl Config {
 
     fn build(given: &mut Given) -> Self {
         let address = given.address("BIND_ADDRESS");
-        given.text("PUSHHUB_ROLE");
+        let store = StoreConfig {
+            path: given.path("USER_STORAGE_PATH"),
+            flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
+            journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
+            open_files_max: given.optional_number("STORE_OPEN_FILES"),
+            retention: Retention {
+                max_age: given.optional_duration("RETENTION_MAX_AGE"),
+                max_messages: given
+                    .optional_number("RETENTION_MAX_MESSAGES")
+                    .map(|count| count as u64),
+            },
+        };
         let format = match given.text("LOG_FORMAT").as_deref() {
             Some("json") => LogFormat::Json,
             _ => LogFormat::Text,
         };
         Self {
             process: ProcessConfig {
+                role: given.text("PUSHHUB_ROLE").as_deref().and_then(Role::of).unwrap_or_default(),
                 user_address: SocketAddr::new(address, given.port("USER_SERVER_PORT")),
                 admin_address: SocketAddr::new(address, given.port("ADMIN_SERVER_PORT")),
                 node_id: given.text("NODE_ID"),
@@ -282,24 +314,14 @@ impl Config {
                 allowed_networks: given.networks("WEBHOOK_ALLOWED_NETWORKS"),
                 timeout: given.duration("WEBHOOK_TIMEOUT"),
             },
-            store: StoreConfig {
-                path: given.path("USER_STORAGE_PATH"),
-                flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
-                journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
-                open_files_max: given.optional_number("STORE_OPEN_FILES"),
-                retention: Retention {
-                    max_age: given.optional_duration("RETENTION_MAX_AGE"),
-                    max_messages: given
-                        .optional_number("RETENTION_MAX_MESSAGES")
-                        .map(|count| count as u64),
-                },
-            },
             cluster: ClusterConfig {
+                database: database(given, &store),
                 redis: given.redis("REDIS_URL"),
                 redis_ca: Some(given.path("REDIS_CA_FILE"))
                     .filter(|path| !path.as_os_str().is_empty()),
                 redis_prefix: given.text("REDIS_PREFIX").unwrap_or_default(),
             },
+            store,
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),
                 issuer: given.text("JWT_ISSUER").unwrap_or_default(),
@@ -310,6 +332,34 @@ impl Config {
             log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },
         }
     }
+}
+
+/// The database, where one is named. What else is said of it is checked all the same.
+fn database(given: &mut Given, store: &StoreConfig) -> Option<PostgresConfig> {
+    let url = given.secret("DATABASE_URL");
+    let replica_url = given.secret("DATABASE_REPLICA_URL");
+    let connections = given.number("DATABASE_CONNECTIONS");
+    let connect_timeout = given.duration("DATABASE_CONNECT_TIMEOUT");
+    let acquire_timeout = given.duration("DATABASE_ACQUIRE_TIMEOUT");
+    let statement_timeout = given.duration("DATABASE_STATEMENT_TIMEOUT");
+    let lock_timeout = given.duration("DATABASE_LOCK_TIMEOUT");
+    if url.is_none() && replica_url.is_some() {
+        given.problems.push(Problem {
+            name: "DATABASE_REPLICA_URL".to_owned(),
+            text: "is set, but not DATABASE_URL, whose standby it names".to_owned(),
+        });
+    }
+    Some(PostgresConfig {
+        replica_url,
+        connections,
+        connect_timeout,
+        acquire_timeout,
+        statement_timeout,
+        lock_timeout,
+        sent_kept: store.sent_kept(),
+        retention: store.retention,
+        ..PostgresConfig::new(url?)
+    })
 }
 
 /// What stands in for an address that could not be read, while the other mistakes are collected.

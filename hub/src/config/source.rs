@@ -136,8 +136,6 @@ impl Given {
                 self.texts.insert(setting.name, (text, origin));
             } else if let Some(setting) = secret_of_file_name(key) {
                 secrets.push((setting, text));
-            } else if table::CLUSTER_ONLY.contains(&key.as_str()) {
-                self.refuse_cluster(key);
             } else if table::WITHOUT_EFFECT.contains(&key.as_str()) {
                 self.warnings.push(without_effect(key));
             } else {
@@ -160,8 +158,6 @@ impl Given {
             } else if let Some(setting) = secret_of_file_name(name) {
                 let both = environment.get(setting.name).is_some_and(|text| !text.is_empty());
                 self.read_secret(setting, text, both);
-            } else if table::CLUSTER_ONLY.contains(&name.as_str()) {
-                self.refuse_cluster(name);
             } else if table::WITHOUT_EFFECT.contains(&name.as_str()) {
                 self.warnings.push(without_effect(name));
             } else if begins_with_one_of(name, table::OWN_PREFIXES)
@@ -171,13 +167,6 @@ impl Given {
                 self.warnings.push(format!("{name} is no setting{}", nearest(name)));
             }
         }
-    }
-
-    fn refuse_cluster(&mut self, name: &str) {
-        self.problem(
-            name,
-            "is set, but this build runs the single shape only: one node, SQLite files and no PostgreSQL; unset it",
-        );
     }
 
     fn read_secret(&mut self, setting: &'static Setting, path: &str, both: bool) {

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use delivery::{
     limit::{RATE_MAX, Rate},
     networks::{NETWORKS_MAX, Networks},
+    store::postgres::check_address,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -73,6 +74,9 @@ impl Kind {
                 (text.len() <= WORD_BYTES_MAX && text.chars().all(legal))
                     .then(|| Value::Text(text.to_owned()))
             }
+            Self::DatabaseAddress => {
+                check_address(text).is_ok().then(|| Value::Text(text.to_owned()))
+            }
             Self::RedisAddress => {
                 text.parse::<RedisAddress>().is_ok().then(|| Value::Text(text.to_owned()))
             }
@@ -122,6 +126,7 @@ impl Kind {
             ),
             Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
             Self::Word => format!("1 to {WORD_BYTES_MAX} of the characters a-z A-Z 0-9 - _ . :"),
+            Self::DatabaseAddress => "postgres://user:password@host:5432/database, with sslmode= disable, prefer, require or verify-full".to_owned(),
             Self::RedisAddress => ADDRESS_ALLOWED.to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"

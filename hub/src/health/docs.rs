@@ -37,7 +37,7 @@ pub(super) fn live() -> Doc {
 pub(super) fn ready() -> Doc {
     public(
         "Whether to send it work",
-        "The store has just proved a write, and the node is not draining. `/health` is the same.",
+        "The store has just proved a write, the node is not draining, and one of the role `hub` has room for sockets. `/health` is the same.",
         Reply::json::<Report>(200, "Yes."),
         vec![Reply::json::<Report>(503, "No, and why.")],
     )

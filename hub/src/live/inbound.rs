@@ -63,6 +63,11 @@ impl Inbound for FromNodes {
         self.live.registry().of(inbox).iter().for_each(|connection| connection.reached(seq));
     }
 
+    fn connections(&self) -> Option<u64> {
+        let holds = self.live.config().max_connections > 0;
+        holds.then(|| self.live.open_connections() as u64)
+    }
+
     fn group(&self, tenant: &TenantId, pos: u64) {
         self.upkeep.group(tenant, pos);
     }

@@ -192,6 +192,12 @@ impl Live {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Whether another connection would be taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open_connections() < self.config.max_connections
+    }
+
     /// Every connection of this node, as of about now.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {

@@ -227,6 +227,11 @@ pub struct NodeFacts {
     /// Envelopes that it had to drop so far. When it grows, some of what was meant for others was
     /// lost.
     pub lost: u64,
+    /// Its sockets and event streams; none of a node that holds none by its role, or is older.
+    pub connections: Option<u64>,
+    /// A mark of the secrets it works with, from which they cannot be had: nodes that differ in it refuse
+    /// each other's tokens. None of an older node.
+    pub secrets: Option<u64>,
 }
 
 /// Why bytes are no envelope for us.

@@ -110,12 +110,16 @@ fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
             event
         }
         kind::HELLO => {
-            more = from.fields(3)?;
-            Event::Hello(facts(from)?)
+            let mut left = from.fields(3)?;
+            let event = Event::Hello(facts(from, &mut left)?);
+            more = left;
+            event
         }
         kind::HEARTBEAT => {
-            more = from.fields(3)?;
-            Event::Heartbeat(facts(from)?)
+            let mut left = from.fields(3)?;
+            let event = Event::Heartbeat(facts(from, &mut left)?);
+            more = left;
+            event
         }
         kind::GOODBYE => {
             more = from.fields(1)?;
@@ -259,8 +263,17 @@ fn revoked(from: &mut Reader<'_>, more: &mut usize) -> Read<Revoked> {
     })
 }
 
-fn facts(from: &mut Reader<'_>) -> Read<NodeFacts> {
-    Ok(NodeFacts { node: id(from)?, clock: from.uint()?, lost: from.uint()? })
+/// `more` elements follow the first three.
+fn facts(from: &mut Reader<'_>, more: &mut usize) -> Read<NodeFacts> {
+    let (node, clock, lost) = (id(from)?, from.uint()?, from.uint()?);
+    let mut added = || -> Read<Option<u64>> {
+        if *more == 0 {
+            return Ok(None);
+        }
+        *more -= 1;
+        if from.nil() { Ok(None) } else { from.uint().map(Some) }
+    };
+    Ok(NodeFacts { node, clock, lost, connections: added()?, secrets: added()? })
 }
 
 fn take(more: &mut usize, known: usize) -> Read<()> {

@@ -134,12 +134,18 @@ fn payload(out: &mut Writer, event: &Event) {
             out.uint((*code).into());
         }
         Event::Revoked(what) => write_revoked(out, what),
-        Event::Hello(NodeFacts { node, clock, lost })
-        | Event::Heartbeat(NodeFacts { node, clock, lost }) => {
-            out.array(3);
+        Event::Hello(NodeFacts { node, clock, lost, connections, secrets })
+        | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets }) => {
+            out.array(5);
             out.str(node.as_str());
             out.uint(*clock);
             out.uint(*lost);
+            for added in [connections, secrets] {
+                match added {
+                    Some(number) => out.uint(*number),
+                    None => out.nil(),
+                }
+            }
         }
         Event::Goodbye { node } => {
             out.array(1);

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use url::Url;
 
 use crate::{
@@ -51,9 +51,9 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// The defaults for a database.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<SecretString>) -> Self {
         Self {
-            url: SecretString::from(url.into()),
+            url: url.into(),
             replica_url: None,
             connections: 16,
             writers: 2,
@@ -67,6 +67,15 @@ impl PostgresConfig {
             clock: None,
             witness: None,
         }
+    }
+}
+
+impl PostgresConfig {
+    /// Where the database is, in words without a password.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        Address::parse(&self.url, self)
+            .map_or_else(|error| format!("(its address {error})"), |address| address.describe())
     }
 }
 
@@ -93,6 +102,15 @@ pub enum UrlError {
     Driver(#[from] tokio_postgres::Error),
 }
 
+/// Whether an address can be used, as far as can be said without connecting.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(url: &str) -> Result<(), UrlError> {
+    let config = PostgresConfig::new(url);
+    Address::parse(&config.url, &config).map(drop)
+}
+
 /// How much of the server's certificate is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -109,6 +127,21 @@ pub(super) struct Address {
 }
 
 impl Address {
+    /// Where it is, in words without a password.
+    pub(super) fn describe(&self) -> String {
+        let driver = &self.driver;
+        let hosts = driver.get_hosts().iter().enumerate().map(|(n, host)| {
+            let ports = driver.get_ports();
+            let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(host) => format!("{host}:{port}"),
+                Host::Unix(path) => path.display().to_string(),
+            }
+        });
+        let hosts = hosts.collect::<Vec<_>>().join(",");
+        format!("{hosts}/{}", driver.get_dbname().or(driver.get_user()).unwrap_or_default())
+    }
+
     pub(super) fn parse(url: &SecretString, config: &PostgresConfig) -> Result<Self, UrlError> {
         let mut url: Url = url.expose_secret().parse().map_err(|_| UrlError::Shape)?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -201,5 +234,6 @@ mod tests {
     fn a_password_is_not_shown() {
         let config = PostgresConfig::new("postgres://u:geheim@db/hub");
         assert!(!format!("{config:?}").contains("geheim"));
+        assert_eq!(config.describe(), "db:5432/hub");
     }
 }

@@ -40,6 +40,7 @@ mod books;
 mod catch_up;
 mod channels;
 mod columns;
+mod company;
 mod config;
 mod core;
 mod deliver;
@@ -57,6 +58,7 @@ mod notes;
 mod noting;
 mod operations;
 mod pool;
+mod probe;
 mod prune;
 mod publish;
 mod reads;
@@ -90,9 +92,11 @@ use self::{
     names::Names, notes::Notes, pool::Db, publish::Publisher,
 };
 pub use self::{
-    config::{PostgresConfig, UrlError},
+    company::{Company, CompanyError, Place},
+    config::{PostgresConfig, UrlError, check_address},
     migrate::MigrateError,
     pool::PoolError,
+    probe::{ProbeError, connecting, probe},
     tls::TlsError,
 };
 use crate::{Fanout, StoreError, store::noted::Noted};

@@ -1,0 +1,122 @@
+//! Whether other nodes may be on the same database.
+//!
+//! Nodes that cannot tell each other what they stored (no `REDIS_URL`) must not share a database: messages
+//! would reach devices of the other one late. So each node holds a lock of the database for as long as
+//! it runs: one that is alone holds it for itself, those that have company share it. PostgreSQL lets
+//! go of it when the node's connection ends, however that comes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{config::PostgresConfig, pool::PoolError, probe::connecting};
+
+/// The lock: any number that nothing else locks.
+const LOCK: i64 = 0x7075_7368_6875_6202;
+
+/// How long a start waits for a node before it that is just going: the server notices within moments that
+/// a connection has ended.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// How often it looks meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Pause before the lock is taken again after its connection has ended.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// With whom a node works on its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// With nobody: it has no way to tell others.
+    Alone,
+    /// With any number of nodes that have company too.
+    Others,
+}
+
+/// Why a node may not work on a database.
+#[derive(Debug, thiserror::Error)]
+pub enum CompanyError {
+    /// The address or the certificates that are named are wrong.
+    #[error(transparent)]
+    Address(#[from] PoolError),
+    /// The database or the way to it.
+    #[error("the database does not say whether other nodes use it")]
+    Database(#[from] tokio_postgres::Error),
+    /// This node has no bus, and there is another one.
+    #[error(
+        "another node uses this database: nodes that share one need REDIS_URL, by which they tell each other what they stored"
+    )]
+    NotAlone,
+    /// This node has a bus, and there is one without.
+    #[error("a node without REDIS_URL uses this database: give it one, or end it")]
+    OtherIsAlone,
+}
+
+/// Holds a node's place on its database; lets go of it when dropped.
+pub struct Place(#[expect(dead_code, reason = "held")] AbortOnDropHandle<()>);
+
+impl Company {
+    /// Takes a place, and keeps it.
+    ///
+    /// # Errors
+    /// [`CompanyError`], also where the node before this one has not gone after some seconds.
+    pub async fn join(self, config: &PostgresConfig) -> Result<Place, CompanyError> {
+        let held = self.take(config, WAIT).await?;
+        Ok(Place(AbortOnDropHandle::new(tokio::spawn(self.keep(config.clone(), held)))))
+    }
+
+    async fn take(self, config: &PostgresConfig, wait: Duration) -> Result<Held, CompanyError> {
+        let (driver, tls) = connecting(config)?;
+        let (client, connection) = driver.connect(tls).await?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _end = end;
+            // That it ended is all there is to know.
+            let _ = connection.await;
+        }));
+        let sql = match self {
+            Self::Alone => "SELECT pg_try_advisory_lock($1)",
+            Self::Others => "SELECT pg_try_advisory_lock_shared($1)",
+        };
+        let deadline = Instant::now() + wait;
+        while !client.query_one(sql, &[&LOCK]).await?.get::<_, bool>(0) {
+            if Instant::now() >= deadline {
+                return Err(match self {
+                    Self::Alone => CompanyError::NotAlone,
+                    Self::Others => CompanyError::OtherIsAlone,
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(Held { _client: client, _connection: task, ended })
+    }
+
+    /// Takes it again whenever the connection has ended, which happens where the database is restarted.
+    async fn keep(self, config: PostgresConfig, mut held: Held) {
+        loop {
+            held.ended.cancelled().await;
+            held = loop {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                match self.take(&config, Duration::ZERO).await {
+                    Ok(held) => break held,
+                    // Somebody was started meanwhile: too late to refuse, but not to say.
+                    Err(error @ (CompanyError::NotAlone | CompanyError::OtherIsAlone)) => {
+                        tracing::error!(target: "error", "{error}");
+                    }
+                    // Readiness says that the database is away.
+                    Err(CompanyError::Database(_) | CompanyError::Address(_)) => {}
+                }
+            };
+        }
+    }
+}
+
+/// A place that is held.
+struct Held {
+    _client: Client,
+    _connection: AbortOnDropHandle<()>,
+    ended: CancellationToken,
+}

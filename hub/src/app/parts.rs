@@ -1,0 +1,160 @@
+//! What a node is built on, by the shape it runs in: SQLite and nobody else, or PostgreSQL and Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use delivery::{
+    metrics::SharedRecorder,
+    store::{
+        Storage, Witness,
+        postgres::{Company, Place, PostgresConfig, PostgresStore, ProbeError, probe},
+        single::{SingleConfig, SingleStore, hub_dir},
+    },
+    webhook::Webhooks,
+};
+use protocol::NodeId;
+
+use crate::{
+    bus::{Bus, ClusterFanout, LocalBus, RedisBus, RedisConfig},
+    config::{Config, store_open_files},
+    foundation::Foundation,
+    live::Registry,
+};
+
+/// Pause before a database that is away at the start is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Opened, and nothing served yet.
+pub(super) struct Parts {
+    pub(super) foundation: Foundation,
+    pub(super) webhooks: Webhooks,
+    pub(super) store: Arc<dyn Storage>,
+    pub(super) bus: Arc<dyn Bus>,
+    /// What only a node of a cluster has.
+    pub(super) cluster: Option<Cluster>,
+}
+
+/// What only a node of a cluster has.
+pub(super) struct Cluster {
+    /// The store again, for what other nodes say of groups.
+    pub(super) store: Arc<PostgresStore>,
+    /// The bus again, to be started and closed; none where the node is the only one.
+    pub(super) redis: Option<Arc<RedisBus>>,
+    #[expect(dead_code, reason = "held as long as the node runs")]
+    pub(super) place: Place,
+}
+
+/// What is needed to open them.
+pub(super) struct Opening<'a> {
+    pub(super) config: &'a Config,
+    /// The process's limit of open files.
+    pub(super) descriptors: usize,
+    pub(super) node: &'a NodeId,
+    pub(super) registry: &'a Arc<Registry>,
+    pub(super) recorder: &'a SharedRecorder,
+}
+
+impl Opening<'_> {
+    pub(super) async fn open(&self) -> anyhow::Result<Parts> {
+        match &self.config.cluster.database {
+            None => self.open_single().await,
+            Some(database) => self.open_cluster(database).await,
+        }
+    }
+
+    /// Waits for a database that is away; whatever else is wrong with it ends the start. `away` is
+    /// called once, when it is found to be.
+    pub(super) async fn open_when_there(&self, away: impl FnOnce()) -> anyhow::Result<Parts> {
+        let mut away = Some(away);
+        loop {
+            let error = match self.open().await {
+                Ok(parts) => return Ok(parts),
+                Err(error) => error,
+            };
+            if !self.may_pass(&error).await {
+                return Err(error);
+            }
+            if let Some(away) = away.take() {
+                tracing::warn!("{error:#}: not ready; trying again every second");
+                away();
+            }
+            tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Whether an error may be over in a moment. What fails after the first look says so in many ways:
+    /// another look decides.
+    async fn may_pass(&self, error: &anyhow::Error) -> bool {
+        match (error.downcast_ref::<ProbeError>(), &self.config.cluster.database) {
+            (Some(error), _) => error.may_pass(),
+            (None, Some(database)) => probe(database).await.is_err_and(|error| error.may_pass()),
+            (None, None) => false,
+        }
+    }
+
+    async fn open_single(&self) -> anyhow::Result<Parts> {
+        let foundation = self.foundation().await?;
+        let webhooks = self.webhooks(&foundation).await?;
+        let settings = SingleConfig {
+            witness: Some(Arc::new(webhooks.clone())),
+            ..single_config(self.config, self.descriptors)
+        };
+        let (registry, recorder) = (Arc::clone(self.registry), Arc::clone(self.recorder));
+        // A long journal is replayed before the first answer; not on a thread of the runtime.
+        let open = move || SingleStore::open(&settings, registry, &*recorder);
+        let store =
+            tokio::task::spawn_blocking(open).await?.context("the store cannot be opened")?;
+        Ok(Parts { foundation, webhooks, store, bus: Arc::new(LocalBus), cluster: None })
+    }
+
+    async fn open_cluster(&self, database: &PostgresConfig) -> anyhow::Result<Parts> {
+        probe(database).await?;
+        let company = match self.config.cluster.redis {
+            Some(_) => Company::Others,
+            None => Company::Alone,
+        };
+        let place = company.join(database).await?;
+        let foundation = self.foundation().await?;
+        let webhooks = self.webhooks(&foundation).await?;
+        let mark = foundation.secrets.mark();
+        let redis = RedisConfig::from_settings(&self.config.cluster, self.node.clone(), mark)
+            .context("REDIS_CA_FILE cannot be read")?
+            .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
+        let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
+        let bus: Arc<dyn Bus> = match &redis {
+            Some(redis) => Arc::clone(redis) as Arc<dyn Bus>,
+            None => Arc::new(LocalBus),
+        };
+        let fanout = ClusterFanout::new(Arc::clone(self.registry), Arc::clone(&bus));
+        let store = PostgresStore::open(settings, Arc::new(fanout), &**self.recorder)
+            .await
+            .context("the database cannot be used")?;
+        let cluster = Cluster { store: Arc::clone(&store), redis, place };
+        Ok(Parts { foundation, webhooks, store, bus, cluster: Some(cluster) })
+    }
+
+    async fn foundation(&self) -> anyhow::Result<Foundation> {
+        let config = self.config.clone();
+        tokio::task::spawn_blocking(move || Foundation::open(&config)).await?
+    }
+
+    async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {
+        let (folder, settings) = (hub_dir(&self.config.store.path), self.config.webhook.clone());
+        let (control, recorder) = (Arc::clone(&foundation.control), Arc::clone(self.recorder));
+        let open = move || Webhooks::open(&folder, settings, control, &*recorder);
+        tokio::task::spawn_blocking(open).await?.context("webhooks cannot be opened")
+    }
+}
+
+fn single_config(config: &Config, descriptors: usize) -> SingleConfig {
+    SingleConfig {
+        root: config.store.path.clone(),
+        flush_interval: config.store.flush_interval,
+        open_inboxes: store_open_files(config, descriptors),
+        journal_sync: config.store.journal_sync,
+        retention: config.store.retention,
+        sent_kept: config.store.sent_kept(),
+        ..SingleConfig::default()
+    }
+}

@@ -1,0 +1,133 @@
+//! What settings may be, and what they belong to.
+
+use std::time::Duration;
+
+/// What a setting's text may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// A TCP port; 0 picks a free one.
+    Port,
+    /// An IP address.
+    Address,
+    /// A path in the file system.
+    Path,
+    /// A text without control characters of at most 128 bytes.
+    Text,
+    /// A text that is never printed, with at least this many bytes.
+    Secret {
+        /// Fewest bytes.
+        bytes_min: usize,
+    },
+    /// A duration with its unit, from and to.
+    Duration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A size in bytes, with or without a unit.
+    Bytes {
+        /// Smallest.
+        min: usize,
+        /// Largest.
+        max: usize,
+    },
+    /// A whole number.
+    Count {
+        /// Smallest.
+        min: usize,
+        /// Largest.
+        max: usize,
+    },
+    /// A whole number, or `auto`.
+    AutoCount {
+        /// Smallest.
+        min: usize,
+        /// Largest.
+        max: usize,
+    },
+    /// A duration with its unit, from and to, or `off`.
+    OffDuration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A whole number, or `off`.
+    OffCount {
+        /// Smallest.
+        min: usize,
+        /// Largest.
+        max: usize,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Web origins, separated by commas, or `*`.
+    Origins,
+    /// IP addresses and networks, separated by commas.
+    Networks,
+    /// A rate as `N/s[:burst]`, or `off`.
+    Rate,
+    /// A short word of letters, digits, `-`, `_`, `.` and `:`.
+    Word,
+    /// Where a Redis is; never printed, for it holds a password.
+    RedisAddress,
+    /// Where a PostgreSQL is; never printed, for it holds a password.
+    DatabaseAddress,
+    /// A level, or a filter by target as `tracing` has it.
+    LogFilter,
+}
+
+/// What a setting belongs to; the table's order and headings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The process and its addresses.
+    Process,
+    /// HTTP on both ports.
+    Http,
+    /// Sockets.
+    Socket,
+    /// How much may be asked.
+    Limit,
+    /// Services being told.
+    Webhook,
+    /// What is kept on disk.
+    Store,
+    /// Other nodes.
+    Cluster,
+    /// Who is asking.
+    Auth,
+    /// Logs.
+    Log,
+}
+
+impl Topic {
+    /// All, in the order they are shown.
+    pub const ALL: [Self; 9] = [
+        Self::Process,
+        Self::Http,
+        Self::Socket,
+        Self::Limit,
+        Self::Webhook,
+        Self::Store,
+        Self::Cluster,
+        Self::Auth,
+        Self::Log,
+    ];
+
+    /// A heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Process => "Process",
+            Self::Http => "HTTP",
+            Self::Socket => "WebSocket",
+            Self::Limit => "Rate limits",
+            Self::Webhook => "Webhooks",
+            Self::Store => "Storage",
+            Self::Cluster => "Cluster",
+            Self::Auth => "Identity",
+            Self::Log => "Logs",
+        }
+    }
+}
