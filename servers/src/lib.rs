@@ -10,6 +10,7 @@
     reason = "all of it panics where a test has to fail"
 )]
 
+mod kept;
 mod postgres;
 mod proxy;
 mod redis;

@@ -184,6 +184,14 @@ impl Postgres {
         self.process.lock().unwrap().wait().unwrap();
     }
 
+    /// From now on everybody but the user `postgres` needs a password.
+    pub fn demand_passwords(&self) {
+        let rules =
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(self.folder.join("data/pg_hba.conf"), rules).unwrap();
+        ask(&self.url("postgres"), "SELECT pg_reload_conf()");
+    }
+
     /// Starts it again on the same port, with what it had.
     pub fn start_again(&self) {
         *self.process.lock().unwrap() = spawn(&self.bin, &self.folder, self.owner);

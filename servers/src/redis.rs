@@ -4,19 +4,19 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{PATIENCE, eventually, free_port};
+use crate::{PATIENCE, eventually, free_port, kept::Kept};
 
 /// A server, sentinel or cluster node.
 pub struct Redis {
     /// Where it listens.
     pub port: u16,
-    process: Child,
+    process: Kept,
     folder: TempDir,
     arguments: Vec<String>,
     password: Option<String>,
@@ -125,9 +125,8 @@ impl Redis {
     }
 
     fn signal(&self, signal: i32) {
-        let id = i32::try_from(self.process.id()).unwrap();
         // SAFETY: a signal to a child that has not been waited for yet.
-        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+        assert_eq!(unsafe { libc::kill(self.process.id(), signal) }, 0);
     }
 
     /// Stops it where it stands: connections stay open and nobody answers.
@@ -142,8 +141,7 @@ impl Redis {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.kill();
     }
 
     /// Starts it again, empty, on the same port.
@@ -153,14 +151,11 @@ impl Redis {
     }
 }
 
-fn spawn(folder: &Path, arguments: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
+fn spawn(folder: &Path, arguments: &[String]) -> Kept {
+    let mut command = Command::new("redis-server");
+    command.args(arguments).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Kept::spawn(&mut command)
         .unwrap_or_else(|error| panic!("redis-server: {error}; see scripts/tools.sh"))
 }
 
@@ -170,12 +165,4 @@ fn encode(words: &[&str]) -> String {
         text += &format!("${}\r\n{word}\r\n", word.len());
     }
     text
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may be gone already.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }

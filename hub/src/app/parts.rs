@@ -8,7 +8,7 @@ use delivery::{
     store::{
         Storage, Witness,
         postgres::{Company, Place, PostgresConfig, PostgresStore, ProbeError, probe},
-        single::{SingleConfig, SingleStore, hub_dir},
+        single::{SingleConfig, SingleStore, hub_dir, own_dir},
     },
     webhook::Webhooks,
 };
@@ -142,6 +142,7 @@ impl Opening<'_> {
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {
         let (folder, settings) = (hub_dir(&self.config.store.path), self.config.webhook.clone());
         let (control, recorder) = (Arc::clone(&foundation.control), Arc::clone(self.recorder));
+        own_dir(&folder)?;
         let open = move || Webhooks::open(&folder, settings, control, &*recorder);
         tokio::task::spawn_blocking(open).await?.context("webhooks cannot be opened")
     }

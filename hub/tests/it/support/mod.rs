@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod api;
+pub(crate) mod cluster;
 pub(crate) mod device;
 pub(crate) mod disk;
 pub(crate) mod document;
@@ -25,6 +26,7 @@ use std::{
 };
 
 pub(crate) use api::{Answer, Api};
+pub(crate) use cluster::Cluster;
 pub(crate) use server::TestServer;
 pub(crate) use socket::TestClient;
 pub(crate) use token::Token;

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Api, SOON, TestClient, Token, api::Port, document::Documents, eventually_within,
-    socket::Connect, stream::OpenStream, token,
+    Answer, Api, Cluster, SOON, TestClient, Token, api::Port, document::Documents,
+    eventually_within, socket::Connect, stream::OpenStream, token,
 };
 
 /// Of every test server.
@@ -58,6 +58,13 @@ impl Builder {
     pub(crate) async fn try_start(self) -> Result<TestServer, String> {
         let mut server = self.prepare();
         server.try_spawn().await.map(|()| server)
+    }
+
+    /// Launches it, and does not wait for it: it may have to wait for its database.
+    pub(crate) fn launch(self) -> TestServer {
+        let mut server = self.prepare();
+        server.launch(&["serve"]);
+        server
     }
 
     /// Starts it and waits until it is ready.
@@ -120,8 +127,18 @@ impl TestServer {
         Self::builder().start().await
     }
 
-    /// For tests that set something.
+    /// For tests that set something. With `TEST_SHAPE=cluster` it is the first node of a cluster of its own
+    /// instead of a node with files: the tests are the same.
     pub(crate) fn builder() -> Builder {
+        match std::env::var("TEST_SHAPE").as_deref() {
+            Ok("cluster") => Cluster::new().joined_by(Self::plain_builder()),
+            Ok(other) => panic!("TEST_SHAPE={other:?}: cluster, or nothing for files"),
+            Err(_) => Self::plain_builder(),
+        }
+    }
+
+    /// One that stands for itself, with files.
+    pub(crate) fn plain_builder() -> Builder {
         let env = [
             ("BIND_ADDRESS", "127.0.0.1"),
             ("USER_SERVER_PORT", "0"),
@@ -149,12 +166,17 @@ impl TestServer {
     /// As [`TestServer::spawn`], for folders that may be damaged.
     pub(crate) async fn try_spawn(&mut self) -> Result<(), String> {
         self.launch(&["serve"]);
+        self.is_ready().await
+    }
+
+    /// Waits for the line that says so, or for its end.
+    pub(crate) async fn is_ready(&mut self) -> Result<(), String> {
         let line =
-            eventually_within("the line `pushhub ready user=… admin=…`", SOON * 2, || {
+            eventually_within("the line `pushhub ready [user=…] admin=…`", SOON * 2, || {
                 // Asked before the log is read: what it said last is then there.
                 let ended = self.process.as_mut().and_then(|child| child.try_wait().unwrap());
                 let log = self.log.lock().unwrap();
-                let line = log.lines().find(|line| line.contains("pushhub ready user="));
+                let line = log.lines().find(|line| line.contains("pushhub ready "));
                 let answer = line.map(|line| Ok(line.to_owned())).or(ended.map(Err));
                 async move { answer }
             })
@@ -163,11 +185,12 @@ impl TestServer {
                 self.process = None;
                 format!("the server ended with {ended:?} before it was ready")
             })?;
-        let address = |name: &str| -> SocketAddr {
-            let rest = line.split(name).nth(1).unwrap_or_else(|| panic!("{name} in {line}"));
-            rest.split_whitespace().next().unwrap().parse().unwrap()
+        let address = |name: &str| -> Option<SocketAddr> {
+            line.split(name).nth(1)?.split_whitespace().next()?.parse().ok()
         };
-        (self.user, self.admin) = (address(" user="), address(" admin="));
+        self.admin = address(" admin=").unwrap_or_else(|| panic!("no admin= in {line}"));
+        // A part that has no users has no such port.
+        self.user = address(" user=").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         Ok(())
     }
 

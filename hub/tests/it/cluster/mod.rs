@@ -1,0 +1,4 @@
+//! Several nodes on one PostgreSQL and one Redis.
+
+mod shape;
+mod starts;
