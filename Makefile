@@ -37,10 +37,11 @@ unit: tools
 	cargo test --workspace --locked --exclude hub
 	cargo test -p hub --locked --lib --bins --test readme
 
-# The product by its front door, the promises among it, and the bus with real Redis servers. Needs root
+# The product by its front door, the promises among it, with files and as a cluster, and the bus with real Redis servers. Needs root
 # for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+	scripts/it-cluster.sh
 	cargo test -p hub --locked --test bus
 
 # The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
