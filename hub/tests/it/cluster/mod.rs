@@ -1,4 +1,5 @@
 //! Several nodes on one PostgreSQL and one Redis.
 
+mod database;
 mod shape;
 mod starts;
