@@ -22,7 +22,7 @@ def main() -> int:
         "image": manifests.image_problems,
         "alerts": lambda: monitoring.alert_problems(metrics),
         "dashboard": lambda: monitoring.dashboard_problems(metrics),
-        "a pod's life": lambda: pod.problems(rendered["single"], metrics),
+        "every pod's life": lambda: pod.problems(rendered, metrics),
         "planted mistakes are found": lambda: planted.missed(rendered, metrics),
     }
     failed = 0

@@ -169,7 +169,9 @@ def check_pod(name, template, settings, known, say):
         security = container.get("securityContext", {})
         if not security.get("readOnlyRootFilesystem") or security.get("capabilities", {}).get("drop") != ["ALL"]:
             say(f"{name}: container {container['name']} may write to its root or has capabilities")
-    if not any(settings["USER_STORAGE_PATH"].startswith(m["mountPath"] + "/") for m in main["volumeMounts"]):
+    on_files = not any(variable["name"] == "DATABASE_URL_FILE" for variable in main["env"])
+    mounts = main["volumeMounts"]
+    if on_files and not any(settings["USER_STORAGE_PATH"].startswith(m["mountPath"] + "/") for m in mounts):
         say(f"{name}: USER_STORAGE_PATH is on the read-only root")
 
 
