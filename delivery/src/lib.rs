@@ -27,6 +27,7 @@ mod problems;
 mod row;
 pub mod search;
 pub mod send;
+mod sql;
 pub mod store;
 pub mod template;
 pub mod webhook;
