@@ -24,7 +24,6 @@ mod nearest;
 pub mod networks;
 mod object;
 mod problems;
-mod row;
 pub mod search;
 pub mod send;
 mod sql;

@@ -6,8 +6,7 @@ use protocol::TenantId;
 use super::{
     Author, Control, ControlError, DELETED_PER_TENANT_MAX, Quotas, TEMPLATE_BYTES_ALL_MAX,
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
-    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
-    storable,
+    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions, storable,
 };
 use crate::sql::{Database, Row, Statements, values};
 

@@ -6,9 +6,7 @@ use protocol::{TenantId, Time};
 
 use super::{
     Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
-    database::to_json,
-    notes::Note,
-    usage::UsageRow,
+    database::to_json, notes::Note, usage::UsageRow,
 };
 use crate::{
     clock,

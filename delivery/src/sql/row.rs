@@ -88,15 +88,22 @@ impl Row {
         self.text()?.parse().map_err(damaged)
     }
 
+    /// A text that can be parsed, or null.
+    pub(crate) fn maybe_word<T>(&mut self) -> Result<Option<T>, SqlError>
+    where
+        T: FromStr,
+        T::Err: Error + Send + Sync + 'static,
+    {
+        self.maybe_text()?.map(|text| text.parse().map_err(damaged)).transpose()
+    }
+
     /// A JSON document.
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, SqlError> {
         serde_json::from_str(&self.text()?).map_err(damaged)
     }
 
     /// A JSON document, or null.
-    pub(crate) fn maybe_json<T: DeserializeOwned>(
-        &mut self,
-    ) -> Result<Option<T>, SqlError> {
+    pub(crate) fn maybe_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, SqlError> {
         let text = self.maybe_text()?;
         text.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
     }

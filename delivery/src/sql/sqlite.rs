@@ -86,8 +86,7 @@ impl Connection {
         &mut self,
         work: impl FnOnce(&mut dyn Statements) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction =
-            self.0.transaction().map_err(|error| E::from(SqlError::from(error)))?;
+        let transaction = self.0.transaction().map_err(|error| E::from(SqlError::from(error)))?;
         work(&mut Inside(&transaction))
     }
 }

@@ -5,7 +5,7 @@ use tokio_postgres::NoTls;
 use super::Control;
 
 #[path = "../../../tests/postgres/server.rs"]
-pub(super) mod server;
+pub(crate) mod server;
 
 /// A place with nothing in it at first.
 pub(crate) trait Place: Sync {

@@ -37,11 +37,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// `name` is that of the area, for logs.
-    pub(crate) fn new<T>(
-        name: &'static str,
-        mut config: Config,
-        tls: T,
-    ) -> std::io::Result<Self>
+    pub(crate) fn new<T>(name: &'static str, mut config: Config, tls: T) -> std::io::Result<Self>
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
         T::Stream: Send,
