@@ -134,7 +134,7 @@ impl Database {
         }
     }
 
-    /// Reads one thing.
+    /// Asks one thing, which is a transaction by itself. May be asked twice, if the connection ends.
     pub(crate) fn glance(
         &mut self,
         sql: &'static str,

@@ -31,6 +31,7 @@ mod endpoint;
 mod endpoints;
 mod error;
 mod event;
+mod known;
 mod manage;
 mod metrics;
 mod record;
@@ -38,15 +39,13 @@ mod retry;
 mod schedule;
 mod secret;
 mod target;
+mod upkeep;
 mod witness;
 mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -54,8 +53,7 @@ use std::{
 use ::metrics::Recorder;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use protocol::{ServiceId, Time};
-use rustc_hash::FxHashMap;
+use protocol::Time;
 use tokio::sync::{Notify, watch};
 use tokio_postgres::{
     Socket,
@@ -68,7 +66,7 @@ use self::{
     client::{Client, Resolve, SystemResolver, system_roots},
     cluster::{Keeper, KeeperHandle, Tenure, Timing},
     database::AREA,
-    endpoint::Endpoint,
+    known::Known,
     manage::Tests,
     metrics::WebhookMetrics,
     schedule::Schedule,
@@ -78,7 +76,7 @@ use crate::{
     clock,
     control::{Control, TURN_MAX},
     networks::Networks,
-    sql::{Database, SqlError, Statements, postgres, sqlite},
+    sql::{Database, SqlError, postgres, sqlite},
 };
 
 pub use crate::sql::SqlError as DatabaseError;
@@ -91,7 +89,6 @@ pub use self::{
         DeadLetter, Delivery, DeliveryStatus, GivenUp, PENDING_BYTES_PER_ENDPOINT_MAX,
         PENDING_PER_ENDPOINT_MAX,
     },
-    dispatch::{HISTORY_AGE_MAX, HISTORY_PER_ENDPOINT_MAX, PENDING_AGE_MAX},
     endpoint::{
         ALL_EVENTS, DESCRIPTION_BYTES_MAX, Disabled, DisabledBy, ENDPOINTS_PER_SERVICE_MAX,
         EVENT_WORDS, NewWebhook, Webhook, WebhookStatus,
@@ -105,6 +102,7 @@ pub use self::{
     schedule::{ENDPOINT_SLOTS, LANE_SLOTS, PAUSE_MAX, SERVICE_SLOTS, SLOW, SLOW_SLOTS_MAX},
     secret::{SECRET_PREFIX, SECRETS_MAX, SecretTimes},
     target::URL_BYTES_MAX,
+    upkeep::{HISTORY_AGE_MAX, HISTORY_PER_ENDPOINT_MAX, PENDING_AGE_MAX},
 };
 
 /// Most connections at a time: both lanes and tests.
@@ -165,62 +163,6 @@ struct Inner {
     keeper: Option<KeeperHandle>,
     tests: Tests,
     metrics: WebhookMetrics,
-}
-
-/// The endpoints, in memory.
-#[derive(Clone, Default)]
-struct Known {
-    by_key: FxHashMap<i64, Arc<Endpoint>>,
-    by_service: FxHashMap<ServiceId, Vec<Arc<Endpoint>>>,
-    /// How many are active.
-    active: usize,
-}
-
-impl Known {
-    fn new(endpoints: Vec<Endpoint>) -> Self {
-        let mut known = Self::default();
-        known.add(endpoints);
-        known
-    }
-
-    fn add(&mut self, endpoints: Vec<Endpoint>) {
-        for endpoint in endpoints {
-            let endpoint = Arc::new(endpoint);
-            self.active += usize::from(endpoint.active);
-            self.by_key.insert(endpoint.key, Arc::clone(&endpoint));
-            self.by_service.entry(endpoint.service.clone()).or_default().push(endpoint);
-        }
-    }
-
-    /// Puts an endpoint in place of what it was; none where it is gone. Answers what it was.
-    fn set(&mut self, key: i64, endpoint: Option<Endpoint>) -> Option<Arc<Endpoint>> {
-        let old = self.by_key.remove(&key);
-        if let Some(old) = &old {
-            self.active -= usize::from(old.active);
-            if let Some(all) = self.by_service.get_mut(&old.service) {
-                all.retain(|endpoint| endpoint.key != key);
-                if all.is_empty() {
-                    self.by_service.remove(&old.service);
-                }
-            }
-        }
-        self.add(endpoint.into_iter().collect());
-        old
-    }
-
-    /// Puts a service's endpoints in place of those it had.
-    fn replace(&mut self, service: &ServiceId, endpoints: Vec<Endpoint>) {
-        for old in self.by_service.remove(service).unwrap_or_default() {
-            self.active -= usize::from(old.active);
-            self.by_key.remove(&old.key);
-        }
-        self.add(endpoints);
-    }
-
-    /// Those of a service.
-    fn of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.by_service.get(service).into_iter().flatten()
-    }
 }
 
 /// What tests put in place of the world.
@@ -389,91 +331,6 @@ impl Inner {
     /// The connection for those who ask. A database that hangs must not gather them all.
     fn reader(&self) -> Result<MutexGuard<'_, Database>, WebhookError> {
         Ok(self.reader.try_lock_for(TURN_MAX).ok_or(SqlError::Busy)?)
-    }
-
-    /// Reads all endpoints.
-    fn load(&self) -> Result<(), WebhookError> {
-        let mut reader = self.reader()?;
-        let all = reader.look(|database| endpoints::load(database, &self.client.allowed))?;
-        self.known.store(Arc::new(Known::new(all)));
-        self.stale.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Reads the endpoints that other nodes have changed after a revision, or all. Waits so long for those
-    /// who ask, so that an older state never replaces a newer one.
-    fn catch_up(
-        &self,
-        database: &mut Database,
-        since: Option<i64>,
-        wait: Duration,
-    ) -> Result<(), WebhookError> {
-        let reader = self.reader.try_lock_for(wait).ok_or(SqlError::Busy)?;
-        let allowed = &self.client.allowed;
-        let before = self.known.load_full();
-        let mut known = Known::default();
-        let mut changed = Vec::new();
-        match since {
-            None => {
-                known.add(database.look(|database| endpoints::load(database, allowed))?);
-                changed.extend(before.by_key.keys().chain(known.by_key.keys()).copied());
-            }
-            Some(since) => {
-                known = Known::clone(&before);
-                let look = |database: &mut dyn Statements| {
-                    endpoints::load_changed(database, since, allowed)
-                };
-                for (key, endpoint) in database.look(look)? {
-                    known.set(key, endpoint);
-                    changed.push(key);
-                }
-            }
-        }
-        let known = Arc::new(known);
-        self.known.store(Arc::clone(&known));
-        drop(reader);
-        for key in changed {
-            self.follow(key, before.by_key.get(&key), known.by_key.get(&key));
-        }
-        Ok(())
-    }
-
-    /// Does to the schedule what the node that changed an endpoint has done to its own.
-    fn follow(&self, key: i64, before: Option<&Arc<Endpoint>>, now: Option<&Arc<Endpoint>>) {
-        let Some(now) = now.filter(|endpoint| endpoint.active) else {
-            return self.schedule.lock().forget(key);
-        };
-        let is_same =
-            |before: &&Arc<Endpoint>| before.active && before.updated_at == now.updated_at;
-        if before.filter(is_same).is_none() {
-            self.schedule.lock().pardon(key);
-            self.expect([key], self.now());
-        }
-    }
-
-    /// Reads the endpoints of a service.
-    fn refresh(&self, service: &ServiceId) -> Result<(), WebhookError> {
-        let mut reader = self.reader()?;
-        let allowed = &self.client.allowed;
-        let present =
-            reader.look(|database| endpoints::load_service(database, service, allowed))?;
-        let mut known = Known::clone(&self.known.load());
-        known.replace(service, present);
-        self.known.store(Arc::new(known));
-        Ok(())
-    }
-
-    /// Reads the endpoints of a service after a change. That is durable already: that it could not be
-    /// read must not be told as its failure. It comes into force when it can be.
-    fn refresh_or_later(&self, service: &ServiceId) {
-        if let Err(error) = self.refresh(service) {
-            self.stale.store(true, Ordering::Relaxed);
-            self.metrics.read_errors.increment(1);
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "webhooks cannot be read; endpoints are used as they were last known"
-            );
-        }
     }
 }
 

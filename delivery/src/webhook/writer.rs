@@ -192,11 +192,7 @@ impl Batch {
 
     /// Nobody may wait any more for any of the answers.
     fn answer(self, committed: Result<Vec<Settled>, Arc<SqlError>>) {
-        let ended = match &committed {
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
-        let result = || ended.map_or(Ok(()), |error| Err(WebhookError::not_committed(error)));
+        let result = || committed.as_ref().map(drop).map_err(WebhookError::not_committed);
         for answer in self.recorded {
             let _ = answer.send(result());
         }

@@ -135,7 +135,7 @@ impl Connection {
         Ok(done)
     }
 
-    /// Reads one thing, without a transaction.
+    /// Asks one thing, without a transaction.
     pub(super) fn glance(
         &mut self,
         sql: &'static str,

@@ -24,8 +24,8 @@ use crate::{
     control::{Control, NewService, tests::place::server},
     sql::postgres::Server,
     webhook::{
-        Delivery, Event, EventKind, EventSink, NewWebhook, Webhook, WebhookConfig, Webhooks, World,
-        client::Resolve, cluster::Timing,
+        Delivery, Event, EventKind, EventSink, NewWebhook, Webhook, WebhookConfig, WebhookError,
+        Webhooks, World, client::Resolve, cluster::Timing,
     },
 };
 
@@ -166,13 +166,28 @@ impl Fixture {
     }
 
     fn open(&self) -> Webhooks {
-        let url = self.url.as_deref();
+        self.open_at(self.url.as_deref())
+    }
+
+    fn open_at(&self, url: Option<&str>) -> Webhooks {
         open(url, &self.dir, &self.config, &self.control, &self.now, &self.names)
+    }
+
+    /// On another database.
+    pub(super) fn open_on(&self, server: &Arc<Server>) -> Result<Webhooks, WebhookError> {
+        let (config, control) = (self.config.clone(), Arc::clone(&self.control));
+        let world = world(&self.now, &self.names);
+        Webhooks::open_postgres_in(world, server, config, control, &NoopRecorder)
     }
 
     /// One more node on the same database, which sends too.
     pub(super) fn node(&self) -> Node {
-        let webhooks = self.open();
+        self.node_at(self.url.as_deref().unwrap())
+    }
+
+    /// The same, which gets to the database by another way.
+    pub(super) fn node_at(&self, url: &str) -> Node {
+        let webhooks = blocking(|| self.open_at(Some(url)));
         let running = tokio::spawn(webhooks.clone().run());
         Node { webhooks, running }
     }
@@ -290,13 +305,7 @@ fn open(
     now: &Arc<AtomicI64>,
     names: &Arc<Names>,
 ) -> Webhooks {
-    let now = Arc::clone(now);
-    let world = World {
-        clock: Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed))),
-        resolver: Arc::clone(names) as Arc<dyn Resolve>,
-        roots: RootCertStore::empty(),
-        timing: TIMING,
-    };
+    let world = world(now, names);
     let (config, control) = (config.clone(), Arc::clone(control));
     match url {
         None => Webhooks::open_in(world, dir.path(), config, control, &NoopRecorder),
@@ -306,4 +315,14 @@ fn open(
         }
     }
     .unwrap()
+}
+
+fn world(now: &Arc<AtomicI64>, names: &Arc<Names>) -> World {
+    let now = Arc::clone(now);
+    World {
+        clock: Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed))),
+        resolver: Arc::clone(names) as Arc<dyn Resolve>,
+        roots: RootCertStore::empty(),
+        timing: TIMING,
+    }
 }

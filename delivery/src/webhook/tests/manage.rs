@@ -11,8 +11,9 @@ use super::{
     receiver::{Receiver, Reply},
 };
 use crate::webhook::{
-    Actor, DatabaseError, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, NewWebhook, Outcome, SECRET_OVERLAP_MAX,
-    SECRETS_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX, WebhookError, WebhookStatus, Webhooks,
+    Actor, DatabaseError, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, NewWebhook, Outcome,
+    SECRET_OVERLAP_MAX, SECRETS_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX, WebhookError, WebhookStatus,
+    Webhooks,
 };
 
 fn new(url: &str) -> NewWebhook {

@@ -82,6 +82,43 @@ async fn a_deleted_endpoint_leaves_nothing_behind(at: At) {
     }
 }
 
+#[tokio::test]
+async fn what_a_file_of_the_first_version_has_is_sent() {
+    let mut fixture = Fixture::start(At::File);
+    let receiver = Receiver::start().await;
+    fixture.stop().await;
+    blocking(|| fixture.webhooks.close());
+    let path = fixture.dir.path().join(FILE_NAME);
+    for name in [FILE_NAME, "webhooks.db-wal", "webhooks.db-shm"] {
+        let _ = std::fs::remove_file(fixture.dir.path().join(name));
+    }
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch(include_str!("../schema.sql")).unwrap();
+    file.execute_batch(&format!(
+        "PRAGMA user_version = 1; \
+         INSERT INTO endpoint (key, id, tenant_id, service_id, url, events, description, status, \
+         created_at, updated_at) VALUES (7, 'wh_1', 'default', 'shop', '{}', '[\"*\"]', '', 'active', \
+         1, 1); \
+         INSERT INTO secret VALUES (7, x'00', 1, 2), (7, x'01', 3, NULL); \
+         INSERT INTO delivery VALUES (5, 7, 'evt_1', 'message.read', 1, '{{}}', 0, 1, 0, 1, NULL, \
+         NULL, NULL, NULL, NULL, NULL); \
+         UPDATE delivery SET state = 1 WHERE id = 5; UPDATE delivery SET state = 0 WHERE id = 5",
+        receiver.url()
+    ))
+    .unwrap();
+    drop(file);
+    for _ in 0..2 {
+        fixture.restart();
+        let sent = || fixture.webhooks.get(&fixture.shop, "wh_1").unwrap().delivered == 1;
+        eventually("it is sent", sent).await;
+        fixture.stop().await;
+        blocking(|| fixture.webhooks.close());
+    }
+    let shown = fixture.webhooks.get(&fixture.shop, "wh_1").unwrap();
+    assert_eq!((shown.pending, shown.secrets.len(), receiver.count()), (0, 1, 1));
+    assert_eq!(receiver.received()[0].header("webhook-id"), "evt_1");
+}
+
 #[test]
 fn a_commit_that_fails_keeps_nothing_and_the_next_one_works() {
     let dir = tempfile::tempdir().unwrap();
