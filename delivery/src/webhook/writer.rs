@@ -23,8 +23,9 @@ const QUEUE_MAX: usize = 1_024;
 /// Most of them in one commit.
 const COMMIT_MAX: usize = 256;
 
-/// No more are added to a commit that has so many events: other nodes wait for its end.
-const COMMIT_EVENTS: usize = 16_384;
+/// No more are added to a commit that has so many events: other nodes wait for its end, at most as long as
+/// the database lets them wait for a lock (5 s). Measured: 17,000 a second on a machine with fifteen in line.
+const COMMIT_EVENTS: usize = 4_096;
 
 type Answer<T> = oneshot::Sender<Result<T, WebhookError>>;
 
