@@ -25,6 +25,11 @@ mod tests {
     use super::*;
     use crate::sql::{Database, sqlite, values};
 
+    #[test]
+    fn migrations_are_numbered_from_one() {
+        assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=1));
+    }
+
     /// What waits may be a million rows: SQLite must find its way without being told it, for PostgreSQL
     /// does not know the words by which it is told.
     #[test]

@@ -39,6 +39,10 @@ struct Node {
     renewed: Instant,
     /// What the database says is this node's, including what it is about to let go of.
     held: ShareSet,
+    /// It was not heard what came of a change: the database is to be asked what is held.
+    unsure: bool,
+    /// What of it is sent for: what waited for these is known.
+    ready: ShareSet,
     leaving: bool,
 }
 
@@ -146,7 +150,11 @@ impl Keeper {
                 return Ok(());
             }
             node.renewed = began;
-            inner.tenure.renew(began + self.timing.lease - self.timing.margin);
+            if !inner.tenure.renew(began + self.timing.lease - self.timing.margin) {
+                // It was over in between, and what waits was forgotten.
+                (node.ready, self.members) = (ShareSet::default(), None);
+                inner.tenure.set(node.ready);
+            }
         }
         if !inner.is_sending() && !node.leaving {
             rows::leave(&mut self.database, &node.id)?;
@@ -166,8 +174,8 @@ impl Keeper {
         let renewed = Instant::now();
         rows::join(&mut self.database, &id, self.timing.lease)?;
         inner.tenure.begin(renewed + self.timing.lease - self.timing.margin);
-        let held = ShareSet::default();
-        self.node = Some(Node { id, renewed, held, leaving: false });
+        let (held, ready) = (ShareSet::default(), ShareSet::default());
+        self.node = Some(Node { id, renewed, held, unsure: false, ready, leaving: false });
         self.members = None;
         Ok(())
     }
@@ -183,43 +191,44 @@ impl Keeper {
     /// Lets go of what others should have, and takes what this node should.
     fn balance(&mut self, inner: &Arc<Inner>) -> Result<(), WebhookError> {
         let Some(node) = &mut self.node else { return Ok(()) };
+        if node.unsure {
+            node.held = rows::held(&mut self.database, &node.id)?;
+            node.unsure = false;
+        }
         let live = rows::live(&mut self.database)?;
         let wanted = shares::wanted(&node.id, &live);
         // First nothing more is begun, then it is looked at what is under way.
-        inner.tenure.set(node.held.and(&wanted));
+        node.ready = node.ready.and(&wanted);
+        inner.tenure.set(node.ready);
         let foreign = node.held.without(&wanted).without(&inner.busy_shares());
         if !foreign.is_empty() {
+            node.unsure = true;
             rows::release(&mut self.database, &node.id, &foreign)?;
+            node.unsure = false;
             node.held = node.held.without(&foreign);
         }
         let missing = wanted.without(&node.held);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let free = rows::free(&mut self.database, &node.id)?.and(&missing);
-        if free.is_empty() {
-            return Ok(());
-        }
-        let Some(taken) = rows::take(&mut self.database, &node.id, &free)? else {
-            self.lose(inner);
-            return Ok(());
-        };
-        // In this order: what is recorded from here on is seen by looking for news.
-        let waiting = self.database.look(deliveries::waiting);
-        node.held = node.held.or(&taken);
-        inner.tenure.set(node.held.and(&wanted));
-        match waiting {
-            Ok(waiting) => {
-                inner.expect_waiting(waiting);
-                Ok(())
-            }
-            // Nobody would know what waits: they are taken anew.
-            Err(error) => {
-                node.held = node.held.without(&taken);
-                inner.tenure.set(node.held.and(&wanted));
-                Err(error.into())
+        if !missing.is_empty() {
+            let free = rows::free(&mut self.database)?.and(&missing);
+            if !free.is_empty() {
+                node.unsure = true;
+                let Some(taken) = rows::take(&mut self.database, &node.id, &free)? else {
+                    self.lose(inner);
+                    return Ok(());
+                };
+                node.unsure = false;
+                node.held = node.held.or(&taken);
             }
         }
+        let fresh = node.held.and(&wanted).without(&node.ready);
+        if !fresh.is_empty() {
+            // What is recorded from here on is seen by looking for news.
+            let waiting = self.database.look(deliveries::waiting)?;
+            node.ready = node.ready.or(&fresh);
+            inner.tenure.set(node.ready);
+            inner.expect_waiting(waiting);
+        }
+        Ok(())
     }
 
     /// Looks at what other nodes recorded and changed.

@@ -73,15 +73,21 @@ fn share(mut row: Row) -> Result<usize, SqlError> {
     share.ok_or_else(|| SqlError::Damaged(format!("there is no share {n}").into()))
 }
 
-/// What belongs to no live node, or to this one.
-pub(super) fn free(database: &mut Database, node: &str) -> Result<ShareSet, SqlError> {
+/// What belongs to a node.
+pub(super) fn held(database: &mut Database, node: &str) -> Result<ShareSet, SqlError> {
+    let sql = "SELECT n FROM webhook_share WHERE owner = $1";
+    database.glance(sql, &values![node])?.into_iter().map(share).collect()
+}
+
+/// What belongs to no live node.
+pub(super) fn free(database: &mut Database) -> Result<ShareSet, SqlError> {
     let sql = concat!(
-        "SELECT n FROM webhook_share WHERE owner IS NULL OR owner = $1 OR owner NOT IN \
+        "SELECT n FROM webhook_share WHERE owner IS NULL OR owner NOT IN \
          (SELECT id FROM webhook_node WHERE lease_until > ",
         now!(),
         ")"
     );
-    database.glance(sql, &values![node])?.into_iter().map(share).collect()
+    database.glance(sql, &[])?.into_iter().map(share).collect()
 }
 
 /// Takes what is still free; none if the node's own lease has ended. Under the lock, because a statement
@@ -99,7 +105,7 @@ pub(super) fn take(
         }
         let each: Vec<_> = wanted.iter().map(|share| values![share, node].to_vec()).collect();
         let taken = database.rows_each(
-            "UPDATE webhook_share SET owner = $2 WHERE n = $1 AND (owner IS NULL OR owner = $2 \
+            "UPDATE webhook_share SET owner = $2 WHERE n = $1 AND (owner IS NULL \
              OR owner NOT IN (SELECT id FROM webhook_node)) RETURNING n",
             &each,
         )?;

@@ -80,9 +80,15 @@ impl Tenure {
         });
     }
 
-    /// The lease goes on. One that has ended does not.
-    pub(super) fn renew(&self, until: Instant) {
-        self.0.send_modify(|present| present.until = Some(until));
+    /// The database says that the lease goes on; whether it has lasted until now, as far as anybody here
+    /// could know.
+    pub(super) fn renew(&self, until: Instant) -> bool {
+        let mut lasted = false;
+        self.0.send_modify(|present| {
+            lasted = present.left().is_none_or(|left| !left.is_zero());
+            present.until = Some(until);
+        });
+        lasted
     }
 
     /// The lease is lost, with everything.
@@ -121,8 +127,9 @@ mod tests {
         tenure.set(ShareSet::default());
         assert_eq!(tenure.term(3), None);
         assert!(now(first).await.is_err());
-        tenure.renew(Instant::now());
+        assert!(tenure.renew(Instant::now()));
         now(first).await.unwrap();
+        assert!(!tenure.renew(Instant::now()), "it did not last");
         // The next lease is another one.
         tenure.begin(Instant::now() + Duration::from_secs(60));
         tenure.set(ShareSet::ALL);

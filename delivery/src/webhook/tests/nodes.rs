@@ -148,6 +148,16 @@ async fn the_webhooks_of_a_killed_node_are_taken_over_when_its_lease_ends() {
 /// Who should have a share waits until nothing of it is under way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_is_handed_over_when_nothing_of_it_is_under_way() {
+    handed_over(false).await;
+}
+
+/// The one for whom it was held back has gone before it was free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_that_was_to_be_handed_over_is_kept_after_all() {
+    handed_over(true).await;
+}
+
+async fn handed_over(is_kept: bool) {
     let fixture = Fixture::start(At::Postgres);
     let receiver = Receiver::start().await;
     let (answer, answers) = watch::channel(false);
@@ -171,12 +181,17 @@ async fn a_share_is_handed_over_when_nothing_of_it_is_under_way() {
     .await;
     record_all("b");
     assert_eq!((receiver.open(), receiver.count()), (webhooks.len(), webhooks.len()));
-    answer.send_replace(true);
-    settled("the rest too", &[&fixture.webhooks, &other.webhooks]).await;
+    if is_kept {
+        other.stop().await;
+        settled("one has all again", &[&fixture.webhooks]).await;
+        answer.send_replace(true);
+    } else {
+        answer.send_replace(true);
+        settled("the rest too", &[&fixture.webhooks, &other.webhooks]).await;
+    }
     let all = 2 * webhooks.len();
     eventually("all are delivered", || delivered(&fixture, &webhooks) == all as u64).await;
     assert_eq!((receiver.count(), receiver.most_open()), (all, 1));
-    other.stop().await;
 }
 
 /// The database says nothing to one node any more, which is in the middle of sending. The others cannot know
