@@ -16,7 +16,7 @@ use crate::{
     send::SendError,
     store::{ChannelInfo, InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
-    webhook::WebhookError,
+    webhook::{DatabaseError, WebhookError},
 };
 
 /// When to come back after "too much is waiting": the queues are worked off in less.
@@ -223,6 +223,10 @@ impl ApiError {
             WebhookError::Disabled => self.says(T::Invalid).at("status"),
             WebhookError::DisabledByAdmin => self.says(T::Forbidden),
             WebhookError::TooManyTests => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            WebhookError::Unknown(_)
+            | WebhookError::Database(DatabaseError::Unavailable(_) | DatabaseError::Unknown(_)) => {
+                self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+            }
             WebhookError::NotWritable(_) => {
                 Failure::new(T::Unavailable, "nothing can be stored now; try again")
                     .retry(RETRY_AFTER_DOWN)
@@ -232,8 +236,17 @@ impl ApiError {
                     .retry(RETRY_AFTER_DOWN)
                     .closing()
             }
-            WebhookError::UnknownVersion { .. }
-            | WebhookError::Sqlite(_)
+            WebhookError::Database(DatabaseError::Busy) => {
+                self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
+            }
+            WebhookError::Database(
+                DatabaseError::Damaged(_)
+                | DatabaseError::UnknownVersion { .. }
+                | DatabaseError::MigrationChanged(_)
+                | DatabaseError::Sqlite(_)
+                | DatabaseError::Postgres(_)
+                | DatabaseError::Io(_),
+            )
             | WebhookError::Io(_)
             | WebhookError::Tls(_) => internal(),
         }

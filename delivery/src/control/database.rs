@@ -8,8 +8,28 @@ use super::{
     ControlError, LAST_USED_INTERVAL,
     key::{ApiKey, SecretHash},
     service::{Service, ServiceStatus},
-    sql::{Database, Row, Statements, values},
     tenants::{QuotaRow, load_tenants},
+};
+use crate::{
+    migration::Migration,
+    sql::{Area, Database, Row, Statements, postgres::words, values},
+};
+
+/// Services, keys, templates and quotas.
+pub(super) static AREA: Area = Area {
+    file: &[
+        include_str!("schema.sql"),
+        include_str!("schema_2.sql"),
+        include_str!("schema_3.sql"),
+        include_str!("schema_4.sql"),
+    ],
+    migrations: &[Migration {
+        version: 1,
+        name: "init",
+        sql: include_str!("../../migrations/postgres/control_0001_init.sql"),
+    }],
+    compatible_from: 1,
+    words: words!("control", 8103509996789391889),
 };
 
 /// Most services: all of them are kept in memory.
@@ -179,11 +199,11 @@ impl Database {
             .map(|(id, at)| values![id, *at, at.millis().saturating_sub(interval)].to_vec())
             .collect();
         self.note(|database| {
-            database.execute_each(
+            Ok(database.execute_each(
                 "UPDATE control_api_key SET last_used_at = $2 \
                  WHERE id = $1 AND coalesce(last_used_at, 0) <= $3",
                 &used,
-            )
+            )?)
         })
     }
 }
@@ -194,7 +214,7 @@ fn status(
     id: &ServiceId,
 ) -> Result<Option<ServiceStatus>, ControlError> {
     let sql = "SELECT status FROM control_service WHERE id = $1";
-    database.row(sql, &values![id.as_str()])?.map(|mut row| row.word()).transpose()
+    Ok(database.row(sql, &values![id.as_str()])?.map(|mut row| row.word()).transpose()?)
 }
 
 fn insert_key(

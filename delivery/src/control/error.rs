@@ -3,6 +3,7 @@
 use protocol::FieldProblem;
 
 use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TENANTS_MAX, TemplateLimit};
+use crate::sql::SqlError;
 
 /// What is behind an error.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -79,6 +80,22 @@ pub enum ControlError {
     /// The file system cannot.
     #[error("control.db cannot be opened")]
     Io(#[from] std::io::Error),
+}
+
+impl From<SqlError> for ControlError {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Damaged(cause) => Self::Damaged(cause),
+            SqlError::UnknownVersion { found, known } => Self::UnknownVersion { found, known },
+            SqlError::MigrationChanged(version) => Self::MigrationChanged(version),
+            SqlError::Sqlite(error) => Self::Sqlite(error),
+            SqlError::Postgres(error) => Self::Postgres(error),
+            SqlError::Busy => Self::Busy,
+            SqlError::Unavailable(cause) => Self::Unavailable(cause),
+            SqlError::Unknown(cause) => Self::Unknown(cause),
+            SqlError::Io(error) => Self::Io(error),
+        }
+    }
 }
 
 /// Why a key opens nothing.

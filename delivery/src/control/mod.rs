@@ -18,7 +18,6 @@ mod metrics;
 mod notes;
 mod service;
 mod shared;
-mod sql;
 mod template;
 mod templates;
 mod tenant;
@@ -41,7 +40,10 @@ use tokio_postgres::{
     tls::{MakeTlsConnect, TlsConnect},
 };
 
-use crate::clock;
+use crate::{
+    clock,
+    sql::{Database, postgres, sqlite},
+};
 
 pub use database::{KEYS_PER_SERVICE_MAX, SERVICES_MAX};
 pub use error::{ControlError, KeyError};
@@ -63,11 +65,11 @@ pub use tenant::{
     USAGE_FLUSH_INTERVAL, Usage,
 };
 
+use database::AREA;
 use metrics::ControlMetrics;
 use notes::{NOTES_MAX, Note};
 use shared::Shared;
 pub(crate) use shared::TURN_MAX;
-use sql::{Database, postgres, sqlite};
 use verify::ASIDE_MAX;
 
 /// The file's name in the storage folder.
@@ -104,8 +106,9 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownVersion`], [`ControlError::Sqlite`], [`ControlError::Io`].
     pub fn open(dir: &Path) -> Result<Self, ControlError> {
-        let writing = sqlite::Connection::open(dir)?;
-        let reading = sqlite::Connection::open_reader(dir)?;
+        let path = dir.join(FILE_NAME);
+        let writing = sqlite::Connection::open(&path, &AREA)?;
+        let reading = sqlite::Connection::open_reader(&path)?;
         // One process counts, and goes on with what it had counted.
         let node = String::new();
         Self::start(Database::Sqlite(writing), Database::Sqlite(reading), node)
@@ -124,10 +127,10 @@ impl Control {
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        let server = Arc::new(postgres::Server::new(config, tls)?);
-        let mut writing = postgres::Connection::new(&server);
+        let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
+        let mut writing = postgres::Connection::new(&server, &AREA);
         postgres::migrate(&mut writing)?;
-        let reading = postgres::Connection::new(&server);
+        let reading = postgres::Connection::new(&server, &AREA);
         // Not the node's configured name: two nodes that were given the same would count as one.
         let node = uuid::Uuid::now_v7().simple().to_string();
         Self::start(Database::Postgres(writing), Database::Postgres(reading), node)

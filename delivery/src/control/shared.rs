@@ -19,12 +19,11 @@ use super::{
     database::{Content, KeyRecord},
     metrics::ControlMetrics,
     service::Service,
-    sql::Database,
     tenant::day_of,
     tenants::{QuotaRow, Tenants},
     usage::Counters,
 };
-use crate::clock;
+use crate::{clock, sql::Database};
 
 /// How long somebody waits for the connection while others use it, before they are refused: a database
 /// that hangs must not gather everybody who asks for it.

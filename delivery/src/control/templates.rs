@@ -6,10 +6,9 @@ use protocol::TenantId;
 use super::{
     Author, Control, ControlError, DELETED_PER_TENANT_MAX, Quotas, TEMPLATE_BYTES_ALL_MAX,
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
-    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions,
-    sql::{Database, Row, Statements, values},
-    storable,
+    TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions, storable,
 };
+use crate::sql::{Database, Row, Statements, values};
 
 impl Control {
     /// What has changed since [`TemplateChanges::revision`] was `since`, by whomever; from 0 on,
@@ -154,14 +153,31 @@ impl Database {
         id: &str,
         decide: impl FnOnce(Option<&TemplateRow>) -> Result<TemplateChange, E>,
     ) -> Result<(), E> {
-        self.change(|database| {
+        let changed = self.change(|database| {
             let sql = templates!("WHERE t.tenant_id = $1 AND t.id = $2");
             let present = database.row(sql, &values![tenant.as_str(), id])?;
             let present = present.map(read_template).transpose()?;
-            let change = decide(present.as_ref())?;
+            let change = decide(present.as_ref()).map_err(Unchanged::Refused)?;
             write_change(database, tenant.as_str(), id, change)?;
             Ok(())
+        });
+        changed.map_err(|why| match why {
+            Unchanged::Refused(error) => error,
+            Unchanged::Failed(error) => error.into(),
         })
+    }
+}
+
+/// Why a template was not changed.
+enum Unchanged<E> {
+    /// Whoever decides says so.
+    Refused(E),
+    Failed(ControlError),
+}
+
+impl<E, F: Into<ControlError>> From<F> for Unchanged<E> {
+    fn from(error: F) -> Self {
+        Self::Failed(error.into())
     }
 }
 

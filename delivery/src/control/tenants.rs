@@ -6,12 +6,12 @@ use protocol::{TenantId, Time};
 
 use super::{
     Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
-    database::to_json,
-    notes::Note,
-    sql::{Database, Row, Statements, values},
-    usage::UsageRow,
+    database::to_json, notes::Note, usage::UsageRow,
 };
-use crate::clock;
+use crate::{
+    clock,
+    sql::{Database, Row, Statements, values},
+};
 
 /// Most tenants whose use is read: as many as can be counted. The rest is not shown.
 const ROWS_MAX: usize = TENANTS_COUNTED_MAX + TENANTS_MAX;
@@ -214,12 +214,12 @@ impl Database {
             // Yesterday's stays: another node's clock may still be there.
             let sql = "DELETE FROM control_tenant_usage WHERE day < $1";
             database.execute(sql, &values![day - 1])?;
-            database.execute_each(
+            Ok(database.execute_each(
                 "INSERT INTO control_tenant_usage (tenant_id, day, node, messages, recipients) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT (day, tenant_id, node) DO UPDATE \
                  SET messages = excluded.messages, recipients = excluded.recipients",
                 &rows,
-            )
+            )?)
         })
     }
 }

@@ -184,7 +184,9 @@ impl Failure {
         // hyper and rustls say little at the top and the reason below.
         let deepest = std::iter::successors(Some(error), |error| error.source()).last();
         let text = deepest.unwrap_or(error).to_string();
-        Self(outcome, Some(text.chars().take(DETAIL_CHARS_MAX).collect()))
+        // PostgreSQL has no zero byte in a text, and what the other side says may be in it.
+        let text = text.chars().filter(|c| *c != '\0').take(DETAIL_CHARS_MAX);
+        Self(outcome, Some(text.collect()))
     }
 
     fn broken(error: &hyper::Error) -> Self {

@@ -1,73 +1,59 @@
-//! The file `webhooks.db`.
+//! Where webhooks are kept: the file `webhooks.db`, or tables in a PostgreSQL that nodes share.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
-
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-
-use super::WebhookError;
+use crate::{
+    migration::Migration,
+    sql::{Area, postgres::words},
+};
 
 /// The file's name in the node's folder.
 pub const FILE_NAME: &str = "webhooks.db";
 
-/// How long a statement waits for another process that has the file open (a `sqlite3` shell).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Endpoints, events on their way, and who sends them.
+pub(super) static AREA: Area = Area {
+    file: &[include_str!("schema.sql"), include_str!("schema_2.sql")],
+    migrations: &[Migration {
+        version: 1,
+        name: "init",
+        sql: include_str!("../../migrations/postgres/webhooks_0001_init.sql"),
+    }],
+    compatible_from: 1,
+    words: words!("webhooks", 4120833527751246103),
+};
 
-/// Statements kept prepared for each connection; there are about thirty.
-const STATEMENTS_MAX: usize = 64;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Database, sqlite, values};
 
-/// The schema's version, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+    #[test]
+    fn migrations_are_numbered_from_one() {
+        assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=1));
+    }
 
-/// Opens the file for changes, or makes it (mode 0600).
-pub(super) fn open(path: &Path) -> Result<Connection, WebhookError> {
-    // Made here and not by SQLite, so that it is never readable by others: there are secrets in it.
-    // The -wal and -shm files take the mode over.
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    let mut connection = settings(Connection::open(path)?)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
-        0 => {
-            transaction.execute_batch(include_str!("schema.sql"))?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    /// What waits may be a million rows: SQLite must find its way without being told it, for PostgreSQL
+    /// does not know the words by which it is told.
+    #[test]
+    fn questions_about_many_rows_go_by_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = sqlite::Connection::open(&dir.path().join(FILE_NAME), &AREA).unwrap();
+        let mut file = Database::Sqlite(file);
+        for (sql, index) in [
+            (super::super::deliveries::DUE, "delivery_due"),
+            (super::super::deliveries::NEXT_DUE, "delivery_due"),
+            (super::super::deliveries::DEAD_LETTERS, "delivery_failed"),
+            (super::super::deliveries::LIST, "delivery_listed"),
+        ] {
+            let explain: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();
+            let plan = file.glance(explain, &values![1_i64, 1_i64, 1_i64, 1_i64]).unwrap();
+            let plan: Vec<_> = plan
+                .into_iter()
+                .map(|mut row| {
+                    let _ = (row.int().unwrap(), row.int().unwrap(), row.int().unwrap());
+                    row.text().unwrap()
+                })
+                .collect();
+            assert!(plan[0].contains(index), "{sql}: {plan:?}");
+            assert!(!plan.iter().any(|step| step.contains("SCAN")), "{sql}: {plan:?}");
         }
-        SCHEMA_VERSION => {}
-        found => return Err(WebhookError::UnknownVersion { found, known: SCHEMA_VERSION }),
     }
-    transaction.commit()?;
-    Ok(connection)
-}
-
-/// Opens it again after a failed commit. What the failed sync left in the write-ahead log may look
-/// written and not be, so it is copied into the database, whose sync is a new one, before anything
-/// is built on it.
-pub(super) fn reopen(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = settings(Connection::open_with_flags(path, flags)?)?;
-    let busy: bool =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    if busy {
-        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        return Err(rusqlite::Error::SqliteFailure(busy, None));
-    }
-    Ok(connection)
-}
-
-/// Opens it for reading beside the writer.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "query_only", true)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(connection)
-}
-
-fn settings(connection: Connection) -> rusqlite::Result<Connection> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // An event that was taken must survive a power cut: the store forgets that it told us.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Sends what waits, and keeps the file in its limits.
+//! Sends what waits.
 
 use std::{
     pin::pin,
@@ -14,9 +14,13 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     Attempt, DisabledBy, Inner, WebhookError, Webhooks,
     client::{Connection, Hold, Outcome, Post},
-    deliveries::{self, Due, Settled},
+    cluster::{
+        Told,
+        shares::{self, ShareSet},
+        tenure::Term,
+    },
+    deliveries::{self, Due, Settled, Tried},
     endpoint::Endpoint,
-    endpoints,
     retry::after,
     schedule::{Lesson, Next, SLOW, Turn},
     secret::signatures,
@@ -42,23 +46,6 @@ const HOLD: Duration = Duration::from_secs(30);
 /// Pause before what an attempt came to is written down again after that failed. Meanwhile the slot
 /// is held: what cannot be written down is not sent, or it would be sent again and again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often the pending events are counted and the file is tidied.
-const UPKEEP_EVERY: Duration = Duration::from_secs(10);
-
-/// How long an event may wait in all, disabled endpoints included; then it is a dead letter.
-pub const PENDING_AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
-
-/// How long the file remembers what was delivered or given up.
-pub const HISTORY_AGE_MAX: Duration = Duration::from_secs(14 * 86_400);
-
-/// Most delivered events, and most dead letters, of an endpoint that are remembered. What is
-/// forgotten can be recorded again: at the most an endpoint gets, these are five minutes, more than
-/// a restarted store looks back.
-pub const HISTORY_PER_ENDPOINT_MAX: usize = 100_000;
-
-/// Most rows that one commit of upkeep touches, so that nobody waits long behind it.
-const UPKEEP_ROWS: usize = 2_000;
 
 /// A slot in use. Given back when everything that holds it has ended.
 struct Slot {
@@ -94,13 +81,20 @@ impl Drop for Slot {
 
 impl Webhooks {
     /// Sends what waits and what comes, until [`Webhooks::stop`]; then the attempts that are under
-    /// way end. What is broken off is sent again after the next start. Run it once, and only by the
-    /// one process that has the storage folder.
+    /// way end. What is broken off is sent again after the next start. Run it once, and of a file only
+    /// by the one process that has the storage folder.
     pub async fn run(self) {
         let mut stopping = self.0.stopping.subscribe();
-        tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            () = self.0.load_waiting() => {}
+        match &self.0.keeper {
+            // What waits is looked for when a share is taken.
+            Some(keeper) => {
+                self.0.sending.store(true, Ordering::Relaxed);
+                keeper.tell(Told::Look);
+            }
+            None => tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                () = self.0.load_waiting() => {}
+            },
         }
         tokio::join!(self.0.dispatch(), async {
             tokio::select! {
@@ -114,11 +108,14 @@ impl Webhooks {
     pub fn stop(&self) {
         self.0.stopping.send_replace(true);
         self.0.changed.notify_one();
+        if let Some(keeper) = &self.0.keeper {
+            keeper.tell(Told::Look);
+        }
     }
 }
 
 impl Inner {
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
 
@@ -130,24 +127,40 @@ impl Inner {
     /// What waits since before the start.
     async fn load_waiting(self: &Arc<Self>) {
         loop {
-            match self.reading(|inner| Ok(deliveries::waiting(&inner.pages.lock())?)).await {
-                Ok(waiting) => {
-                    let known = self.known.load();
-                    let mut schedule = self.schedule.lock();
-                    for (key, due) in waiting {
-                        if let Some(endpoint) = known.by_key.get(&key) {
-                            schedule.expect(key, &endpoint.service, due);
-                        }
-                    }
-                    return;
-                }
+            match self.reading(|inner| Ok(inner.pages.lock().look(deliveries::waiting)?)).await {
+                Ok(waiting) => return self.expect_waiting(waiting),
                 Err(_) => tokio::time::sleep(HOLD).await,
             }
         }
     }
 
+    /// What waits since before this node sent for it.
+    pub(super) fn expect_waiting(&self, waiting: Vec<(i64, Time)>) {
+        let known = self.known.load();
+        let mut schedule = self.schedule.lock();
+        for (key, due) in waiting {
+            if let Some(endpoint) = known.by_key.get(&key)
+                && self.tenure.term(endpoint.share).is_some()
+            {
+                schedule.expect(key, &endpoint.service, due);
+            }
+        }
+        drop(schedule);
+        self.changed.notify_one();
+    }
+
+    /// Whether this node sends, or is to.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.load(Ordering::Relaxed) && !self.is_stopping()
+    }
+
+    /// The shares of which something is under way.
+    pub(super) fn busy_shares(&self) -> ShareSet {
+        self.schedule.lock().busy().map(shares::of_service).collect()
+    }
+
     /// Reads on a thread that may wait for the disk.
-    async fn reading<T: Send + 'static>(
+    pub(super) async fn reading<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Self) -> Result<T, WebhookError> + Send + 'static,
     ) -> Result<T, WebhookError> {
@@ -156,7 +169,7 @@ impl Inner {
         let done = done.unwrap_or(Err(WebhookError::Closed));
         if let Err(error) = &done {
             self.metrics.read_errors.increment(1);
-            tracing::warn!(error = error as &dyn std::error::Error, "webhooks.db cannot be read");
+            tracing::warn!(error = error as &dyn std::error::Error, "webhooks cannot be read");
         }
         done
     }
@@ -193,23 +206,40 @@ impl Inner {
         let hold: Hold = slot.clone();
         let mut connection = None;
         while began.elapsed() < TURN_MAX && !self.is_stopping() {
+            // The slot was taken before: whoever gives a share away waits for it.
+            let Some(term) = self.term(key) else { return self.schedule.lock().forget(key) };
             let Some(due) = self.next_event(slot.turn()).await else { return };
             let endpoint = self.known.load().by_key.get(&key).cloned();
             let Some(endpoint) = endpoint.filter(|endpoint| endpoint.active) else {
                 return self.schedule.lock().forget(key);
             };
             let Due { id, event, body } = due;
-            let mut attempt = pin!(self.attempt(&mut connection, &endpoint, &event, body, &hold));
-            let attempt = match timeout(SLOW, &mut attempt).await {
-                Ok(attempt) => attempt,
-                Err(_) => {
-                    slot.slow_down();
-                    attempt.await
+            let mut attempt = pin!(async {
+                let mut attempt =
+                    pin!(self.attempt(&mut connection, &endpoint, &event, body, &hold));
+                match timeout(SLOW, &mut attempt).await {
+                    Ok(attempt) => attempt,
+                    Err(_) => {
+                        slot.slow_down();
+                        attempt.await
+                    }
                 }
+            });
+            let attempt = tokio::select! {
+                biased;
+                // Another node may begin to send: it must not meet this one. The event is its.
+                () = self.tenure.ended(term) => return,
+                attempt = &mut attempt => attempt,
             };
-            let Ok(settled) = self.settle((key, id), &attempt).await else { return };
+            let Ok(settled) = self.settle(key, id, &attempt).await else { return };
             self.learn(&endpoint, id, &attempt, settled).await;
         }
+    }
+
+    /// In which an endpoint may be sent to; none for another node's.
+    fn term(&self, key: i64) -> Option<Term> {
+        let known = self.known.load();
+        self.tenure.term(known.by_key.get(&key)?.share)
     }
 
     async fn next_event(self: &Arc<Self>, turn: Turn) -> Option<Due> {
@@ -225,7 +255,8 @@ impl Inner {
                 return Ok(None);
             }
             let limits = (PAGE_MAX, PAGE_BYTES_MAX);
-            Ok(Some(deliveries::due(&inner.pages.lock(), key, now, &claimed, limits)?))
+            let mut pages = inner.pages.lock();
+            Ok(Some(pages.look(|database| deliveries::due(database, key, now, &claimed, limits))?))
         });
         match read.await {
             Ok(Some((page, next))) => self.schedule.lock().read(key, page, next, now),
@@ -267,14 +298,16 @@ impl Inner {
         attempt
     }
 
-    async fn settle(&self, ids: (i64, i64), attempt: &Attempt) -> Result<Settled, WebhookError> {
+    async fn settle(&self, key: i64, id: i64, attempt: &Attempt) -> Result<Settled, WebhookError> {
+        let tried = Tried {
+            key,
+            id,
+            attempt: attempt.clone(),
+            jitter: rand::rng().random_range(-1.0..=1.0),
+            now: self.now(),
+        };
         loop {
-            let (attempt, now) = (attempt.clone(), self.now());
-            let jitter = rand::rng().random_range(-1.0..=1.0);
-            let writer = self.writer()?;
-            let settled = writer
-                .write_async(move |file| deliveries::settle(file, ids, &attempt, jitter, now))
-                .await;
+            let settled = self.writer()?.settle(tried.clone()).await;
             match settled {
                 Err(error) if self.is_stopping() => return Err(error),
                 Err(error) => {
@@ -321,61 +354,17 @@ impl Inner {
             );
             let (inner, service) = (Arc::clone(self), endpoint.service.clone());
             // It ends in a panic or not at all; then the next change reads.
-            let _ = tokio::task::spawn_blocking(move || inner.refresh(&service)).await;
+            let _ = tokio::task::spawn_blocking(move || inner.refresh_or_later(&service)).await;
         }
     }
 
-    async fn upkeep(self: &Arc<Self>) {
-        loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
-            let counted = self.reading(|inner| Ok(deliveries::pending(&inner.pages.lock())?)).await;
-            if let Ok(pending) = counted {
-                self.metrics.pending.set(pending as f64);
-            }
-            // The writer has said it already.
-            let _ = self.tidy().await;
-        }
-    }
-
-    /// Gives up what is too old, and forgets what nobody needs to know any more.
-    pub(super) async fn tidy(self: &Arc<Self>) -> Result<(), WebhookError> {
-        let now = self.now();
-        let writer = self.writer()?;
-        loop {
-            let (given_up, touched) = writer
-                .write_async(move |file| {
-                    let given_up =
-                        deliveries::give_up_old(file, PENDING_AGE_MAX, UPKEEP_ROWS, now)?;
-                    let touched = [
-                        given_up,
-                        deliveries::forget_old(file, HISTORY_AGE_MAX, UPKEEP_ROWS, now)?,
-                        deliveries::forget_beyond(file, HISTORY_PER_ENDPOINT_MAX, UPKEEP_ROWS)?,
-                        deliveries::forget_deleted(file, UPKEEP_ROWS)?,
-                    ];
-                    // Memory may keep them: they sign nothing any more.
-                    endpoints::drop_ended_secrets(file, now)?;
-                    Ok((given_up, touched))
-                })
-                .await?;
-            self.metrics.dead_age.increment(given_up as u64);
-            if self.stale.load(Ordering::Relaxed) {
-                self.reading(|inner| inner.load()).await?;
-            }
-            if touched.iter().all(|rows| *rows < UPKEEP_ROWS) || self.is_stopping() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Something waits for these endpoints.
+    /// Something waits for these endpoints, of which another node may have to know.
     pub(super) fn expect(&self, keys: impl IntoIterator<Item = i64>, due: Time) {
         let known = self.known.load();
         let mut schedule = self.schedule.lock();
-        let mut last = None;
         for key in keys {
-            // Rows of one endpoint often stand together.
-            if last.replace(key) != Some(key)
-                && let Some(endpoint) = known.by_key.get(&key)
+            if let Some(endpoint) = known.by_key.get(&key)
+                && self.tenure.term(endpoint.share).is_some()
             {
                 schedule.expect(key, &endpoint.service, due);
             }

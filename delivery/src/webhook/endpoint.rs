@@ -146,10 +146,14 @@ pub(super) struct Endpoint {
     pub(super) id: String,
     pub(super) tenant: TenantId,
     pub(super) service: ServiceId,
+    /// Which one its service is in.
+    pub(super) share: usize,
     /// None where the settings of today do not allow the URL any more.
     pub(super) target: Option<Target>,
     pub(super) kinds: u16,
     pub(super) active: bool,
+    /// When url, events or description were last changed.
+    pub(super) updated_at: Time,
     /// Newest first.
     pub(super) secrets: Vec<Secret>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::FieldProblem;
 
 use super::endpoint::ENDPOINTS_PER_SERVICE_MAX;
+use crate::sql::SqlError;
 
 /// Why something about webhooks cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -28,26 +29,33 @@ pub enum WebhookError {
     #[error("too many tests are running; try again")]
     TooManyTests,
     /// Nothing was kept. Whoever has something to keep tries again: recording twice is once.
-    #[error("webhooks.db cannot be written")]
-    NotWritable(#[source] Arc<rusqlite::Error>),
+    #[error("webhooks cannot be written")]
+    NotWritable(#[source] Arc<SqlError>),
+    /// The database went away before it said whether the change was made. Recording it again is
+    /// recording it once; whoever made another change looks first.
+    #[error("it is not known whether the change was made; look before trying again")]
+    Unknown(#[source] Arc<SqlError>),
     /// [`super::Webhooks::close`] was called.
     #[error("webhooks are closed")]
     Closed,
-    /// The file was made by a newer version of this program.
-    #[error("webhooks.db has version {found}, this program knows {known}")]
-    UnknownVersion {
-        /// Its version.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// SQLite cannot.
-    #[error("webhooks.db cannot be used")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file system cannot.
-    #[error("webhooks.db cannot be opened")]
+    /// The database or file cannot be used.
+    #[error("the database of webhooks cannot be used")]
+    Database(#[from] SqlError),
+    /// The system has no thread for it.
+    #[error("webhooks cannot be started")]
     Io(#[from] std::io::Error),
     /// The system's certificates or its TLS cannot be used.
     #[error("TLS cannot be used")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl WebhookError {
+    /// Of a commit that failed, for each who waits for it.
+    pub(super) fn not_committed(error: &Arc<SqlError>) -> Self {
+        let error = Arc::clone(error);
+        match *error {
+            SqlError::Unknown(_) => Self::Unknown(error),
+            _ => Self::NotWritable(error),
+        }
+    }
 }

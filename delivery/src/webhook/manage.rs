@@ -1,5 +1,5 @@
-//! What services and admins do with endpoints. Everything here may wait for the disk, except the
-//! test, which waits for the network.
+//! What services and admins do with endpoints. Everything here may wait for the disk or the database,
+//! except the test, which waits for the network.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use super::{
     retry::after,
     secret::Secret,
 };
+use crate::sql::Statements;
 
 /// How long older secrets sign on after a rotation, unless it says otherwise.
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(86_400);
@@ -97,18 +98,20 @@ impl Webhooks {
     /// The endpoints of a service, oldest first.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn list(&self, service: &ServiceId) -> Result<Vec<Webhook>, WebhookError> {
-        endpoints::list(&self.0.reader.lock(), service, self.0.now())
+        Ok(self.0.reader()?.look(|database| endpoints::list(database, service, self.0.now()))?)
     }
 
     /// One endpoint.
     ///
     /// # Errors
-    /// [`WebhookError::NotFound`], also for another service's; or when the file cannot be read.
+    /// [`WebhookError::NotFound`], also for another service's; or when the database cannot be read.
     pub fn get(&self, service: &ServiceId, id: &str) -> Result<Webhook, WebhookError> {
-        let file = self.0.reader.lock();
-        endpoints::get(&file, endpoints::find(&file, service, id)?, self.0.now())
+        self.0.reader()?.look(|database| {
+            let key = endpoints::find(database, service, id)?;
+            endpoints::get(database, key, self.0.now())
+        })
     }
 
     /// Makes an endpoint; its secret is shown once, here.
@@ -127,10 +130,10 @@ impl Webhooks {
         let secret = Secret::generate(now);
         let shown = secret.shown();
         let (made, tenant, owner) = (id.clone(), tenant.clone(), service.clone());
-        self.0.writer()?.write(move |file| {
-            endpoints::insert(file, &made, (&tenant, &owner), &new, &secret, now)
+        self.0.writer()?.write(move |database| {
+            endpoints::insert(database, &made, (&tenant, &owner), &new, &secret, now)
         })?;
-        self.0.refresh(service);
+        self.0.refresh_or_later(service);
         Ok((self.get(service, &id)?, shown))
     }
 
@@ -146,8 +149,9 @@ impl Webhooks {
     ) -> Result<Webhook, WebhookError> {
         let new = new.check(&self.0.client.allowed).map_err(WebhookError::Invalid)?;
         let now = self.0.now();
-        let key =
-            self.change(service, id, move |file, key| endpoints::update(file, key, &new, now))?;
+        let key = self.change(service, id, move |database, key| {
+            Ok(endpoints::update(database, key, &new, now)?)
+        })?;
         self.0.schedule.lock().pardon(key);
         self.0.changed.notify_one();
         self.get(service, id)
@@ -159,7 +163,8 @@ impl Webhooks {
     /// [`WebhookError::NotFound`], [`WebhookError::NotWritable`].
     pub fn delete(&self, service: &ServiceId, id: &str) -> Result<Webhook, WebhookError> {
         let last = self.get(service, id)?;
-        let key = self.change(service, id, endpoints::delete)?;
+        let key =
+            self.change(service, id, |database, key| Ok(endpoints::delete(database, key)?))?;
         self.0.schedule.lock().forget(key);
         Ok(last)
     }
@@ -176,14 +181,14 @@ impl Webhooks {
         by: Actor,
     ) -> Result<Webhook, WebhookError> {
         let now = self.0.now();
-        let key = self.change(service, id, move |file, key| {
-            let present = endpoints::get(file, key, now)?.disabled;
+        let key = self.change(service, id, move |database, key| {
+            let present = endpoints::get(database, key, now)?.disabled;
             match (by, present.map(|disabled| disabled.by)) {
                 (Actor::Service, Some(_)) | (Actor::Admin, Some(DisabledBy::Admin)) => {}
                 (Actor::Service, None) => {
-                    endpoints::disable(file, key, DisabledBy::Service, now)?;
+                    endpoints::disable(database, key, DisabledBy::Service, now)?;
                 }
-                (Actor::Admin, _) => endpoints::disable(file, key, DisabledBy::Admin, now)?,
+                (Actor::Admin, _) => endpoints::disable(database, key, DisabledBy::Admin, now)?,
             }
             Ok(())
         })?;
@@ -202,14 +207,14 @@ impl Webhooks {
         by: Actor,
     ) -> Result<Webhook, WebhookError> {
         let now = self.0.now();
-        let key = self.change(service, id, move |file, key| {
-            let present = endpoints::get(file, key, now)?.disabled;
+        let key = self.change(service, id, move |database, key| {
+            let present = endpoints::get(database, key, now)?.disabled;
             match (by, present.map(|disabled| disabled.by)) {
                 (_, None) => {}
                 (Actor::Service, Some(DisabledBy::Admin)) => {
                     return Err(WebhookError::DisabledByAdmin);
                 }
-                (_, Some(_)) => endpoints::enable(file, key)?,
+                (_, Some(_)) => endpoints::enable(database, key)?,
             }
             Ok(())
         })?;
@@ -233,14 +238,16 @@ impl Webhooks {
         let secret = Secret::generate(now);
         let shown = secret.shown();
         let end = after(now, overlap.min(SECRET_OVERLAP_MAX));
-        self.change(service, id, move |file, key| endpoints::rotate(file, key, &secret, end))?;
+        self.change(service, id, move |database, key| {
+            Ok(endpoints::rotate(database, key, &secret, end)?)
+        })?;
         Ok((self.get(service, id)?, shown))
     }
 
     /// Events and how they stand, newest first, from `before` on.
     ///
     /// # Errors
-    /// [`WebhookError::NotFound`], or when the file cannot be read.
+    /// [`WebhookError::NotFound`], or when the database cannot be read.
     pub fn deliveries(
         &self,
         service: &ServiceId,
@@ -249,22 +256,20 @@ impl Webhooks {
         before: Option<i64>,
         size: usize,
     ) -> Result<Page<Delivery>, WebhookError> {
-        let file = self.0.reader.lock();
-        let key = endpoints::find(&file, service, id)?;
-        let Webhook { pending, delivered, failed, .. } = endpoints::get(&file, key, self.0.now())?;
-        let total = match status {
-            None => pending + delivered + failed,
-            Some(DeliveryStatus::Pending) => pending,
-            Some(DeliveryStatus::Delivered) => delivered,
-            Some(DeliveryStatus::Failed) => failed,
-        };
-        let items = deliveries::list(
-            &file,
-            key,
-            status,
-            before.unwrap_or(i64::MAX),
-            size.saturating_add(1),
-        )?;
+        let (items, total) = self.0.reader()?.look(|database| {
+            let key = endpoints::find(database, service, id)?;
+            let Webhook { pending, delivered, failed, .. } =
+                endpoints::get(database, key, self.0.now())?;
+            let total = match status {
+                None => pending + delivered + failed,
+                Some(DeliveryStatus::Pending) => pending,
+                Some(DeliveryStatus::Delivered) => delivered,
+                Some(DeliveryStatus::Failed) => failed,
+            };
+            let before = before.unwrap_or(i64::MAX);
+            let items = deliveries::list(database, key, status, before, size.saturating_add(1))?;
+            Ok::<_, WebhookError>((items, total))
+        })?;
         Ok(Page::cut(items, size, total, |delivery| delivery.id))
     }
 
@@ -280,9 +285,9 @@ impl Webhooks {
     ) -> Result<Delivery, WebhookError> {
         let (owner, id, event) = (service.clone(), id.to_owned(), event.to_owned());
         let now = self.0.now();
-        let (key, delivery) = self.0.writer()?.write(move |file| {
-            let key = endpoints::find(file, &owner, &id)?;
-            Ok((key, deliveries::redeliver(file, key, &event, now)?))
+        let (key, delivery) = self.0.writer()?.write(move |database| {
+            let key = endpoints::find(database, &owner, &id)?;
+            Ok((key, deliveries::redeliver(database, key, &event, now)?))
         })?;
         self.0.expect([key], now);
         Ok(delivery)
@@ -291,19 +296,18 @@ impl Webhooks {
     /// Dead letters of all services, or of those of one tenant, newest first, from `before` on.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the database cannot be read.
     pub fn dead_letters(
         &self,
         tenant: Option<&TenantId>,
         before: Option<i64>,
         size: usize,
     ) -> Result<Page<DeadLetter>, WebhookError> {
-        let (items, total) = deliveries::dead_letters(
-            &self.0.reader.lock(),
-            tenant,
-            before.unwrap_or(i64::MAX),
-            size.saturating_add(1),
-        )?;
+        let (before, size_max) = (before.unwrap_or(i64::MAX), size.saturating_add(1));
+        let (items, total) = self
+            .0
+            .reader()?
+            .look(|database| deliveries::dead_letters(database, tenant, before, size_max))?;
         Ok(Page::cut(items, size, total, |letter| letter.delivery.id))
     }
 
@@ -311,8 +315,11 @@ impl Webhooks {
     /// tells what came of it. It is not kept.
     ///
     /// # Errors
-    /// [`WebhookError::NotFound`], [`WebhookError::TooManyTests`].
+    /// [`WebhookError::NotFound`], [`WebhookError::TooManyTests`], or when the database cannot be read.
     pub async fn test(&self, service: &ServiceId, id: &str) -> Result<Attempt, WebhookError> {
+        // Another node may have made or changed it a moment ago.
+        let owner = service.clone();
+        self.0.reading(move |inner| inner.refresh(&owner)).await?;
         let known = self.0.known.load_full();
         let endpoint = known.of(service).find(|endpoint| endpoint.id == id);
         let endpoint = endpoint.ok_or(WebhookError::NotFound)?;
@@ -329,15 +336,15 @@ impl Webhooks {
         &self,
         service: &ServiceId,
         id: &str,
-        change: impl FnOnce(&rusqlite::Connection, i64) -> Result<(), WebhookError> + Send + 'static,
+        change: impl FnOnce(&mut dyn Statements, i64) -> Result<(), WebhookError> + Send + 'static,
     ) -> Result<i64, WebhookError> {
         let (owner, id) = (service.clone(), id.to_owned());
-        let key = self.0.writer()?.write(move |file| {
-            let key = endpoints::find(file, &owner, &id)?;
-            change(file, key)?;
+        let key = self.0.writer()?.write(move |database| {
+            let key = endpoints::find(database, &owner, &id)?;
+            change(database, key)?;
             Ok(key)
         })?;
-        self.0.refresh(service);
+        self.0.refresh_or_later(service);
         Ok(key)
     }
 }

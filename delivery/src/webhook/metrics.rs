@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
-use super::client::Outcome;
+use super::{client::Outcome, writer};
 use crate::metrics::Metric;
 
 const EVENTS: Metric = Metric::counter(
@@ -23,7 +23,7 @@ const ATTEMPT_SECONDS: Metric = Metric::histogram(
 const PENDING: Metric = Metric::gauge(
     "pushhub_webhook_pending",
     "",
-    "Events that wait for their delivery, over all webhooks; brought up to date every 10 s.",
+    "Events that wait for their delivery, over all webhooks, whichever node tells it; brought up to date every 10 s.",
 );
 const DEAD: Metric = Metric::counter(
     "pushhub_webhook_dead_letters_total",
@@ -48,28 +48,53 @@ const RUNNING: Metric = Metric::gauge(
 const ERRORS: Metric = Metric::counter(
     "pushhub_webhook_errors_total",
     "op",
-    "Commits and reads of webhooks.db that failed.",
+    "Commits and reads of webhooks that failed, and looks at what other nodes do.",
+);
+
+const SHARES: Metric = Metric::gauge(
+    "pushhub_webhook_shares",
+    "",
+    "Shares of services whose webhooks this node sends, of 256 over all nodes; 0 where there is one node.",
+);
+const LEASES_LOST: Metric = Metric::counter(
+    "pushhub_webhook_leases_lost_total",
+    "",
+    "Leases to send webhooks that ended because the database could not be reached in time.",
 );
 
 /// Every metric of this area.
-pub const ALL: &[Metric] =
-    &[EVENTS, ATTEMPTS, ATTEMPT_SECONDS, PENDING, DEAD, DROPPED, DISABLED, RUNNING, ERRORS];
+pub const ALL: &[Metric] = &[
+    EVENTS,
+    ATTEMPTS,
+    ATTEMPT_SECONDS,
+    PENDING,
+    DEAD,
+    DROPPED,
+    DISABLED,
+    RUNNING,
+    ERRORS,
+    SHARES,
+    LEASES_LOST,
+];
 
 pub(super) struct WebhookMetrics {
-    pub(super) events: Counter,
+    events: Counter,
     attempts: Vec<Counter>,
     pub(super) attempt_seconds: Histogram,
     pub(super) pending: Gauge,
     pub(super) dead_attempts: Counter,
     pub(super) dead_age: Counter,
-    pub(super) dropped_full: Counter,
+    dropped_full: Counter,
     pub(super) dropped_large: Counter,
     pub(super) disabled_failures: Counter,
     pub(super) disabled_gone: Counter,
     pub(super) quick: Gauge,
     pub(super) slow: Gauge,
-    pub(super) write_errors: Counter,
+    write_errors: Counter,
     pub(super) read_errors: Counter,
+    pub(super) look_errors: Counter,
+    pub(super) shares: Gauge,
+    pub(super) leases_lost: Counter,
 }
 
 impl WebhookMetrics {
@@ -95,6 +120,18 @@ impl WebhookMetrics {
             slow: RUNNING.to_gauge(recorder, &[("lane", "slow")]),
             write_errors: ERRORS.to_counter(recorder, &[("op", "commit")]),
             read_errors: ERRORS.to_counter(recorder, &[("op", "read")]),
+            look_errors: ERRORS.to_counter(recorder, &[("op", "look")]),
+            shares: SHARES.to_gauge(recorder, &[]),
+            leases_lost: LEASES_LOST.to_counter(recorder, &[]),
+        }
+    }
+
+    /// What the writer counts.
+    pub(super) fn of_writer(&self) -> writer::Counters {
+        writer::Counters {
+            errors: self.write_errors.clone(),
+            events: self.events.clone(),
+            dropped: self.dropped_full.clone(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Webhooks: services are told what became of their messages (contract §11).
 //!
 //! ```text
-//! EventSink::record ─▶ writer: webhooks.db, one synced commit for all that wait
+//! EventSink::record ─▶ writer: one synced commit for all that wait
 //!                        │ then
 //!                        ▼
 //! schedule: whose turn ─▶ slot: a page of what is due ─▶ client: POST ─▶ writer: what came of it
@@ -23,6 +23,7 @@
 
 mod address;
 mod client;
+mod cluster;
 mod database;
 mod deliveries;
 mod dispatch;
@@ -30,6 +31,7 @@ mod endpoint;
 mod endpoints;
 mod error;
 mod event;
+mod known;
 mod manage;
 mod metrics;
 mod record;
@@ -37,47 +39,56 @@ mod retry;
 mod schedule;
 mod secret;
 mod target;
+mod upkeep;
 mod witness;
 mod writer;
 
 use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Duration,
 };
 
 use ::metrics::Recorder;
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
-use protocol::{ServiceId, Time};
-use rusqlite::Connection;
-use rustc_hash::FxHashMap;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use protocol::Time;
 use tokio::sync::{Notify, watch};
+use tokio_postgres::{
+    Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
 use tokio_rustls::rustls::RootCertStore;
 
 use self::{
     address::Allowed,
     client::{Client, Resolve, SystemResolver, system_roots},
-    endpoint::Endpoint,
+    cluster::{Keeper, KeeperHandle, Tenure, Timing},
+    database::AREA,
+    known::Known,
     manage::Tests,
     metrics::WebhookMetrics,
     schedule::Schedule,
     writer::Writer,
 };
-use crate::{clock, control::Control, networks::Networks};
+use crate::{
+    clock,
+    control::{Control, TURN_MAX},
+    networks::Networks,
+    sql::{Database, SqlError, postgres, sqlite},
+};
+
+pub use crate::sql::SqlError as DatabaseError;
 
 pub use self::{
     client::{Attempt, Outcome, RESPONSE_BYTES_MAX},
+    cluster::{LEASE, SHARES},
     database::FILE_NAME,
     deliveries::{
         DeadLetter, Delivery, DeliveryStatus, GivenUp, PENDING_BYTES_PER_ENDPOINT_MAX,
         PENDING_PER_ENDPOINT_MAX,
     },
-    dispatch::{HISTORY_AGE_MAX, HISTORY_PER_ENDPOINT_MAX, PENDING_AGE_MAX},
     endpoint::{
         ALL_EVENTS, DESCRIPTION_BYTES_MAX, Disabled, DisabledBy, ENDPOINTS_PER_SERVICE_MAX,
         EVENT_WORDS, NewWebhook, Webhook, WebhookStatus,
@@ -91,6 +102,7 @@ pub use self::{
     schedule::{ENDPOINT_SLOTS, LANE_SLOTS, PAUSE_MAX, SERVICE_SLOTS, SLOW, SLOW_SLOTS_MAX},
     secret::{SECRET_PREFIX, SECRETS_MAX, SecretTimes},
     target::URL_BYTES_MAX,
+    upkeep::{HISTORY_AGE_MAX, HISTORY_PER_ENDPOINT_MAX, PENDING_AGE_MAX},
 };
 
 /// Most connections at a time: both lanes and tests.
@@ -136,55 +148,21 @@ struct Inner {
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     /// For those who ask. Held while memory is brought up to date, so that an older state never
     /// replaces a newer one.
-    reader: Mutex<Connection>,
+    reader: Mutex<Database>,
     /// For those who send, so that a long list does not hold them up.
-    pages: Mutex<Connection>,
+    pages: Mutex<Database>,
     schedule: Mutex<Schedule>,
     /// Something may be due, or a slot is free.
     changed: Notify,
     stopping: watch::Sender<bool>,
+    /// [`Webhooks::run`] was called.
+    sending: AtomicBool,
+    /// What this node may send for: everything, where it is the only one.
+    tenure: Tenure,
+    /// None where this node is the only one.
+    keeper: Option<KeeperHandle>,
     tests: Tests,
     metrics: WebhookMetrics,
-}
-
-/// The endpoints, in memory.
-#[derive(Clone, Default)]
-struct Known {
-    by_key: FxHashMap<i64, Arc<Endpoint>>,
-    by_service: FxHashMap<ServiceId, Vec<Arc<Endpoint>>>,
-    /// How many are active.
-    active: usize,
-}
-
-impl Known {
-    fn new(endpoints: Vec<Endpoint>) -> Self {
-        let mut known = Self::default();
-        known.add(endpoints);
-        known
-    }
-
-    fn add(&mut self, endpoints: Vec<Endpoint>) {
-        for endpoint in endpoints {
-            let endpoint = Arc::new(endpoint);
-            self.active += usize::from(endpoint.active);
-            self.by_key.insert(endpoint.key, Arc::clone(&endpoint));
-            self.by_service.entry(endpoint.service.clone()).or_default().push(endpoint);
-        }
-    }
-
-    /// Puts a service's endpoints in place of those it had.
-    fn replace(&mut self, service: &ServiceId, endpoints: Vec<Endpoint>) {
-        for old in self.by_service.remove(service).unwrap_or_default() {
-            self.active -= usize::from(old.active);
-            self.by_key.remove(&old.key);
-        }
-        self.add(endpoints);
-    }
-
-    /// Those of a service.
-    fn of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.by_service.get(service).into_iter().flatten()
-    }
 }
 
 /// What tests put in place of the world.
@@ -192,6 +170,26 @@ struct World {
     clock: Clock,
     resolver: Arc<dyn Resolve>,
     roots: RootCertStore,
+    timing: Timing,
+}
+
+impl World {
+    fn real() -> Self {
+        Self {
+            clock: Arc::new(clock::now),
+            resolver: Arc::new(SystemResolver),
+            roots: system_roots(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// The connections of a node, and where its file is, if it has one.
+struct Connections {
+    writer: Database,
+    reader: Database,
+    pages: Database,
+    file: Option<PathBuf>,
 }
 
 impl Webhooks {
@@ -199,20 +197,14 @@ impl Webhooks {
     /// [`Webhooks::run`].
     ///
     /// # Errors
-    /// [`WebhookError::UnknownVersion`], [`WebhookError::Sqlite`], [`WebhookError::Io`],
-    /// [`WebhookError::Tls`].
+    /// [`WebhookError::Database`], [`WebhookError::Io`], [`WebhookError::Tls`].
     pub fn open(
         dir: &Path,
         config: WebhookConfig,
         control: Arc<Control>,
         recorder: &dyn Recorder,
     ) -> Result<Self, WebhookError> {
-        let world = World {
-            clock: Arc::new(clock::now),
-            resolver: Arc::new(SystemResolver),
-            roots: system_roots(),
-        };
-        Self::open_in(world, dir, config, control, recorder)
+        Self::open_in(World::real(), dir, config, control, recorder)
     }
 
     fn open_in(
@@ -223,12 +215,91 @@ impl Webhooks {
         recorder: &dyn Recorder,
     ) -> Result<Self, WebhookError> {
         let path = dir.join(FILE_NAME);
+        let writer = Database::Sqlite(sqlite::Connection::open(&path, &AREA)?);
+        let reader = || sqlite::Connection::open_reader(&path).map(Database::Sqlite);
+        let (reader, pages) = (reader()?, reader()?);
+        let connections = Connections { writer, reader, pages, file: Some(path) };
+        let inner = Inner::new(world, connections, config, control, recorder)?;
+        inner.load()?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Opens the webhooks of nodes that share a PostgreSQL, making or upgrading their tables. A node has four
+    /// connections for them: for changes, for those who ask, for those who send, and for its lease. Nothing
+    /// is sent before [`Webhooks::run`], by which the node takes its part of it.
+    ///
+    /// # Errors
+    /// [`WebhookError::Database`], also for a database that this build is too old for,
+    /// [`WebhookError::Io`], [`WebhookError::Tls`].
+    pub fn open_postgres<T>(
+        database: tokio_postgres::Config,
+        tls: T,
+        config: WebhookConfig,
+        control: Arc<Control>,
+        recorder: &dyn Recorder,
+    ) -> Result<Self, WebhookError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
+        Self::open_postgres_in(World::real(), &server, config, control, recorder)
+    }
+
+    fn open_postgres_in(
+        world: World,
+        server: &Arc<postgres::Server>,
+        config: WebhookConfig,
+        control: Arc<Control>,
+        recorder: &dyn Recorder,
+    ) -> Result<Self, WebhookError> {
+        let connection = || postgres::Connection::new(server, &AREA);
+        let mut writer = connection();
+        postgres::migrate(&mut writer)?;
+        let (reader, pages) = (connection(), connection());
+        let [writer, reader, pages] = [writer, reader, pages].map(Database::Postgres);
+        let connections = Connections { writer, reader, pages, file: None };
+        let keeper = Keeper::new(Database::Postgres(connection()), world.timing);
+        let inner = Inner::new(world, connections, config, control, recorder)?;
+        let inner = keeper.begin(|keeper| {
+            let (tenure, keeper) = (Tenure::of_nothing(), Some(keeper));
+            Arc::new(Inner { tenure, keeper, ..inner })
+        })?;
+        Ok(Self(inner))
+    }
+
+    /// Waits until everything that was recorded is written, gives back what this node sent for, and closes
+    /// the file or its connection. After it everything that writes is [`WebhookError::Closed`]. May wait
+    /// for the disk or the database.
+    pub fn close(&self) {
+        self.stop();
+        if let Some(keeper) = &self.0.keeper {
+            keeper.end();
+        }
+        drop(self.0.writer.write().take());
+        if let Some(thread) = self.0.thread.lock().take() {
+            // It has nothing to tell that could be acted on.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    /// Of a node that is alone.
+    fn new(
+        world: World,
+        connections: Connections,
+        config: WebhookConfig,
+        control: Arc<Control>,
+        recorder: &dyn Recorder,
+    ) -> Result<Self, WebhookError> {
         let metrics = WebhookMetrics::new(recorder);
-        let written = database::open(&path)?;
-        let (reader, pages) = (database::open_reader(&path)?, database::open_reader(&path)?);
-        let (writer, thread) = Writer::begin(path, written, metrics.write_errors.clone())?;
+        let Connections { writer, reader, pages, file } = connections;
+        let (writer, thread) = Writer::begin(writer, file, metrics.of_writer())?;
         let allowed = Allowed(config.allowed_networks);
-        let inner = Inner {
+        Ok(Self {
             control,
             client: Client::new(allowed, world.resolver, world.roots, config.timeout)?,
             clock: world.clock,
@@ -241,26 +312,14 @@ impl Webhooks {
             schedule: Mutex::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
+            sending: AtomicBool::new(false),
+            tenure: Tenure::of_all(),
+            keeper: None,
             tests: Tests::default(),
             metrics,
-        };
-        inner.load()?;
-        Ok(Self(Arc::new(inner)))
+        })
     }
 
-    /// Waits until everything that was recorded is written, and closes the file. After it everything
-    /// that writes is [`WebhookError::Closed`]. May wait for the disk.
-    pub fn close(&self) {
-        self.stop();
-        drop(self.0.writer.write().take());
-        if let Some(thread) = self.0.thread.lock().take() {
-            // It has nothing to tell that could be acted on.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Inner {
     fn now(&self) -> Time {
         (self.clock)()
     }
@@ -269,34 +328,9 @@ impl Inner {
         self.writer.read().clone().ok_or(WebhookError::Closed)
     }
 
-    /// Reads all endpoints.
-    fn load(&self) -> Result<(), WebhookError> {
-        let file = self.reader.lock();
-        let known = Known::new(endpoints::load(&file, None, &self.client.allowed)?);
-        self.known.store(Arc::new(known));
-        self.stale.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Reads the endpoints of a service after a change. That is durable already: that it could not be
-    /// read must not be told as its failure. It comes into force when it can be.
-    fn refresh(&self, service: &ServiceId) {
-        let file = self.reader.lock();
-        match endpoints::load(&file, Some(service), &self.client.allowed) {
-            Ok(endpoints) => {
-                let mut known = Known::clone(&self.known.load());
-                known.replace(service, endpoints);
-                self.known.store(Arc::new(known));
-            }
-            Err(error) => {
-                self.stale.store(true, Ordering::Relaxed);
-                self.metrics.read_errors.increment(1);
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "webhooks.db cannot be read; endpoints are used as they were last known"
-                );
-            }
-        }
+    /// The connection for those who ask. A database that hangs must not gather them all.
+    fn reader(&self) -> Result<MutexGuard<'_, Database>, WebhookError> {
+        Ok(self.reader.try_lock_for(TURN_MAX).ok_or(SqlError::Busy)?)
     }
 }
 

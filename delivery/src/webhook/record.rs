@@ -1,13 +1,10 @@
 //! How the rest of the program tells of events.
 
-use std::sync::Arc;
-
 use protocol::{ServiceId, TenantId};
+use rustc_hash::FxHashSet;
 
 use super::{
-    Event, EventKind, WebhookError, Webhooks,
-    deliveries::{self, NewDelivery},
-    event::EVENT_BYTES_MAX,
+    Event, EventKind, WebhookError, Webhooks, deliveries::NewDelivery, event::EVENT_BYTES_MAX,
 };
 
 /// Most events in one transaction; more are recorded one part after the other, each durable by
@@ -15,7 +12,7 @@ use super::{
 const RECORD_MAX: usize = 4_096;
 
 /// Takes events that services may want to hear of. Called where messages change: never from a task,
-/// because [`EventSink::record`] waits for the disk.
+/// because [`EventSink::record`] waits for the disk or the database.
 pub trait EventSink: Send + Sync {
     /// Whether an event would be kept; asked before one is made.
     fn wants(&self, tenant: &TenantId, service: &ServiceId, kind: EventKind) -> bool;
@@ -28,8 +25,9 @@ pub trait EventSink: Send + Sync {
     /// kept once, however often it is recorded. What nobody wants is passed over.
     ///
     /// # Errors
-    /// [`WebhookError::NotWritable`], and nothing (or, of more than 4,096 events, a part) was kept:
-    /// the caller keeps what it has and tries again. [`WebhookError::Closed`].
+    /// [`WebhookError::NotWritable`], and nothing (or, of more than 4,096 events, a part) was kept, or
+    /// [`WebhookError::Unknown`]: the caller keeps what it has and tries again.
+    /// [`WebhookError::Closed`].
     fn record(&self, events: Vec<Event>) -> Result<(), WebhookError>;
 }
 
@@ -46,7 +44,7 @@ impl EventSink for Webhooks {
     }
 
     fn record(&self, events: Vec<Event>) -> Result<(), WebhookError> {
-        let known = self.0.known.load_full();
+        let (known, now) = (self.0.known.load_full(), self.0.now());
         let mut rows = Vec::new();
         for event in &events {
             let mut made = None;
@@ -73,18 +71,16 @@ impl EventSink for Webhooks {
                     kind: event.kind.as_str(),
                     at: event.at,
                     body: body.clone(),
+                    since: now,
                 });
             }
         }
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
-            let part: Arc<[_]> = rows.by_ref().take(RECORD_MAX).collect();
-            let (now, written) = (self.0.now(), Arc::clone(&part));
-            let kept =
-                self.0.writer()?.write(move |file| deliveries::insert(file, &written, now))?;
-            self.0.metrics.events.increment(kept.new);
-            self.0.metrics.dropped_full.increment(kept.dropped);
-            self.0.expect(part.iter().map(|row| row.endpoint), now);
+            let part: Vec<_> = rows.by_ref().take(RECORD_MAX).collect();
+            let keys: FxHashSet<_> = part.iter().map(|row| row.endpoint).collect();
+            self.0.writer()?.record(part)?;
+            self.0.expect(keys, now);
         }
         Ok(())
     }

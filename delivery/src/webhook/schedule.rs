@@ -309,6 +309,11 @@ impl Schedule {
         self.tidy(turn.key);
     }
 
+    /// Services of which something is under way.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &ServiceId> {
+        self.services.keys()
+    }
+
     /// Slots that are taken, quick and slow.
     pub(super) fn taken(&self) -> [usize; 2] {
         self.taken

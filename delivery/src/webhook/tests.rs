@@ -4,6 +4,8 @@ mod deliver;
 mod failures;
 mod fixture;
 mod manage;
+mod nodes;
+mod proxy;
 mod receiver;
 mod slow;
 mod targets;

@@ -7,8 +7,8 @@ use delivery::{
     metrics::SharedRecorder,
     store::{
         Storage, Witness,
-        postgres::{Company, Place, PostgresConfig, PostgresStore, ProbeError, probe},
-        single::{SingleConfig, SingleStore, hub_dir, own_dir},
+        postgres::{Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, probe},
+        single::{SingleConfig, SingleStore, hub_dir},
     },
     webhook::Webhooks,
 };
@@ -140,10 +140,20 @@ impl Opening<'_> {
     }
 
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {
-        let (folder, settings) = (hub_dir(&self.config.store.path), self.config.webhook.clone());
-        let (control, recorder) = (Arc::clone(&foundation.control), Arc::clone(self.recorder));
-        own_dir(&folder)?;
-        let open = move || Webhooks::open(&folder, settings, control, &*recorder);
+        let (config, control) = (self.config.clone(), Arc::clone(&foundation.control));
+        let recorder = Arc::clone(self.recorder);
+        let open = move || -> anyhow::Result<Webhooks> {
+            let settings = config.webhook.clone();
+            Ok(match &config.cluster.database {
+                None => {
+                    Webhooks::open(&hub_dir(&config.store.path), settings, control, &*recorder)?
+                }
+                Some(database) => {
+                    let (driver, tls) = connecting(database)?;
+                    Webhooks::open_postgres(driver, tls, settings, control, &*recorder)?
+                }
+            })
+        };
         tokio::task::spawn_blocking(open).await?.context("webhooks cannot be opened")
     }
 }

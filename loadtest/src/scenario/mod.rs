@@ -148,7 +148,8 @@ impl Run {
         };
         let content_bytes = common.content_bytes as usize;
         let codec = common.codec.into();
-        let http = Http::new(targets.clone(), common.concurrency, &authorization, id, content_bytes);
+        let http =
+            Http::new(targets.clone(), common.concurrency, &authorization, id, content_bytes);
         let engine = Engine::new(Parts {
             targets,
             users: Users::new(&prefix, count, devices),

@@ -98,6 +98,7 @@ fn template() -> Box<Template> {
 fn every_error_has_its_status() {
     let sqlite = || ControlError::Sqlite(rusqlite::Error::InvalidQuery);
     let secret = || rusqlite::Error::InvalidPath("secret path".into());
+    let database = |error| ApiError::from(WebhookError::Database(error));
     let cases: Vec<(ApiError, u16, bool, bool)> = vec![
         // error, status, Retry-After, Connection: close
         (ApiError::Malformed("x".to_owned()), 400, false, false),
@@ -193,10 +194,17 @@ fn every_error_has_its_status() {
         (WebhookError::Disabled.into(), 422, false, false),
         (WebhookError::DisabledByAdmin.into(), 403, false, false),
         (WebhookError::TooManyTests.into(), 503, true, false),
-        (WebhookError::NotWritable(Arc::new(secret())).into(), 503, true, false),
+        (WebhookError::NotWritable(Arc::new(secret().into())).into(), 503, true, false),
+        (WebhookError::Unknown(Arc::new(secret().into())).into(), 503, true, false),
         (WebhookError::Closed.into(), 503, true, true),
-        (WebhookError::UnknownVersion { found: 9, known: 1 }.into(), 500, false, false),
-        (WebhookError::Sqlite(secret()).into(), 500, false, false),
+        (database(DatabaseError::UnknownVersion { found: 9, known: 1 }), 500, false, false),
+        (database(DatabaseError::MigrationChanged(1)), 500, false, false),
+        (database(DatabaseError::Damaged("secret".into())), 500, false, false),
+        (database(DatabaseError::Sqlite(secret())), 500, false, false),
+        (database(DatabaseError::Io(io::Error::other("secret path"))), 500, false, false),
+        (database(DatabaseError::Busy), 503, true, false),
+        (database(DatabaseError::Unavailable("secret".into())), 503, true, false),
+        (database(DatabaseError::Unknown("secret".into())), 503, true, false),
         (WebhookError::Io(io::Error::other("secret path")).into(), 500, false, false),
         (WebhookError::Tls("secret".into()).into(), 500, false, false),
     ];

@@ -9,6 +9,11 @@ use tokio_postgres::NoTls;
 use super::{place::Postgres, *};
 use crate::template::{TemplateRequest, Templates, Writer};
 
+#[test]
+fn migrations_are_numbered_from_one() {
+    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=1));
+}
+
 /// Two nodes on one database.
 fn two() -> (Postgres, Arc<Control>, Arc<Control>) {
     let place = Postgres::new();

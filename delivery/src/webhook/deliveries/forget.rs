@@ -3,38 +3,55 @@
 use std::time::Duration;
 
 use protocol::Time;
-use rusqlite::{Connection, params};
 
-use super::{DELIVERED, FAILED};
+use super::{DELIVERED, FAILED, PENDING, tally::Tally};
+use crate::{
+    sql::{SqlError, Statements, values},
+    webhook::endpoints,
+};
 
 /// Gives up what has waited for longer than `age`, at most `most`; tells how many.
 pub(in crate::webhook) fn give_up_old(
-    connection: &Connection,
+    database: &mut dyn Statements,
     age: Duration,
     most: usize,
     now: Time,
-) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "UPDATE delivery SET state = 2, settled_at = ?1 WHERE id IN \
-             (SELECT id FROM delivery WHERE state = 0 AND waiting_since < ?2 LIMIT ?3)",
-        )?
-        .execute(params![now.millis(), before(now, age), most as i64])
+) -> Result<usize, SqlError> {
+    let given_up = database.rows(
+        "UPDATE webhook_delivery SET state = 2, settled_at = $1 WHERE id IN \
+         (SELECT id FROM webhook_delivery WHERE state = 0 AND waiting_since < $2 LIMIT $3) \
+         RETURNING endpoint, CAST(octet_length(body) AS bigint)",
+        &values![now, before(now, age), most],
+    )?;
+    let (count, mut tally) = (given_up.len(), Tally::default());
+    for mut row in given_up {
+        let (endpoint, bytes) = (row.int()?, row.int()?);
+        tally.remove(endpoint, PENDING, bytes);
+        tally.add(endpoint, FAILED, bytes);
+    }
+    tally.write(database)?;
+    Ok(count)
 }
 
 /// Forgets what was settled longer ago than `age`, at most `most`; tells how many.
 pub(in crate::webhook) fn forget_old(
-    connection: &Connection,
+    database: &mut dyn Statements,
     age: Duration,
     most: usize,
     now: Time,
-) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "DELETE FROM delivery WHERE id IN \
-             (SELECT id FROM delivery WHERE state <> 0 AND settled_at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![before(now, age), most as i64])
+) -> Result<usize, SqlError> {
+    let forgotten = database.rows(
+        "DELETE FROM webhook_delivery WHERE id IN \
+         (SELECT id FROM webhook_delivery WHERE state <> 0 AND settled_at < $1 LIMIT $2) \
+         RETURNING endpoint, state",
+        &values![before(now, age), most],
+    )?;
+    let (count, mut tally) = (forgotten.len(), Tally::default());
+    for mut row in forgotten {
+        tally.remove(row.int()?, row.int()?, 0);
+    }
+    tally.write(database)?;
+    Ok(count)
 }
 
 fn before(now: Time, age: Duration) -> i64 {
@@ -44,43 +61,44 @@ fn before(now: Time, age: Duration) -> i64 {
 /// Forgets the oldest of what was settled beyond `history` of each kind, at most `most` of each;
 /// tells how many.
 pub(in crate::webhook) fn forget_beyond(
-    connection: &Connection,
+    database: &mut dyn Statements,
     history: usize,
     most: usize,
-) -> rusqlite::Result<usize> {
-    let mut forgotten = 0;
-    for (state, column) in [(DELIVERED, "delivered"), (FAILED, "failed")] {
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT key, {column} - ?1 FROM endpoint WHERE {column} > ?1"
-        ))?;
-        let beyond = statement
-            .query_map([history as i64], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?
-            .collect::<Result<Vec<_>, _>>()?;
-        for (key, count) in beyond {
-            forgotten += connection
-                .prepare_cached(
-                    "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery \
-                     WHERE endpoint = ?1 AND state = ?2 ORDER BY id LIMIT ?3)",
-                )?
-                .execute(params![key, state, count.min(most as i64)])?;
+) -> Result<usize, SqlError> {
+    let (mut forgotten, mut tally) = (0, Tally::default());
+    for (state, beyond) in [
+        (DELIVERED, "SELECT key, delivered - $1 FROM webhook_endpoint WHERE delivered > $1"),
+        (FAILED, "SELECT key, failed - $1 FROM webhook_endpoint WHERE failed > $1"),
+    ] {
+        for mut row in database.rows(beyond, &values![history])? {
+            let (key, count) = (row.int()?, row.count()?);
+            let gone = database.execute(
+                "DELETE FROM webhook_delivery WHERE id IN (SELECT id FROM webhook_delivery \
+                 WHERE endpoint = $1 AND state = $2 ORDER BY id LIMIT $3)",
+                &values![key, state, count.min(most as u64)],
+            )?;
+            for _ in 0..gone {
+                tally.remove(key, state, 0);
+            }
+            forgotten += usize::try_from(gone).unwrap_or(usize::MAX);
         }
     }
+    tally.write(database)?;
     Ok(forgotten)
 }
 
 /// Removes what is left of deleted endpoints, at most `most` rows; tells how many.
 pub(in crate::webhook) fn forget_deleted(
-    connection: &Connection,
+    database: &mut dyn Statements,
     most: usize,
-) -> rusqlite::Result<usize> {
-    let removed = connection
-        .prepare_cached(
-            "DELETE FROM delivery WHERE id IN (SELECT delivery.id FROM endpoint CROSS JOIN delivery \
-             ON endpoint = key WHERE status = 'deleted' LIMIT ?1)",
-        )?
-        .execute([most as i64])?;
-    if removed < most {
-        connection.execute("DELETE FROM endpoint WHERE status = 'deleted'", [])?;
+) -> Result<usize, SqlError> {
+    let removed = database.execute(
+        "DELETE FROM webhook_delivery WHERE id IN (SELECT d.id FROM webhook_endpoint e \
+         JOIN webhook_delivery d ON d.endpoint = e.key WHERE e.status = 'deleted' LIMIT $1)",
+        &values![most],
+    )?;
+    if removed < most as u64 {
+        endpoints::forget_deleted(database)?;
     }
-    Ok(removed)
+    Ok(usize::try_from(removed).unwrap_or(usize::MAX))
 }

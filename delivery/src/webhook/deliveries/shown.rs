@@ -1,14 +1,13 @@
 //! Deliveries as they are shown.
 
 use protocol::{ServiceId, TenantId, Time};
-use rusqlite::{Connection, Row, params};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::DeliveryStatus;
 use crate::{
-    row::{count, maybe_time, maybe_word, time, word},
-    webhook::{WebhookError, client::Attempt, retry::RETRY_DELAYS},
+    sql::{Row, SqlError, Statements, values},
+    webhook::{client::Attempt, retry::RETRY_DELAYS},
     words::words,
 };
 
@@ -64,16 +63,32 @@ pub struct DeadLetter {
     pub delivery: Delivery,
 }
 
-pub(super) fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
-    let status = DeliveryStatus::of(row.get("state")?);
-    let attempts = count(row, "attempts")?;
-    let last_attempt = match (maybe_time(row, "last_at")?, maybe_word(row, "last_outcome")?) {
+/// Deliveries, as [`read`] takes them.
+macro_rules! shown {
+    ($more:literal, $which:literal) => {
+        concat!(
+            "SELECT d.id, d.event, d.type, d.at, d.state, d.attempts, d.due_at, d.settled_at, \
+             d.last_at, d.last_outcome, d.last_status, d.last_detail, d.last_ms",
+            $more,
+            " FROM webhook_delivery d ",
+            $which
+        )
+    };
+}
+
+fn read(row: &mut Row) -> Result<Delivery, SqlError> {
+    let (id, event_id, kind, at) = (row.int()?, row.text()?, row.text()?, row.time()?);
+    let status = DeliveryStatus::of(row.int()?);
+    let (attempts, due_at, settled_at) = (row.count()?, row.time()?, row.maybe_time()?);
+    let (last_at, last_outcome) = (row.maybe_time()?, row.maybe_word()?);
+    let (last_status, detail, last_ms) = (row.maybe_int()?, row.maybe_text()?, row.maybe_int()?);
+    let last_attempt = match (last_at, last_outcome) {
         (Some(at), Some(outcome)) => Some(Attempt {
             at,
             outcome,
-            status_code: row.get("last_status")?,
-            detail: row.get("last_detail")?,
-            duration_ms: count(row, "last_ms")?,
+            status_code: last_status.and_then(|status| status.try_into().ok()),
+            detail,
+            duration_ms: last_ms.unwrap_or_default().unsigned_abs(),
             retry_after: None,
         }),
         _ => None,
@@ -84,44 +99,48 @@ pub(super) fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         } else {
             GivenUp::Age
         });
+    let next_attempt_at = match status {
+        DeliveryStatus::Pending => Some(due_at),
+        DeliveryStatus::Delivered | DeliveryStatus::Failed => None,
+    };
     Ok(Delivery {
-        id: row.get("id")?,
-        event_id: row.get("event")?,
-        kind: row.get("type")?,
-        at: time(row, "at")?,
+        id,
+        event_id,
+        kind,
+        at,
         status,
         attempts,
-        next_attempt_at: match status {
-            DeliveryStatus::Pending => Some(time(row, "due_at")?),
-            DeliveryStatus::Delivered | DeliveryStatus::Failed => None,
-        },
-        settled_at: maybe_time(row, "settled_at")?,
+        next_attempt_at,
+        settled_at,
         given_up,
         last_attempt,
     })
 }
 
+/// One that is there.
+pub(super) fn get(database: &mut dyn Statements, id: i64) -> Result<Delivery, SqlError> {
+    let row = database.row(shown!("", "WHERE d.id = $1"), &values![id])?;
+    read(&mut row.unwrap_or_default())
+}
+
+/// Of one state, because the index goes by it.
+pub(in crate::webhook) const LIST: &str =
+    shown!("", "WHERE d.endpoint = $1 AND d.state = $2 AND d.id < $3 ORDER BY d.id DESC LIMIT $4");
+
 /// A page of an endpoint's deliveries, newest first, below the id `before`; with or without one
 /// status.
 pub(in crate::webhook) fn list(
-    connection: &Connection,
+    database: &mut dyn Statements,
     key: i64,
     status: Option<DeliveryStatus>,
     before: i64,
     size: usize,
-) -> Result<Vec<Delivery>, WebhookError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT * FROM delivery WHERE endpoint = ?1 AND state = ?2 AND id < ?3 \
-         ORDER BY id DESC LIMIT ?4",
-    )?;
+) -> Result<Vec<Delivery>, SqlError> {
     let mut found = Vec::new();
-    // One state at a time, because the index goes by it.
     for &state in DeliveryStatus::ALL {
         if status.is_none_or(|status| status == state) {
-            let rows = statement
-                .query_map(params![key, state.state(), before, size as i64], read_delivery)?;
-            for row in rows {
-                found.push(row?);
+            for mut row in database.rows(LIST, &values![key, state.state(), before, size])? {
+                found.push(read(&mut row)?);
             }
         }
     }
@@ -130,35 +149,37 @@ pub(in crate::webhook) fn list(
     Ok(found)
 }
 
+pub(in crate::webhook) const DEAD_LETTERS: &str = shown!(
+    ", e.tenant_id, e.service_id, e.id",
+    "JOIN webhook_endpoint e ON e.key = d.endpoint WHERE d.state = 2 AND d.id < $1 \
+     AND e.status <> 'deleted' AND (CAST($3 AS text) IS NULL OR e.tenant_id = $3) \
+     ORDER BY d.id DESC LIMIT $2"
+);
+
 /// A page of the dead letters of all endpoints, or of those of one tenant, newest first, below the id
 /// `before`; and how many there are.
 pub(in crate::webhook) fn dead_letters(
-    connection: &Connection,
+    database: &mut dyn Statements,
     tenant: Option<&TenantId>,
     before: i64,
     size: usize,
-) -> Result<(Vec<DeadLetter>, u64), WebhookError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT delivery.*, endpoint.id AS webhook, tenant_id, service_id \
-         FROM delivery INDEXED BY delivery_failed CROSS JOIN endpoint ON key = endpoint \
-         WHERE state = 2 AND delivery.id < ?1 AND status <> 'deleted' \
-         AND (?3 IS NULL OR tenant_id = ?3) ORDER BY delivery.id DESC LIMIT ?2",
-    )?;
+) -> Result<(Vec<DeadLetter>, u64), SqlError> {
     let tenant = tenant.map(TenantId::as_str);
-    let rows = statement.query_map(params![before, size as i64, tenant], |row| {
+    let rows = database.rows(DEAD_LETTERS, &values![before, size, tenant])?;
+    let letters = rows.into_iter().map(|mut row| {
+        let delivery = read(&mut row)?;
         Ok(DeadLetter {
-            tenant_id: word(row, "tenant_id")?,
-            service_id: word(row, "service_id")?,
-            webhook_id: row.get("webhook")?,
-            delivery: read_delivery(row)?,
+            tenant_id: row.word()?,
+            service_id: row.word()?,
+            webhook_id: row.text()?,
+            delivery,
         })
-    })?;
-    let letters = rows.collect::<Result<_, _>>()?;
-    let total = connection.query_row(
-        "SELECT coalesce(sum(failed), 0) AS total FROM endpoint \
-         WHERE status <> 'deleted' AND (?1 IS NULL OR tenant_id = ?1)",
-        [tenant],
-        |row| count(row, "total"),
+    });
+    let letters = letters.collect::<Result<_, SqlError>>()?;
+    let total = database.row(
+        "SELECT CAST(coalesce(sum(failed), 0) AS bigint) FROM webhook_endpoint \
+         WHERE status <> 'deleted' AND (CAST($1 AS text) IS NULL OR tenant_id = $1)",
+        &values![tenant],
     )?;
-    Ok((letters, total))
+    Ok((letters, total.unwrap_or_default().count()?))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{
-    fixture::{Fixture, blocking, eventually},
+    fixture::{At, Fixture, blocking, eventually, everywhere},
     receiver::{OK, Received, Receiver, Reply},
 };
 use crate::{
@@ -34,10 +34,20 @@ pub(super) fn verifies(received: &Received, secret: &str) -> bool {
         mac.verify_slice(&signature).is_ok()
     })
 }
+everywhere!(
+    an_event_arrives_signed,
+    an_event_is_kept_once_however_often_it_is_recorded,
+    only_what_is_wanted_is_kept,
+    many_events_go_over_few_connections_and_survive_crashes,
+    an_orderly_stop_sends_nothing_twice,
+    a_connection_that_was_closed_while_idle_is_no_failure,
+    answers_of_any_form_are_survived,
+    what_is_too_much_is_dropped_and_counted,
+    a_service_that_was_stopped_is_told_nothing_until_it_goes_on,
+);
 
-#[tokio::test]
-async fn an_event_arrives_signed() {
-    let fixture = Fixture::start();
+async fn an_event_arrives_signed(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, secret) = fixture.endpoint(&receiver.url());
     fixture.record("m1");
@@ -68,9 +78,8 @@ async fn an_event_arrives_signed() {
     assert_eq!((webhook.pending, webhook.last_success_at), (0, Some(fixture.now())));
 }
 
-#[tokio::test]
-async fn an_event_is_kept_once_however_often_it_is_recorded() {
-    let mut fixture = Fixture::start();
+async fn an_event_is_kept_once_however_often_it_is_recorded(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     let twice = vec![fixture.event(&fixture.shop, "m1"), fixture.event(&fixture.shop, "m1")];
@@ -84,9 +93,8 @@ async fn an_event_is_kept_once_however_often_it_is_recorded() {
     assert_eq!(receiver.count(), 2);
 }
 
-#[tokio::test]
-async fn only_what_is_wanted_is_kept() {
-    let fixture = Fixture::start();
+async fn only_what_is_wanted_is_kept(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let webhooks = &fixture.webhooks;
     let default = TenantId::default();
@@ -120,9 +128,8 @@ async fn only_what_is_wanted_is_kept() {
     assert!(!webhooks.wants_any());
 }
 
-#[tokio::test]
-async fn many_events_go_over_few_connections_and_survive_crashes() {
-    let mut fixture = Fixture::start();
+async fn many_events_go_over_few_connections_and_survive_crashes(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     const EVENTS: usize = 2_000;
@@ -144,9 +151,8 @@ async fn many_events_go_over_few_connections_and_survive_crashes() {
     assert_eq!(fixture.get(&webhook).pending, 0);
 }
 
-#[tokio::test]
-async fn an_orderly_stop_sends_nothing_twice() {
-    let mut fixture = Fixture::start();
+async fn an_orderly_stop_sends_nothing_twice(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     let events = (0..500).map(|n| fixture.event(&fixture.shop, &format!("m{n}"))).collect();
@@ -159,9 +165,8 @@ async fn an_orderly_stop_sends_nothing_twice() {
     assert_eq!(receiver.count(), 500);
 }
 
-#[tokio::test]
-async fn a_connection_that_was_closed_while_idle_is_no_failure() {
-    let fixture = Fixture::start();
+async fn a_connection_that_was_closed_while_idle_is_no_failure(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     // It promises to keep the connection, and closes it after each answer.
@@ -172,9 +177,8 @@ async fn a_connection_that_was_closed_while_idle_is_no_failure() {
     assert_eq!(fixture.get(&webhook).last_failure_at, None);
 }
 
-#[tokio::test]
-async fn answers_of_any_form_are_survived() {
-    let fixture = Fixture::start();
+async fn answers_of_any_form_are_survived(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let endless = |head: &str| [head.as_bytes(), &b"x".repeat(1 << 20)].concat();
     for (id, reply, outcome) in [
@@ -215,9 +219,8 @@ async fn answers_of_any_form_are_survived() {
     assert_eq!(fixture.attempted(&webhook, 1).await.status, DeliveryStatus::Delivered);
 }
 
-#[tokio::test]
-async fn what_is_too_much_is_dropped_and_counted() {
-    let fixture = Fixture::start();
+async fn what_is_too_much_is_dropped_and_counted(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.always(Reply::Stall(vec![]));
     let (webhook, _) = fixture.endpoint(&receiver.url());
@@ -226,21 +229,20 @@ async fn what_is_too_much_is_dropped_and_counted() {
     fixture.record_all(vec![large]);
     assert_eq!(fixture.get(&webhook).pending, 0);
 
-    fixture.sql(&format!("UPDATE endpoint SET pending = {}", PENDING_PER_ENDPOINT_MAX - 1));
+    fixture.sql(&format!("UPDATE webhook_endpoint SET pending = {}", PENDING_PER_ENDPOINT_MAX - 1));
     let events = (0..3).map(|n| fixture.event(&fixture.shop, &format!("m{n}"))).collect();
     fixture.record_all(events);
     let full = fixture.get(&webhook);
     assert_eq!((full.pending, full.dropped), (PENDING_PER_ENDPOINT_MAX, 2));
     assert_eq!(full.dropped_at, Some(fixture.now()));
 
-    fixture.sql("UPDATE endpoint SET pending = 1, pending_bytes = 512 << 20");
+    fixture.sql("UPDATE webhook_endpoint SET pending = 1, pending_bytes = 512 << 20");
     fixture.record("m4");
     assert_eq!(fixture.get(&webhook).dropped, 3);
 }
 
-#[tokio::test]
-async fn a_service_that_was_stopped_is_told_nothing_until_it_goes_on() {
-    let fixture = Fixture::start();
+async fn a_service_that_was_stopped_is_told_nothing_until_it_goes_on(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let other = NewService { id: Some("other".to_owned()), ..NewService::named("other") };
     let other = fixture.control.create_service(other).unwrap().0.id;

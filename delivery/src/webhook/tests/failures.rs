@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    fixture::{Fixture, blocking, eventually},
+    fixture::{At, Fixture, blocking, eventually, everywhere},
     receiver::{OK, Receiver, Reply},
 };
 use crate::webhook::{
@@ -12,10 +12,17 @@ use crate::webhook::{
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
+everywhere!(
+    a_failing_event_is_tried_ten_times_and_becomes_a_dead_letter,
+    retry_after_is_respected,
+    an_endpoint_that_fails_for_days_is_disabled_and_can_be_enabled_again,
+    a_410_disables_at_once_and_loses_nothing,
+    one_bad_event_does_not_hold_up_the_others,
+    redirects_are_not_followed,
+);
 
-#[tokio::test]
-async fn a_failing_event_is_tried_ten_times_and_becomes_a_dead_letter() {
-    let mut fixture = Fixture::start();
+async fn a_failing_event_is_tried_ten_times_and_becomes_a_dead_letter(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.always(Reply::Status(500, ""));
     let (webhook, _) = fixture.endpoint(&receiver.url());
@@ -69,9 +76,8 @@ async fn a_failing_event_is_tried_ten_times_and_becomes_a_dead_letter() {
     assert_eq!((fixture.get(&webhook).failed, fixture.get(&webhook).failing_since), (0, None));
 }
 
-#[tokio::test]
-async fn retry_after_is_respected() {
-    let fixture = Fixture::start();
+async fn retry_after_is_respected(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.always(Reply::Status(503, "retry-after: 7200\r\n"));
     let (webhook, _) = fixture.endpoint(&receiver.url());
@@ -89,9 +95,8 @@ async fn retry_after_is_respected() {
     eventually("all are delivered", || fixture.get(&webhook).delivered == 3).await;
 }
 
-#[tokio::test]
-async fn an_endpoint_that_fails_for_days_is_disabled_and_can_be_enabled_again() {
-    let mut fixture = Fixture::start();
+async fn an_endpoint_that_fails_for_days_is_disabled_and_can_be_enabled_again(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.always(Reply::Status(502, ""));
     let (webhook, _) = fixture.endpoint(&receiver.url());
@@ -137,9 +142,8 @@ async fn an_endpoint_that_fails_for_days_is_disabled_and_can_be_enabled_again() 
     assert_eq!(fixture.get(&webhook).delivered, pending);
 }
 
-#[tokio::test]
-async fn a_410_disables_at_once_and_loses_nothing() {
-    let fixture = Fixture::start();
+async fn a_410_disables_at_once_and_loses_nothing(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.always(Reply::Status(410, ""));
     let (webhook, _) = fixture.endpoint(&receiver.url());
@@ -155,9 +159,8 @@ async fn a_410_disables_at_once_and_loses_nothing() {
     eventually("it is delivered", || fixture.get(&webhook).delivered == 1).await;
 }
 
-#[tokio::test]
-async fn one_bad_event_does_not_hold_up_the_others() {
-    let fixture = Fixture::start();
+async fn one_bad_event_does_not_hold_up_the_others(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.replies(
         |received| {
@@ -172,9 +175,8 @@ async fn one_bad_event_does_not_hold_up_the_others() {
     assert_eq!(fixture.get(&webhook).pending, 1);
 }
 
-#[tokio::test]
-async fn redirects_are_not_followed() {
-    let fixture = Fixture::start();
+async fn redirects_are_not_followed(at: At) {
+    let fixture = Fixture::start(at);
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     for (id, status) in [("a", 301), ("b", 302), ("c", 303), ("d", 307), ("e", 308)] {
         let location = format!("location: {}\r\n", other.url());

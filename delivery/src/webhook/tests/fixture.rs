@@ -17,13 +17,15 @@ use protocol::{ServiceId, TenantId, Time};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
 use tokio_rustls::rustls::RootCertStore;
 
 use crate::{
     control::{Control, NewService},
+    sql::postgres::Server,
     webhook::{
-        Delivery, Event, EventKind, EventSink, NewWebhook, Webhook, WebhookConfig, Webhooks, World,
-        client::Resolve,
+        Delivery, Event, EventKind, EventSink, NewWebhook, Webhook, WebhookConfig, WebhookError,
+        Webhooks, World, client::Resolve, cluster::Timing,
     },
 };
 
@@ -64,6 +66,39 @@ impl Resolve for Names {
     }
 }
 
+/// Where the webhooks are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    File,
+    Postgres,
+}
+
+/// Makes tests of functions that take an [`At`], for each that there is.
+macro_rules! everywhere {
+    ($($test:ident),* $(,)?) => {
+        mod in_a_file {
+            $(#[tokio::test] async fn $test() {
+                super::$test(crate::webhook::tests::fixture::At::File).await;
+            })*
+        }
+        mod in_postgres {
+            $(#[tokio::test] async fn $test() {
+                super::$test(crate::webhook::tests::fixture::At::Postgres).await;
+            })*
+        }
+    };
+}
+pub(super) use everywhere;
+
+/// In a hurry: a dead node's webhooks are sent by another one a second later.
+pub(super) const TIMING: Timing = Timing {
+    lease: Duration::from_millis(1_500),
+    margin: Duration::from_millis(400),
+    renew: Duration::from_millis(200),
+    members: Duration::from_millis(50),
+    look: Duration::from_millis(20),
+};
+
 pub(super) struct Fixture {
     pub(super) webhooks: Webhooks,
     pub(super) control: Arc<Control>,
@@ -73,6 +108,8 @@ pub(super) struct Fixture {
     now: Arc<AtomicI64>,
     running: Option<JoinHandle<()>>,
     pub(super) dir: tempfile::TempDir,
+    /// The address of the database, if there is one.
+    pub(super) url: Option<String>,
 }
 
 impl Drop for Fixture {
@@ -84,19 +121,21 @@ impl Drop for Fixture {
 
 impl Fixture {
     /// May reach 127.0.0.0/8, and sends.
-    pub(super) fn start() -> Self {
-        Self::with("127.0.0.0/8", Duration::from_secs(10))
+    pub(super) fn start(at: At) -> Self {
+        Self::with(at, "127.0.0.0/8", Duration::from_secs(10))
     }
 
-    pub(super) fn with(allowed: &str, timeout: Duration) -> Self {
+    pub(super) fn with(at: At, allowed: &str, timeout: Duration) -> Self {
+        let url = (at == At::Postgres).then(servers::empty_database);
         let dir = tempfile::tempdir().unwrap();
         let control = Arc::new(Control::open(dir.path()).unwrap());
         let shop = NewService { id: Some("shop".to_owned()), ..NewService::named("shop") };
         let shop = control.create_service(shop).unwrap().0.id;
         let (now, names) = (Arc::new(AtomicI64::new(1_736_937_000_000)), Arc::<Names>::default());
         let config = WebhookConfig { allowed_networks: allowed.parse().unwrap(), timeout };
-        let webhooks = open(&dir, &config, &control, &now, &names);
-        let mut fixture = Self { webhooks, control, names, shop, config, now, running: None, dir };
+        let webhooks = open(url.as_deref(), &dir, &config, &control, &now, &names);
+        let running = None;
+        let mut fixture = Self { webhooks, control, names, shop, config, now, running, dir, url };
         fixture.run();
         fixture
     }
@@ -122,8 +161,35 @@ impl Fixture {
 
     /// It must have been stopped.
     pub(super) fn restart(&mut self) {
-        self.webhooks = open(&self.dir, &self.config, &self.control, &self.now, &self.names);
+        self.webhooks = self.open();
         self.run();
+    }
+
+    fn open(&self) -> Webhooks {
+        self.open_at(self.url.as_deref())
+    }
+
+    fn open_at(&self, url: Option<&str>) -> Webhooks {
+        open(url, &self.dir, &self.config, &self.control, &self.now, &self.names)
+    }
+
+    /// On another database.
+    pub(super) fn open_on(&self, server: &Arc<Server>) -> Result<Webhooks, WebhookError> {
+        let (config, control) = (self.config.clone(), Arc::clone(&self.control));
+        let world = world(&self.now, &self.names);
+        Webhooks::open_postgres_in(world, server, config, control, &NoopRecorder)
+    }
+
+    /// One more node on the same database, which sends too.
+    pub(super) fn node(&self) -> Node {
+        self.node_at(self.url.as_deref().unwrap())
+    }
+
+    /// The same, which gets to the database by another way.
+    pub(super) fn node_at(&self, url: &str) -> Node {
+        let webhooks = blocking(|| self.open_at(Some(url)));
+        let running = tokio::spawn(webhooks.clone().run());
+        Node { webhooks, running }
     }
 
     /// In order.
@@ -200,26 +266,63 @@ impl Fixture {
         newest.unwrap()
     }
 
-    /// The file, behind the program's back.
+    /// The database, behind the program's back.
     pub(super) fn sql(&self, statement: &str) {
+        if let Some(url) = &self.url {
+            return servers::ask(url, statement);
+        }
         let file = rusqlite::Connection::open(self.dir.path().join(crate::webhook::FILE_NAME));
         file.unwrap().execute_batch(statement).unwrap();
     }
 }
 
+/// Another node on the database of a fixture.
+pub(super) struct Node {
+    pub(super) webhooks: Webhooks,
+    running: JoinHandle<()>,
+}
+
+impl Node {
+    /// As by `kill -9`.
+    pub(super) async fn kill(self) {
+        self.running.abort();
+        let _ = self.running.await;
+    }
+
+    /// In order.
+    pub(super) async fn stop(self) {
+        self.webhooks.stop();
+        self.running.await.unwrap();
+        blocking(|| self.webhooks.close());
+    }
+}
+
 fn open(
+    url: Option<&str>,
     dir: &tempfile::TempDir,
     config: &WebhookConfig,
     control: &Arc<Control>,
     now: &Arc<AtomicI64>,
     names: &Arc<Names>,
 ) -> Webhooks {
+    let world = world(now, names);
+    let (config, control) = (config.clone(), Arc::clone(control));
+    match url {
+        None => Webhooks::open_in(world, dir.path(), config, control, &NoopRecorder),
+        Some(url) => {
+            let server = Server::new("webhooks", url.parse().unwrap(), NoTls).unwrap();
+            Webhooks::open_postgres_in(world, &Arc::new(server), config, control, &NoopRecorder)
+        }
+    }
+    .unwrap()
+}
+
+fn world(now: &Arc<AtomicI64>, names: &Arc<Names>) -> World {
     let now = Arc::clone(now);
-    let world = World {
+    World {
         clock: Arc::new(move || Time::from_millis(now.load(Ordering::Relaxed))),
         resolver: Arc::clone(names) as Arc<dyn Resolve>,
         roots: RootCertStore::empty(),
-    };
-    Webhooks::open_in(world, dir.path(), config.clone(), Arc::clone(control), &NoopRecorder)
-        .unwrap()
+        timing: TIMING,
+    }
 }

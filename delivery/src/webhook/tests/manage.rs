@@ -7,21 +7,30 @@ use secrecy::ExposeSecret;
 
 use super::{
     deliver::verifies,
-    fixture::{Fixture, blocking, eventually},
+    fixture::{At, Fixture, blocking, eventually, everywhere},
     receiver::{Receiver, Reply},
 };
 use crate::webhook::{
-    Actor, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, NewWebhook, Outcome, SECRET_OVERLAP_MAX,
-    SECRETS_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX, WebhookError, WebhookStatus, Webhooks,
+    Actor, DatabaseError, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, NewWebhook, Outcome,
+    SECRET_OVERLAP_MAX, SECRETS_MAX, TESTS_MAX, TESTS_PER_SERVICE_MAX, WebhookError, WebhookStatus,
+    Webhooks,
 };
 
 fn new(url: &str) -> NewWebhook {
     NewWebhook { url: url.to_owned(), events: vec!["*".to_owned()], description: String::new() }
 }
+everywhere!(
+    another_services_endpoint_is_not_there,
+    a_service_has_at_most_so_many,
+    a_new_url_is_in_force_at_once,
+    what_an_admin_disabled_the_service_cannot_enable,
+    during_a_rotation_both_secrets_verify,
+    a_test_says_what_came_of_it,
+    lists_are_paged_and_filtered,
+);
 
-#[tokio::test]
-async fn another_services_endpoint_is_not_there() {
-    let fixture = Fixture::start();
+async fn another_services_endpoint_is_not_there(at: At) {
+    let fixture = Fixture::start(at);
     let (webhook, _) = fixture.endpoint("https://example.com/");
     let (webhooks, shop, id) = (&fixture.webhooks, &fixture.shop, &webhook.id);
     let other = ServiceId::new("other").unwrap();
@@ -46,9 +55,8 @@ async fn another_services_endpoint_is_not_there() {
     assert!(matches!(tested, Err(WebhookError::NotFound)));
 }
 
-#[tokio::test]
-async fn a_service_has_at_most_so_many() {
-    let fixture = Fixture::start();
+async fn a_service_has_at_most_so_many(at: At) {
+    let fixture = Fixture::start(at);
     let (webhooks, shop) = (&fixture.webhooks, &fixture.shop);
     blocking(|| {
         let create = || webhooks.create(&TenantId::default(), shop, new("https://example.com/"));
@@ -61,9 +69,8 @@ async fn a_service_has_at_most_so_many() {
     });
 }
 
-#[tokio::test]
-async fn a_new_url_is_in_force_at_once() {
-    let fixture = Fixture::start();
+async fn a_new_url_is_in_force_at_once(at: At) {
+    let fixture = Fixture::start(at);
     let (old, next) = (Receiver::start().await, Receiver::start().await);
     old.always(Reply::Status(500, ""));
     let (webhook, _) = fixture.endpoint(&old.url());
@@ -78,9 +85,8 @@ async fn a_new_url_is_in_force_at_once() {
     assert_eq!((old.count(), next.count()), (1, 1));
 }
 
-#[tokio::test]
-async fn what_an_admin_disabled_the_service_cannot_enable() {
-    let fixture = Fixture::start();
+async fn what_an_admin_disabled_the_service_cannot_enable(at: At) {
+    let fixture = Fixture::start(at);
     let (webhook, _) = fixture.endpoint("https://example.com/");
     let (webhooks, shop, id) = (&fixture.webhooks, &fixture.shop, &webhook.id);
     blocking(|| {
@@ -97,9 +103,8 @@ async fn what_an_admin_disabled_the_service_cannot_enable() {
     });
 }
 
-#[tokio::test]
-async fn during_a_rotation_both_secrets_verify() {
-    let fixture = Fixture::start();
+async fn during_a_rotation_both_secrets_verify(at: At) {
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, first) = fixture.endpoint(&receiver.url());
     let rotate = |overlap: Duration| {
@@ -135,9 +140,8 @@ async fn during_a_rotation_both_secrets_verify() {
     assert_eq!(received("m4").await.header("webhook-signature").split(' ').count(), SECRETS_MAX);
 }
 
-#[tokio::test]
-async fn a_test_says_what_came_of_it() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_secs(600));
+async fn a_test_says_what_came_of_it(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.0/8", Duration::from_secs(600));
     let receiver = Receiver::start().await;
     let (webhook, secret) = fixture.endpoint(&receiver.url());
     blocking(|| fixture.webhooks.disable(&fixture.shop, &webhook.id, Actor::Service)).unwrap();
@@ -189,10 +193,9 @@ async fn a_test_says_what_came_of_it() {
     assert_eq!(test().await.unwrap().outcome, Outcome::Delivered);
 }
 
-#[tokio::test]
-async fn lists_are_paged_and_filtered() {
+async fn lists_are_paged_and_filtered(at: At) {
     use crate::webhook::DeliveryStatus::{Delivered, Failed, Pending};
-    let fixture = Fixture::start();
+    let fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     receiver.replies(|received| match &received.body {
         body if body.contains("bad") => Reply::Status(500, ""),
@@ -232,7 +235,7 @@ async fn lists_are_paged_and_filtered() {
 #[tokio::test]
 async fn a_file_of_a_newer_version_is_left_alone_and_secrets_are_private() {
     use std::os::unix::fs::PermissionsExt;
-    let mut fixture = Fixture::start();
+    let mut fixture = Fixture::start(At::File);
     let path = fixture.dir.path().join(crate::webhook::FILE_NAME);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     fixture.stop().await;
@@ -247,5 +250,8 @@ async fn a_file_of_a_newer_version_is_left_alone_and_secrets_are_private() {
         std::sync::Arc::clone(&fixture.control),
         &metrics::NoopRecorder,
     );
-    assert!(matches!(opened, Err(WebhookError::UnknownVersion { found: 99, .. })));
+    assert!(matches!(
+        opened,
+        Err(WebhookError::Database(DatabaseError::UnknownVersion { found: 99, .. }))
+    ));
 }

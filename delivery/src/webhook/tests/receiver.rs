@@ -1,6 +1,7 @@
 //! The other side: answers as it is told, and remembers what came.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -45,6 +47,10 @@ pub(super) enum Reply {
     Bytes(Vec<u8>),
     /// These bytes, and then nothing, for as long as the client has patience.
     Stall(Vec<u8>),
+    /// All good, after so long.
+    Late(Duration),
+    /// All good, as soon as this is true.
+    When(watch::Receiver<bool>),
 }
 
 /// All good.
@@ -55,7 +61,31 @@ type Answerer = Box<dyn FnMut(&Received) -> Reply + Send>;
 struct Shared {
     reply: Mutex<Answerer>,
     received: Mutex<Vec<Received>>,
+    /// Requests that were not answered yet, by event and path.
+    open: Mutex<HashMap<String, usize>>,
+    /// Most of one event and path.
+    most_open: AtomicUsize,
     connections: AtomicUsize,
+}
+
+/// A request that was not answered yet.
+struct Open<'a>(&'a Shared, String);
+
+impl<'a> Open<'a> {
+    fn begin(shared: &'a Shared, received: &Received) -> Self {
+        let key = format!("{} {}", received.header("webhook-id"), received.line);
+        let mut open = shared.open.lock();
+        let count = open.entry(key.clone()).or_default();
+        *count += 1;
+        shared.most_open.fetch_max(*count, Ordering::Relaxed);
+        Self(shared, key)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        *self.0.open.lock().get_mut(&self.1).unwrap() -= 1;
+    }
 }
 
 pub(super) struct Receiver {
@@ -81,6 +111,8 @@ impl Receiver {
         let shared = Arc::new(Shared {
             reply: Mutex::new(Box::new(|_| OK)),
             received: Mutex::default(),
+            open: Mutex::default(),
+            most_open: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
@@ -116,6 +148,16 @@ impl Receiver {
         self.shared.received.lock().len()
     }
 
+    /// How often the same event was on its way to the same endpoint at one time, at most.
+    pub(super) fn most_open(&self) -> usize {
+        self.shared.most_open.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were not answered yet.
+    pub(super) fn open(&self) -> usize {
+        self.shared.open.lock().values().sum()
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -126,10 +168,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     loop {
         let received = read(&mut stream, &mut buffer).await?;
         let reply = (*shared.reply.lock())(&received);
+        let open = Open::begin(&shared, &received);
         shared.received.lock().push(received);
         match reply {
             Reply::Status(status, head) => {
                 let answer = format!("HTTP/1.1 {status} x\r\n{head}content-length: 2\r\n\r\nok");
+                drop(open);
                 stream.write_all(answer.as_bytes()).await.ok()?;
             }
             Reply::Bytes(bytes) => {
@@ -139,10 +183,34 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
             }
             Reply::Stall(bytes) => {
                 stream.write_all(&bytes).await.ok()?;
-                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                gone(&mut stream).await;
+                return None;
+            }
+            Reply::Late(time) => {
+                tokio::select! {
+                    () = tokio::time::sleep(time) => {}
+                    () = gone(&mut stream) => return None,
+                }
+                drop(open);
+                stream.write_all(GOOD).await.ok()?;
+            }
+            Reply::When(mut holds) => {
+                tokio::select! {
+                    _ = holds.wait_for(|holds| *holds) => {}
+                    () = gone(&mut stream) => return None,
+                }
+                drop(open);
+                stream.write_all(GOOD).await.ok()?;
             }
         }
     }
+}
+
+const GOOD: &[u8] = b"HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\nok";
+
+/// Waits until the client has closed the connection; it has nothing more to say before it is answered.
+async fn gone(stream: &mut TcpStream) {
+    let _ = stream.read(&mut [0]).await;
 }
 
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Received> {

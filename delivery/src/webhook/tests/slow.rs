@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
-    fixture::{Fixture, eventually},
+    fixture::{At, Fixture, eventually, everywhere},
     receiver::{Receiver, Reply},
 };
 use crate::{
@@ -11,12 +11,18 @@ use crate::{
     webhook::{ENDPOINT_SLOTS, ENDPOINTS_PER_SERVICE_MAX, LANE_SLOTS, Outcome},
 };
 
+everywhere!(
+    webhooks_that_never_answer_do_not_hold_up_one_that_does,
+    a_webhook_that_never_answers_is_given_up_on_after_its_time,
+    a_name_server_that_never_answers_takes_no_more_threads_than_there_are_slots,
+    what_waits_is_in_the_file_and_not_in_memory,
+);
+
 /// The bad input: "a webhook that never answers: bounded, isolated". 20 services with ten
 /// endpoints each that take a connection and say nothing, more than there are slots, and one that
 /// works. The timeout is longer than the test: whatever arrives, arrives beside them.
-#[tokio::test]
-async fn webhooks_that_never_answer_do_not_hold_up_one_that_does() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_secs(600));
+async fn webhooks_that_never_answer_do_not_hold_up_one_that_does(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.0/8", Duration::from_secs(600));
     let (silent, good) = (Receiver::start().await, Receiver::start().await);
     silent.always(Reply::Stall(vec![]));
     let (webhook, _) = fixture.endpoint(&good.url());
@@ -39,9 +45,8 @@ async fn webhooks_that_never_answer_do_not_hold_up_one_that_does() {
     assert_eq!(silent.connections(), silent.count());
 }
 
-#[tokio::test]
-async fn a_webhook_that_never_answers_is_given_up_on_after_its_time() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_millis(200));
+async fn a_webhook_that_never_answers_is_given_up_on_after_its_time(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.0/8", Duration::from_millis(200));
     let receiver = Receiver::start().await;
     for (id, reply) in [
         ("silent", Reply::Stall(vec![])),
@@ -57,9 +62,8 @@ async fn a_webhook_that_never_answers_is_given_up_on_after_its_time() {
 }
 
 /// A resolution cannot be cancelled, and takes a thread that others need too.
-#[tokio::test]
-async fn a_name_server_that_never_answers_takes_no_more_threads_than_there_are_slots() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_millis(100));
+async fn a_name_server_that_never_answers_takes_no_more_threads_than_there_are_slots(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.0/8", Duration::from_millis(100));
     fixture.names.hangs.store(true, Ordering::Relaxed);
     let (webhook, _) = fixture.endpoint("http://hooks.example/");
     fixture.record("m1");
@@ -76,9 +80,8 @@ async fn a_name_server_that_never_answers_takes_no_more_threads_than_there_are_s
     eventually("it goes on", || fixture.names.asked.load(Ordering::Relaxed) > 1).await;
 }
 
-#[tokio::test]
-async fn what_waits_is_in_the_file_and_not_in_memory() {
-    let fixture = Fixture::with("127.0.0.0/8", Duration::from_secs(600));
+async fn what_waits_is_in_the_file_and_not_in_memory(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.0/8", Duration::from_secs(600));
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     receiver.replies({

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use super::{
-    fixture::{Fixture, eventually},
+    fixture::{At, Fixture, eventually, everywhere},
     receiver::Receiver,
 };
 use crate::webhook::{Attempt, Outcome, Webhook, WebhookConfig};
@@ -15,10 +15,15 @@ fn ip(text: &str) -> IpAddr {
 async fn attempt(fixture: &Fixture, webhook: &Webhook) -> Attempt {
     fixture.webhooks.test(&fixture.shop, &webhook.id).await.unwrap()
 }
+everywhere!(
+    a_name_that_leads_inside_is_refused_when_it_is_connected_to,
+    the_address_that_was_judged_is_the_one_that_is_connected_to,
+    what_settings_do_not_allow_any_more_is_not_reached_any_more,
+    what_cannot_be_reached_is_said,
+);
 
-#[tokio::test]
-async fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
-    let fixture = Fixture::with("10.0.0.0/8", Duration::from_secs(10));
+async fn a_name_that_leads_inside_is_refused_when_it_is_connected_to(at: At) {
+    let fixture = Fixture::with(at, "10.0.0.0/8", Duration::from_secs(10));
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
     for scheme in ["http", "https"] {
@@ -41,9 +46,8 @@ async fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
     assert_eq!(receiver.connections(), 0);
 }
 
-#[tokio::test]
-async fn the_address_that_was_judged_is_the_one_that_is_connected_to() {
-    let fixture = Fixture::with("127.0.0.2/32", Duration::from_secs(10));
+async fn the_address_that_was_judged_is_the_one_that_is_connected_to(at: At) {
+    let fixture = Fixture::with(at, "127.0.0.2/32", Duration::from_secs(10));
     let allowed = Receiver::at(ip("127.0.0.2"), 0).await;
     let private = Receiver::at(ip("127.0.0.1"), allowed.address.port()).await;
     let (webhook, _) =
@@ -62,9 +66,8 @@ async fn the_address_that_was_judged_is_the_one_that_is_connected_to() {
     assert_eq!(private.connections(), 0);
 }
 
-#[tokio::test]
-async fn what_settings_do_not_allow_any_more_is_not_reached_any_more() {
-    let mut fixture = Fixture::start();
+async fn what_settings_do_not_allow_any_more_is_not_reached_any_more(at: At) {
+    let mut fixture = Fixture::start(at);
     let receiver = Receiver::start().await;
     let (webhook, _) = fixture.endpoint(&receiver.url());
     fixture.config = WebhookConfig::default();
@@ -75,9 +78,8 @@ async fn what_settings_do_not_allow_any_more_is_not_reached_any_more() {
     assert_eq!((receiver.connections(), fixture.get(&webhook).url), (0, receiver.url()));
 }
 
-#[tokio::test]
-async fn what_cannot_be_reached_is_said() {
-    let fixture = Fixture::start();
+async fn what_cannot_be_reached_is_said(at: At) {
+    let fixture = Fixture::start(at);
     let (webhook, _) = fixture.endpoint("http://nowhere.example/");
     assert_eq!(attempt(&fixture, &webhook).await.outcome, Outcome::UnknownHost);
     fixture.names.known.lock().insert("nowhere.example".to_owned(), vec![]);

@@ -261,7 +261,7 @@ pub const ALL: &[Setting] = &[
         "16",
         Kind::Count { min: 4, max: 1_000 },
         Cluster,
-        "Connections of this node to PostgreSQL, at most; five more are for control data, webhooks and the node's place. `max_connections` there must hold those of all nodes. A request that waits longer than `DATABASE_ACQUIRE_TIMEOUT` for one is answered 503.",
+        "Connections of this node to PostgreSQL, at most; seven more are for control data, webhooks and the node's place. `max_connections` there must hold those of all nodes. A request that waits longer than `DATABASE_ACQUIRE_TIMEOUT` for one is answered 503.",
     ),
     setting(
         "DATABASE_CONNECT_TIMEOUT",

@@ -6,11 +6,11 @@ use protocol::Time;
 use serde::de::DeserializeOwned;
 
 use super::Value;
-use crate::control::ControlError;
+use crate::sql::SqlError;
 
 /// A row, whose columns are taken one after the other.
 #[derive(Default)]
-pub(in crate::control) struct Row(vec::IntoIter<Value<'static>>);
+pub(crate) struct Row(vec::IntoIter<Value<'static>>);
 
 impl FromIterator<Value<'static>> for Row {
     fn from_iter<I: IntoIterator<Item = Value<'static>>>(columns: I) -> Self {
@@ -18,8 +18,8 @@ impl FromIterator<Value<'static>> for Row {
     }
 }
 
-fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> ControlError {
-    ControlError::Damaged(error.into())
+fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> SqlError {
+    SqlError::Damaged(error.into())
 }
 
 impl Row {
@@ -27,7 +27,7 @@ impl Row {
         self.0.next().unwrap_or(Value::Null)
     }
 
-    pub(in crate::control) fn maybe_int(&mut self) -> Result<Option<i64>, ControlError> {
+    pub(crate) fn maybe_int(&mut self) -> Result<Option<i64>, SqlError> {
         match self.next() {
             Value::Null => Ok(None),
             Value::Int(number) => Ok(Some(number)),
@@ -35,24 +35,24 @@ impl Row {
         }
     }
 
-    pub(in crate::control) fn int(&mut self) -> Result<i64, ControlError> {
+    pub(crate) fn int(&mut self) -> Result<i64, SqlError> {
         self.maybe_int()?.ok_or_else(|| damaged("a number is missing"))
     }
 
     /// A number that cannot be below zero.
-    pub(in crate::control) fn count(&mut self) -> Result<u64, ControlError> {
+    pub(crate) fn count(&mut self) -> Result<u64, SqlError> {
         Ok(self.int()?.unsigned_abs())
     }
 
-    pub(in crate::control) fn maybe_time(&mut self) -> Result<Option<Time>, ControlError> {
+    pub(crate) fn maybe_time(&mut self) -> Result<Option<Time>, SqlError> {
         Ok(self.maybe_int()?.map(Time::from_millis))
     }
 
-    pub(in crate::control) fn time(&mut self) -> Result<Time, ControlError> {
+    pub(crate) fn time(&mut self) -> Result<Time, SqlError> {
         Ok(Time::from_millis(self.int()?))
     }
 
-    pub(in crate::control) fn maybe_text(&mut self) -> Result<Option<String>, ControlError> {
+    pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, SqlError> {
         match self.next() {
             Value::Null => Ok(None),
             Value::Text(text) => Ok(Some(text.into_owned())),
@@ -60,20 +60,27 @@ impl Row {
         }
     }
 
-    pub(in crate::control) fn text(&mut self) -> Result<String, ControlError> {
+    pub(crate) fn text(&mut self) -> Result<String, SqlError> {
         self.maybe_text()?.ok_or_else(|| damaged("a text is missing"))
     }
 
     /// 32 bytes.
-    pub(in crate::control) fn hash(&mut self) -> Result<[u8; 32], ControlError> {
+    pub(crate) fn hash(&mut self) -> Result<[u8; 32], SqlError> {
         match self.next() {
             Value::Bytes(bytes) => bytes.as_ref().try_into().map_err(damaged),
             Value::Null | Value::Int(_) | Value::Text(_) => Err(damaged("a column has no hash")),
         }
     }
 
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, SqlError> {
+        match self.next() {
+            Value::Bytes(bytes) => Ok(bytes.into_owned()),
+            Value::Null | Value::Int(_) | Value::Text(_) => Err(damaged("a column has no bytes")),
+        }
+    }
+
     /// A text that can be parsed.
-    pub(in crate::control) fn word<T>(&mut self) -> Result<T, ControlError>
+    pub(crate) fn word<T>(&mut self) -> Result<T, SqlError>
     where
         T: FromStr,
         T::Err: Error + Send + Sync + 'static,
@@ -81,15 +88,22 @@ impl Row {
         self.text()?.parse().map_err(damaged)
     }
 
+    /// A text that can be parsed, or null.
+    pub(crate) fn maybe_word<T>(&mut self) -> Result<Option<T>, SqlError>
+    where
+        T: FromStr,
+        T::Err: Error + Send + Sync + 'static,
+    {
+        self.maybe_text()?.map(|text| text.parse().map_err(damaged)).transpose()
+    }
+
     /// A JSON document.
-    pub(in crate::control) fn json<T: DeserializeOwned>(&mut self) -> Result<T, ControlError> {
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, SqlError> {
         serde_json::from_str(&self.text()?).map_err(damaged)
     }
 
     /// A JSON document, or null.
-    pub(in crate::control) fn maybe_json<T: DeserializeOwned>(
-        &mut self,
-    ) -> Result<Option<T>, ControlError> {
+    pub(crate) fn maybe_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, SqlError> {
         let text = self.maybe_text()?;
         text.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
     }

@@ -2,9 +2,9 @@
 
 use tokio_postgres::{Error, error::SqlState};
 
-use crate::control::ControlError;
+use crate::sql::SqlError;
 
-impl From<Error> for ControlError {
+impl From<Error> for SqlError {
     fn from(error: Error) -> Self {
         let Some(code) = error.code() else { return Self::Unavailable(error.into()) };
         match code.code() {

@@ -6,7 +6,7 @@ use protocol::Time;
 
 /// A value, of the few kinds that there are in control data.
 #[derive(Clone, PartialEq, Eq)]
-pub(in crate::control) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Int(i64),
     Text(Cow<'a, str>),
@@ -68,6 +68,12 @@ impl From<String> for Value<'_> {
     }
 }
 
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(Cow::Borrowed(bytes))
+    }
+}
+
 impl<'a> From<&'a [u8; 32]> for Value<'a> {
     fn from(bytes: &'a [u8; 32]) -> Self {
         Self::Bytes(Cow::Borrowed(bytes))
@@ -83,7 +89,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 /// The values of a statement, in the order of `$1`, `$2` …
 macro_rules! values {
     ($($value:expr),* $(,)?) => {
-        [$($crate::control::sql::Value::from($value)),*]
+        [$($crate::sql::Value::from($value)),*]
     };
 }
-pub(in crate::control) use values;
+pub(crate) use values;

@@ -22,11 +22,11 @@ use tokio_postgres::{
     types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
 };
 
-pub(in crate::control) use connect::Server;
-pub(in crate::control) use migrate::run as migrate;
+pub(crate) use connect::Server;
+pub(crate) use migrate::{Words as MigrateWords, run as migrate};
 
-use super::{Row, Statements, Value};
-use crate::control::ControlError;
+use super::{Area, Insert, Row, Statements, Value};
+use crate::sql::SqlError;
 
 /// How long making a connection may take, names and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,18 +51,37 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Changes that are under way to the database at a time: their values are in memory.
 const PIPELINE_MAX: usize = 256;
 
-/// Waits until nobody else changes control data. Ends with the transaction; the number is one that
-/// nothing else locks.
-macro_rules! alone {
-    () => {
-        "SELECT pg_advisory_xact_lock(8103509996789391889)"
+/// What is said to the database in an area's name.
+pub(crate) struct Words {
+    /// For logs and names of threads.
+    pub(crate) name: &'static str,
+    /// Begins a transaction and waits until nobody else changes the area. The lock first, in a
+    /// statement of its own: each statement sees what was committed before it began.
+    pub(crate) alone: &'static str,
+    pub(crate) migrate: migrate::Words,
+}
+
+/// An area's [`Words`], by its name and a number that nothing else locks. The lock ends with its
+/// transaction.
+macro_rules! words {
+    ($name:literal, $lock:literal) => {
+        $crate::sql::postgres::Words {
+            name: $name,
+            alone: concat!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(",
+                $lock,
+                ")"
+            ),
+            migrate: $crate::sql::postgres::migrate_words!($name, $lock),
+        }
     };
 }
-use alone;
+pub(crate) use migrate::words as migrate_words;
+pub(crate) use words;
 
 /// Which transaction is begun.
 #[derive(Clone, Copy)]
-pub(super) enum Begin {
+pub(in crate::sql) enum Begin {
     /// One at a time over all nodes, from before its first look.
     Alone,
     /// Beside all others.
@@ -72,11 +91,9 @@ pub(super) enum Begin {
 }
 
 impl Begin {
-    const fn sql(self) -> &'static str {
+    const fn sql(self, area: &Area) -> &'static str {
         match self {
-            // The lock first, in a statement of its own: each statement sees what was committed
-            // before it began.
-            Self::Alone => concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", alone!()),
+            Self::Alone => area.words.alone,
             Self::Beside => "BEGIN ISOLATION LEVEL READ COMMITTED",
             Self::Reading => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
@@ -90,46 +107,48 @@ struct Open {
 }
 
 /// A connection, made when it is needed and again when it ended.
-pub(in crate::control) struct Connection {
+pub(crate) struct Connection {
     /// Before the server, on whose thread it ends.
     open: Option<Open>,
     server: Arc<Server>,
+    area: &'static Area,
     /// When it could last not be reached, or did not answer.
     failed: Option<Instant>,
 }
 
 impl Connection {
-    pub(in crate::control) fn new(server: &Arc<Server>) -> Self {
-        Self { server: Arc::clone(server), open: None, failed: None }
+    pub(crate) fn new(server: &Arc<Server>, area: &'static Area) -> Self {
+        Self { server: Arc::clone(server), area, open: None, failed: None }
     }
 
     /// Runs `work` in a transaction, which is committed if it went well.
-    pub(super) fn transaction<T, E: From<ControlError>>(
+    pub(super) fn transaction<T, E: From<SqlError>>(
         &mut self,
         begin: Begin,
         work: impl FnOnce(&mut dyn Statements) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.again_if_cut(|connection| connection.batch(begin.sql(), ANSWER_TIMEOUT))?;
+        let sql = begin.sql(self.area);
+        self.again_if_cut(|connection| connection.batch(sql, ANSWER_TIMEOUT))?;
         let mut transaction = Transaction { connection: self, ended: false };
         let done = work(&mut transaction)?;
         transaction.commit()?;
         Ok(done)
     }
 
-    /// Reads one thing, without a transaction.
+    /// Asks one thing, without a transaction.
     pub(super) fn glance(
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-    ) -> Result<Vec<Row>, ControlError> {
+    ) -> Result<Vec<Row>, SqlError> {
         self.again_if_cut(|connection| connection.rows(sql, values))
     }
 
     /// That a connection ended while nobody used it shows when it is used: then once more with another.
     fn again_if_cut<T>(
         &mut self,
-        mut work: impl FnMut(&mut Self) -> Result<T, ControlError>,
-    ) -> Result<T, ControlError> {
+        mut work: impl FnMut(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         let was_open = self.open.is_some();
         self.connect()?;
         let mut done = work(self);
@@ -144,13 +163,13 @@ impl Connection {
         done
     }
 
-    fn connect(&mut self) -> Result<(), ControlError> {
+    fn connect(&mut self) -> Result<(), SqlError> {
         if self.open.as_ref().is_some_and(|open| !open.client.is_closed()) {
             return Ok(());
         }
         self.open = None;
         if self.failed.is_some_and(|at| at.elapsed() < RECONNECT_PAUSE) {
-            return Err(ControlError::Unavailable("it failed a moment ago".into()));
+            return Err(SqlError::Unavailable("it failed a moment ago".into()));
         }
         let connected = self.server.connect().and_then(|client| {
             self.open = Some(Open { client, prepared: HashMap::new() });
@@ -164,7 +183,7 @@ impl Connection {
     }
 
     /// Runs statements without values and answers.
-    fn batch(&mut self, sql: &str, most: Duration) -> Result<(), ControlError> {
+    fn batch(&mut self, sql: &str, most: Duration) -> Result<(), SqlError> {
         self.ask(most, async |open| open.client.batch_execute(sql).await)
     }
 
@@ -174,9 +193,9 @@ impl Connection {
         &mut self,
         most: Duration,
         question: impl AsyncFnOnce(&mut Open) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, ControlError> {
+    ) -> Result<T, SqlError> {
         let Some(open) = &mut self.open else {
-            return Err(ControlError::Unavailable("the connection has ended".into()));
+            return Err(SqlError::Unavailable("the connection has ended".into()));
         };
         let answer = wait::wait(question(open), most);
         let ended = open.client.is_closed();
@@ -190,21 +209,17 @@ impl Connection {
             }
             None => {
                 (self.open, self.failed) = (None, Some(Instant::now()));
-                Err(ControlError::Unavailable("the database does not answer".into()))
+                Err(SqlError::Unavailable("the database does not answer".into()))
             }
         }
     }
 
-    fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, ControlError> {
+    fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, SqlError> {
         let found = self.ask(ANSWER_TIMEOUT, async |open| {
             let statement = open.prepare(sql).await?;
             open.client.query(&statement, &parameters(values)).await
         })?;
-        let rows = found.iter().map(|row| {
-            (0..row.len()).map(|index| row.try_get::<_, Value<'static>>(index)).collect()
-        });
-        rows.collect::<Result<_, tokio_postgres::Error>>()
-            .map_err(|error| ControlError::Damaged(error.into()))
+        read(&found)
     }
 }
 
@@ -226,11 +241,11 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    fn commit(mut self) -> Result<(), ControlError> {
+    fn commit(mut self) -> Result<(), SqlError> {
         self.ended = true;
         let committed = self.connection.batch("COMMIT", ANSWER_TIMEOUT);
         match committed {
-            Err(ControlError::Unavailable(error)) => Err(ControlError::Unknown(error)),
+            Err(SqlError::Unavailable(error)) => Err(SqlError::Unknown(error)),
             committed => committed,
         }
     }
@@ -245,22 +260,37 @@ impl Drop for Transaction<'_> {
 }
 
 impl Statements for Transaction<'_> {
-    fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, ControlError> {
+    fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, SqlError> {
         self.connection.rows(sql, values)
     }
 
-    fn execute(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, ControlError> {
+    fn execute(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, SqlError> {
         self.connection.ask(ANSWER_TIMEOUT, async |open| {
             let statement = open.prepare(sql).await?;
             open.client.execute(&statement, &parameters(values)).await
         })
     }
 
-    fn execute_each(
+    fn rows_each(
         &mut self,
         sql: &'static str,
         all: &[Vec<Value<'_>>],
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<Vec<Row>>, SqlError> {
+        let mut found = Vec::with_capacity(all.len());
+        for some in all.chunks(PIPELINE_MAX) {
+            let answers = self.connection.ask(ANSWER_TIMEOUT, async |open| {
+                let statement = open.prepare(sql).await?;
+                let some: Vec<_> = some.iter().map(|values| parameters(values)).collect();
+                try_join_all(some.iter().map(|values| open.client.query(&statement, values))).await
+            })?;
+            for rows in answers {
+                found.push(read(&rows)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn execute_each(&mut self, sql: &'static str, all: &[Vec<Value<'_>>]) -> Result<(), SqlError> {
         for some in all.chunks(PIPELINE_MAX) {
             self.connection.ask(ANSWER_TIMEOUT, async |open| {
                 let statement = open.prepare(sql).await?;
@@ -271,16 +301,41 @@ impl Statements for Transaction<'_> {
         }
         Ok(())
     }
+
+    fn insert(&mut self, insert: &Insert, all: &[Vec<Value<'_>>]) -> Result<Vec<Row>, SqlError> {
+        let Some(first) = all.first() else { return Ok(Vec::new()) };
+        let columns: Vec<Vec<&Value<'_>>> =
+            (0..first.len()).map(|at| all.iter().map(|values| &values[at]).collect()).collect();
+        let found = self.connection.ask(ANSWER_TIMEOUT, async |open| {
+            let statement = open.prepare(insert.many).await?;
+            let columns: Vec<_> =
+                columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+            open.client.query(&statement, &columns).await
+        })?;
+        read(&found)
+    }
+
+    fn say(&mut self, sql: &'static str) -> Result<(), SqlError> {
+        self.connection.batch(sql, ANSWER_TIMEOUT)
+    }
+}
+
+fn read(found: &[tokio_postgres::Row]) -> Result<Vec<Row>, SqlError> {
+    let rows = found
+        .iter()
+        .map(|row| (0..row.len()).map(|at| row.try_get::<_, Value<'static>>(at)).collect());
+    rows.collect::<Result<_, tokio_postgres::Error>>()
+        .map_err(|error| SqlError::Damaged(error.into()))
 }
 
 fn parameters<'a>(values: &'a [Value<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-type SqlError = Box<dyn std::error::Error + Sync + Send>;
+type ToSqlError = Box<dyn std::error::Error + Sync + Send>;
 
 impl ToSql for Value<'_> {
-    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, SqlError> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, ToSqlError> {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(number) => number.to_sql_checked(kind, out),
@@ -298,7 +353,7 @@ impl ToSql for Value<'_> {
 }
 
 impl<'a> FromSql<'a> for Value<'static> {
-    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, SqlError> {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, ToSqlError> {
         Ok(match *kind {
             Type::INT8 => Self::Int(i64::from_sql(kind, raw)?),
             Type::BYTEA => Self::Bytes(raw.to_vec().into()),
@@ -306,7 +361,7 @@ impl<'a> FromSql<'a> for Value<'static> {
         })
     }
 
-    fn from_sql_null(_: &Type) -> Result<Self, SqlError> {
+    fn from_sql_null(_: &Type) -> Result<Self, ToSqlError> {
         Ok(Self::Null)
     }
 

@@ -9,7 +9,7 @@ use tokio_postgres::{
 };
 
 use super::{CONNECT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT};
-use crate::control::ControlError;
+use crate::sql::SqlError;
 
 /// What is said first on each connection.
 pub(super) fn settings() -> String {
@@ -24,11 +24,11 @@ pub(super) fn settings() -> String {
     )
 }
 
-type Made = Result<Client, ControlError>;
+type Made = Result<Client, SqlError>;
 type Begin = dyn Fn(&Runtime, mpsc::SyncSender<Made>) + Send + Sync;
 
 /// A server, and the thread that reads from it. Cheap to ask; shared by a node's connections.
-pub(in crate::control) struct Server {
+pub(crate) struct Server {
     /// None while it is being dropped.
     runtime: Option<Runtime>,
     /// Begins to connect, and says through the channel what came of it.
@@ -36,7 +36,8 @@ pub(in crate::control) struct Server {
 }
 
 impl Server {
-    pub(in crate::control) fn new<T>(mut config: Config, tls: T) -> std::io::Result<Self>
+    /// `name` is that of the area, for logs.
+    pub(crate) fn new<T>(name: &'static str, mut config: Config, tls: T) -> std::io::Result<Self>
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
         T::Stream: Send,
@@ -50,7 +51,7 @@ impl Server {
         config.connect_timeout(CONNECT_TIMEOUT);
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("control-sql")
+            .thread_name(format!("{name}-sql"))
             .enable_all()
             .build()?;
         let begin = move |runtime: &Runtime, made: mpsc::SyncSender<Made>| {
@@ -61,13 +62,13 @@ impl Server {
                         tokio::spawn(async move {
                             if let Err(error) = connection.await {
                                 let error = &error as &dyn std::error::Error;
-                                tracing::info!(error, "a connection for control data has ended");
+                                tracing::info!(error, area = name, "a connection has ended");
                             }
                         });
                         Ok(client)
                     }
                     // Whatever the server says to it: nobody can be asked.
-                    Err(error) => Err(ControlError::Unavailable(error.into())),
+                    Err(error) => Err(SqlError::Unavailable(error.into())),
                 };
                 // Whoever asked may have stopped waiting; dropping the client ends the connection.
                 let _ = made.try_send(client);
@@ -82,7 +83,7 @@ impl Server {
             (self.begin)(runtime, made);
         }
         makes.recv_timeout(CONNECT_TIMEOUT).unwrap_or_else(|_| {
-            Err(ControlError::Unavailable("the database cannot be reached in time".into()))
+            Err(SqlError::Unavailable("the database cannot be reached in time".into()))
         })
     }
 }
