@@ -4,10 +4,13 @@ mod server;
 
 use std::sync::OnceLock;
 
-use delivery::store::postgres::{PostgresConfig, PostgresStore};
+use delivery::{
+    control::Control,
+    store::postgres::{PostgresConfig, PostgresStore},
+};
 
 #[allow(unused_imports, reason = "not every test that shares this needs all of it")]
-pub(crate) use server::empty_database;
+pub(crate) use server::{ask, empty_database};
 
 /// A fresh database with pushhub's tables, and its address: a copy of one that was migrated once.
 #[allow(dead_code, reason = "not every test that shares this needs all of it")]
@@ -17,6 +20,7 @@ pub(crate) fn database() -> String {
         let url = server::empty_database();
         let config = PostgresConfig::new(url.clone());
         server::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
+        Control::migrate_postgres(url.parse().unwrap(), tokio_postgres::NoTls).unwrap();
         url
     });
     server::copy_of(template)

@@ -23,6 +23,11 @@ fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> ControlError {
 }
 
 impl Row {
+    /// All columns.
+    pub(in crate::control) fn values(self) -> Vec<Value<'static>> {
+        self.0.collect()
+    }
+
     fn next(&mut self) -> Value<'static> {
         self.0.next().unwrap_or(Value::Null)
     }

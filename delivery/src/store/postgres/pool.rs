@@ -5,6 +5,7 @@ use deadpool_postgres::{
     Timeouts, Transaction,
 };
 use tokio_postgres::{IsolationLevel, Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     config::{Address, PostgresConfig, UrlError},
@@ -27,6 +28,18 @@ pub enum PoolError {
     /// The pool.
     #[error("connections to the database")]
     Build(#[from] deadpool_postgres::BuildError),
+}
+
+/// What other parts of this node connect with: the driver's settings and the way to TLS.
+///
+/// # Errors
+/// When the address or a file of certificates cannot be used.
+pub fn connecting(
+    config: &PostgresConfig,
+) -> Result<(tokio_postgres::Config, MakeRustlsConnect), PoolError> {
+    let address = Address::parse(&config.url, config)?;
+    let tls = tls::connector(&address.trust)?;
+    Ok((address.driver, tls))
 }
 
 /// Connections to one database. They are made when they are needed, and again when they ended; the

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{super::values, Connection, Statements as _, Transaction, alone};
 use crate::{
     control::ControlError,
-    migration::{self, Migration, Ran, Unfit},
+    migration::{self, Migrated, Migration, Ran, Unfit},
 };
 
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -43,11 +43,10 @@ const TABLE: &str = "\
 /// # Errors
 /// [`ControlError::UnknownVersion`] for a database that this build is too old for,
 /// [`ControlError::MigrationChanged`], or when the database cannot be used.
-pub(in crate::control) fn run(connection: &mut Connection) -> Result<(), ControlError> {
-    let there = "SELECT CAST(to_regclass('control_migrations') AS text)";
-    let there = connection.glance(there, &[])?.pop().unwrap_or_default().maybe_text()?;
-    if there.is_some() && missing(connection)?.is_empty() {
-        return Ok(());
+pub(in crate::control) fn run(connection: &mut Connection) -> Result<Migrated, ControlError> {
+    let from = version(connection)?;
+    if from > 0 && missing(connection)?.is_empty() {
+        return Ok(Migrated { from, to: from });
     }
     connection.again_if_cut(|connection| connection.batch(BEGIN, MIGRATION_TIMEOUT))?;
     let mut transaction = Transaction { connection, ended: false };
@@ -62,7 +61,19 @@ pub(in crate::control) fn run(connection: &mut Connection) -> Result<(), Control
         )?;
         tracing::info!(version = migration.version, name = migration.name, "control data migrated");
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(Migrated { from, to: version(connection)? })
+}
+
+/// The latest that was run; 0 where none was.
+fn version(connection: &mut Connection) -> Result<i64, ControlError> {
+    let there = "SELECT CAST(to_regclass('control_migrations') AS text)";
+    let there = connection.glance(there, &[])?.pop().unwrap_or_default().maybe_text()?;
+    if there.is_none() {
+        return Ok(0);
+    }
+    let latest = "SELECT max(version) FROM control_migrations";
+    Ok(connection.glance(latest, &[])?.pop().unwrap_or_default().maybe_int()?.unwrap_or_default())
 }
 
 /// Those that were not run.
