@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The lock under which one folder is moved: any number that nothing else locks.
-const LOCK: i64 = 0x7075_7368_6875_6211;
+const LOCK: i64 = 0x7075_7368_6875_6220;
 
 /// What a database may have of others, and in which table.
 const FOREIGN: [(&str, &str); 7] = [

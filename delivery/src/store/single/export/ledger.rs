@@ -95,7 +95,7 @@ impl Export {
 
     /// Statistics, after a row: its place; hour, tenant, service, template, type, channel, and the counts.
     pub(crate) async fn stats(&self, after: Option<Cells>) -> Result<Vec<Cells>, ExportError> {
-        let oldest = self.before(STATS_KEPT).div_euclid(3_600_000);
+        let oldest = self.oldest_hour();
         self.ledger.ask(move |db| books::stats_after(db, after, oldest, PAGE)).await
     }
 
@@ -141,7 +141,13 @@ impl Export {
 
     /// From when to when there are statistics; none where there are none.
     pub(crate) async fn stats_span(&self) -> Result<Option<(Time, Time)>, ExportError> {
-        self.ledger.ask(books::stats_span).await
+        let oldest = self.oldest_hour();
+        self.ledger.ask(move |db| books::stats_span(db, oldest)).await
+    }
+
+    /// The first hour of which statistics are still kept.
+    fn oldest_hour(&self) -> i64 {
+        self.before(STATS_KEPT).div_euclid(3_600_000)
     }
 }
 

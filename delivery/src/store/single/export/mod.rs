@@ -23,7 +23,7 @@ pub(crate) use self::{
     shared::MovedRecord,
 };
 use super::{
-    Held, OpenError, SingleConfig, SingleStore, hub_dir, ledger as books,
+    Held, Inbox, OpenError, SingleConfig, SingleStore, hub_dir, ledger as books,
     record::Lsn,
     sql::{self, Sync},
     walk::{Walk, WalkError},
@@ -171,6 +171,11 @@ impl SingleStore {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // Those that only the journal knew stand in no file yet.
+        for page in self.inboxes.all().chunks(WALK_PAGE) {
+            self.write_all(page).await?;
+        }
+        self.flush_shared().await?;
         let mut walk = Walk::new(&self.root);
         loop {
             let shared = Arc::clone(&self.shared);
@@ -185,18 +190,25 @@ impl SingleStore {
             if page.is_empty() {
                 break;
             }
-            let all = page.iter().map(|key| {
-                let inbox = self.inbox(key);
-                async move {
-                    let asked = Arc::clone(&inbox);
-                    self.workers[inbox.worker].ask(move |files| files.write(&asked)).await
-                }
-            });
-            futures_util::future::try_join_all(all).await?;
+            let page: Vec<_> = page.iter().map(|key| self.inbox(key)).collect();
+            self.write_all(&page).await?;
             found(page.len() as u64);
         }
         // Inboxes tell both of what they found.
         self.ledger.settle().await?;
+        self.flush_shared().await
+    }
+
+    /// Puts everything of inboxes into their files.
+    async fn write_all(&self, inboxes: &[Arc<Inbox>]) -> Result<(), StoreError> {
+        let all = inboxes.iter().map(|inbox| async move {
+            let asked = Arc::clone(inbox);
+            self.workers[inbox.worker].ask(move |files| files.write(&asked)).await
+        });
+        futures_util::future::try_join_all(all).await.map(drop)
+    }
+
+    async fn flush_shared(&self) -> Result<(), ExportError> {
         let shared = Arc::clone(&self.shared);
         let path = hub_dir(&self.root).join("shared.db");
         let flushed = tokio::task::spawn_blocking(move || shared.flush()).await;

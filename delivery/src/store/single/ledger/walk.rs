@@ -98,9 +98,12 @@ pub(in super::super) fn stats_after(
     .collect()
 }
 
-/// When the first and the last hour of statistics begin and end.
-pub(in super::super) fn stats_span(db: &Connection) -> rusqlite::Result<Option<(Time, Time)>> {
-    db.query_row("SELECT min(hour), max(hour) FROM stats", [], |row| {
+/// When the first and the last hour of statistics begin and end, from an hour on.
+pub(in super::super) fn stats_span(
+    db: &Connection,
+    from: i64,
+) -> rusqlite::Result<Option<(Time, Time)>> {
+    db.query_row("SELECT min(hour), max(hour) FROM stats WHERE hour >= ?1", [from], |row| {
         let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
         let begin = super::stats::hour_begin;
         Ok(first.zip(last).map(|(first, last)| (begin(first), begin(last + 1))))
