@@ -10,7 +10,7 @@ use delivery::{
 };
 
 #[allow(unused_imports, reason = "not every test that shares this needs all of it")]
-pub(crate) use server::{ask, empty_database};
+pub(crate) use server::{ask, copy_of, empty_database};
 
 /// A fresh database with pushhub's tables, and its address: a copy of one that was migrated once.
 #[allow(dead_code, reason = "not every test that shares this needs all of it")]

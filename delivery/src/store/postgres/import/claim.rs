@@ -1,11 +1,14 @@
 //! Who moves what into a database.
 
+use std::time::{Duration, Instant};
+
 use deadpool_postgres::Object;
 use protocol::Time;
 
 use super::{
     super::{
         columns::Columns as _,
+        errors::Failure,
         pool::{self, execute, row},
     },
     Import, ImportError,
@@ -32,6 +35,12 @@ const TABLES: &str =
     search_texts, search_states, moved_parts, moved_inboxes, control_service, control_api_key,
     control_tenant, control_template, control_template_version, control_tenant_usage";
 
+/// How long it is waited for another move, and for nodes, to end.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is looked meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// How a move begins.
 pub(crate) enum Claim {
     /// It goes on, or begins, as of a moment. The database is this process's while the connection lasts.
@@ -50,13 +59,18 @@ impl Import {
         now: Time,
     ) -> Result<Claim, ImportError> {
         let mut lock = self.db.client().await?;
-        let free = row(&lock, "SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
-        if !free.map_or(Ok(false), |row| row.column(0))? {
+        let began = Instant::now();
+        // What was just killed ends when the server has seen that it did.
+        let (free, nodes) = loop {
+            let found = (is_free(&lock).await?, nodes(&lock).await?);
+            if found == (true, 0) || began.elapsed() > PATIENCE {
+                break found;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        if !free {
             return Err(ImportError::Busy);
         }
-        let sql = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = 'pushhub'";
-        let nodes: i64 = row(&lock, sql, &[]).await?.map_or(Ok(0), |row| row.column(0))?;
         let transaction = pool::begin(&mut lock).await?;
         let sql = "SELECT folder = $1, began_at, finished_at FROM moves ORDER BY folder = $1 DESC";
         let known = row(&transaction, &format!("{sql} LIMIT 1"), &[&folder]).await?;
@@ -102,4 +116,17 @@ impl Import {
         transaction.batch_execute("TRUNCATE moved_parts, moved_inboxes").await?;
         Ok(pool::commit(transaction).await?)
     }
+}
+
+/// Takes the lock, if nobody else has it.
+async fn is_free(client: &Object) -> Result<bool, Failure> {
+    let sql = "SELECT pg_try_advisory_lock($1)";
+    row(client, sql, &[&LOCK]).await?.map_or(Ok(false), |row| row.column(0))
+}
+
+/// Sessions of nodes.
+async fn nodes(client: &Object) -> Result<i64, Failure> {
+    let sql = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'pushhub'";
+    row(client, sql, &[]).await?.map_or(Ok(0), |row| row.column(0))
 }
