@@ -5,7 +5,7 @@ use std::sync::Arc;
 use delivery::{
     control::Control,
     identity::{Identity, IdentityConfig},
-    store::single::{hub_dir, own_dir},
+    store::single::{check_not_moved, hub_dir, own_dir},
 };
 
 use crate::{
@@ -46,8 +46,10 @@ impl Foundation {
 /// Opens `control.db` below the storage folder, making both where they are missing.
 ///
 /// # Errors
-/// When neither is possible.
+/// When neither is possible, or the folder's data is in a database: whatever is changed here nobody would
+/// see.
 pub fn open_control(store: &StoreConfig) -> anyhow::Result<Arc<Control>> {
+    check_not_moved(&store.path)?;
     let folder = hub_dir(&store.path);
     own_dir(&folder)
         .map_err(|error| anyhow::anyhow!("cannot use {}: {error}", folder.display()))?;

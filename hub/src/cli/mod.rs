@@ -2,6 +2,7 @@
 
 mod check_config;
 mod http_client;
+mod migrate;
 mod out;
 mod send;
 mod serve;
@@ -60,6 +61,12 @@ enum Command {
     /// Checks the settings and prints them.
     #[command(after_help = "Examples:\n  pushhub check-config\n  pushhub check-config --format md")]
     CheckConfig(check_config::Arguments),
+    /// Makes or upgrades the tables of the database that DATABASE_URL names, and moves the folder of a single
+    /// node into it.
+    #[command(
+        after_help = "Examples:\n  DATABASE_URL=postgres://hub@db/hub pushhub migrate\n  DATABASE_URL=postgres://hub@db/hub pushhub migrate --from ./data/user_storage"
+    )]
+    Migrate(migrate::Arguments),
     /// Makes tokens of users.
     #[command(subcommand)]
     Token(token::Command),
@@ -114,6 +121,11 @@ impl Cli {
             // The reference does not depend on what is set, so that it can be made anywhere.
             Command::CheckConfig(arguments) => check_config::run(&arguments, output, loaded),
             Command::Serve => serve::run(loaded?),
+            Command::Migrate(arguments) => {
+                let (others, database) = migrate::settings(process_environment())?;
+                let loaded = Config::load(&others, self.config.as_deref())?;
+                migrate::run(&arguments, output, &loaded.config, &database)
+            }
             Command::Token(command) => token::run(&command, output, &loaded?.config),
             Command::Service(command) => service::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),

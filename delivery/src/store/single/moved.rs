@@ -50,17 +50,23 @@ pub fn check_not_moved(root: &Path) -> Result<(), OpenError> {
     })
 }
 
+/// Whether a node has ever served a folder.
+///
+/// # Errors
+/// [`OpenError::NotOurs`].
+pub fn check_is_folder(root: &Path) -> Result<(), OpenError> {
+    let is_one = hub_dir(root).join("shared.db").is_file();
+    if is_one { Ok(()) } else { Err(OpenError::NotOurs(root.to_owned())) }
+}
+
 impl Held {
     /// Holds a folder that is there.
     ///
     /// # Errors
     /// [`OpenError::NotOurs`] for a folder that no node has served, [`OpenError::InUse`], [`OpenError::Io`].
     pub(crate) fn hold(root: &Path) -> Result<Self, OpenError> {
-        let hub = hub_dir(root);
-        if !hub.join("shared.db").is_file() {
-            return Err(OpenError::NotOurs(root.to_owned()));
-        }
-        Ok(Self { root: root.to_owned(), lock: super::lock(&hub)? })
+        check_is_folder(root)?;
+        Ok(Self { root: root.to_owned(), lock: super::lock(&hub_dir(root))? })
     }
 
     /// The folder's id, made if it has none.
