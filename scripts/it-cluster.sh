@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 skip=(
   cluster::                                          # is one already
+  migrate::                                          # begins with a folder
   operate::secrets_are_made_kept_and_reused          # a cluster makes none
   operate::a_second_server_on_the_same_folder        # there is no folder
   promises::disk_faults::                            # its disk

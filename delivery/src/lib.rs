@@ -20,6 +20,7 @@ pub mod identity;
 pub mod limit;
 pub mod metrics;
 mod migration;
+pub mod move_in;
 mod nearest;
 pub mod networks;
 mod object;
@@ -33,4 +34,5 @@ pub mod webhook;
 pub mod words;
 
 pub use fanout::Fanout;
+pub use migration::Migrated;
 pub use store::{InboxKey, Store, StoreError};

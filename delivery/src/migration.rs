@@ -33,6 +33,15 @@ pub(crate) struct Ran {
     pub(crate) compatible_from: i64,
 }
 
+/// From which version to which a database was brought; 0 for one without tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// As it was found.
+    pub from: i64,
+    /// As it is now.
+    pub to: i64,
+}
+
 /// The database is not one that this build may use.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {

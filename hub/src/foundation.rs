@@ -7,7 +7,7 @@ use delivery::{
     identity::{Identity, IdentityConfig},
     store::{
         postgres::connecting,
-        single::{hub_dir, own_dir},
+        single::{check_not_moved, hub_dir, own_dir},
     },
 };
 
@@ -48,12 +48,14 @@ impl Foundation {
 /// folder, making what is missing.
 ///
 /// # Errors
-/// When it can neither be used nor made.
+/// When it can neither be used nor made, or the folder's data is in a database: whatever is changed here
+/// nobody would see.
 pub fn open_control(config: &Config) -> anyhow::Result<Arc<Control>> {
     if let Some(database) = &config.cluster.database {
         let (driver, tls) = connecting(database)?;
         return Ok(Arc::new(Control::open_postgres(driver, tls)?));
     }
+    check_not_moved(&config.store.path)?;
     let folder = hub_dir(&config.store.path);
     own_dir(&folder)
         .map_err(|error| anyhow::anyhow!("cannot use {}: {error}", folder.display()))?;

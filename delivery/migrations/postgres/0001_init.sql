@@ -260,3 +260,18 @@ CREATE TABLE search_states (
     inbox bigint PRIMARY KEY,
     seq bigint NOT NULL                  -- messages and edits up to this change are in search_texts
 );
+
+-- Storage folders of single nodes whose data was moved here, or is being moved: while it is, no node works
+-- on this database.
+CREATE TABLE moves (
+    folder text COLLATE "C" PRIMARY KEY, -- its id
+    began_at bigint NOT NULL,            -- the moment as of which it is moved
+    finished_at bigint                   -- since when all of it is here
+);
+-- What of a folder that is being moved is here.
+CREATE TABLE moved_parts (
+    part text COLLATE "C" PRIMARY KEY
+);
+CREATE TABLE moved_inboxes (
+    inbox bigint PRIMARY KEY
+);

@@ -11,6 +11,7 @@
 //! Every function here may wait for the database, except [`Control::verify_aside`], [`Control::known`],
 //! [`Control::quotas`], [`Control::spend`] and [`Control::give_back`], which look into memory.
 
+mod copy;
 mod database;
 mod error;
 mod key;
@@ -42,9 +43,12 @@ use tokio_postgres::{
 
 use crate::{
     clock,
+    migration::Migrated,
     sql::{Database, postgres, sqlite},
 };
 
+pub use copy::ControlCounts;
+pub(crate) use copy::copy;
 pub use database::{KEYS_PER_SERVICE_MAX, SERVICES_MAX};
 pub use error::{ControlError, KeyError};
 pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
@@ -134,6 +138,24 @@ impl Control {
         // Not the node's configured name: two nodes that were given the same would count as one.
         let node = uuid::Uuid::now_v7().simple().to_string();
         Self::start(Database::Postgres(writing), Database::Postgres(reading), node)
+    }
+
+    /// Makes or upgrades the tables of control data in a PostgreSQL, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Control::open_postgres`].
+    pub fn migrate_postgres<T>(
+        config: tokio_postgres::Config,
+        tls: T,
+    ) -> Result<Migrated, ControlError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
+        Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
     }
 
     fn start(writing: Database, reading: Database, node: String) -> Result<Self, ControlError> {

@@ -5,6 +5,7 @@
 //! of the same names. So what may be written, and how much of it, is decided once, above. What differs
 //! is here: how a transaction begins, and what a statement is run by.
 
+pub(crate) mod copy;
 mod error;
 pub(crate) mod postgres;
 mod row;

@@ -23,6 +23,11 @@ fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> SqlError {
 }
 
 impl Row {
+    /// All columns.
+    pub(crate) fn values(self) -> Vec<Value<'static>> {
+        self.0.collect()
+    }
+
     fn next(&mut self) -> Value<'static> {
         self.0.next().unwrap_or(Value::Null)
     }

@@ -28,6 +28,7 @@ pub mod limits;
 mod list;
 mod mark;
 pub(crate) mod noted;
+pub(crate) mod portable;
 pub mod postgres;
 mod recalled;
 pub mod single;

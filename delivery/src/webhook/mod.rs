@@ -24,6 +24,7 @@
 mod address;
 mod client;
 mod cluster;
+mod copy;
 mod database;
 mod deliveries;
 mod dispatch;
@@ -75,15 +76,18 @@ use self::{
 use crate::{
     clock,
     control::{Control, TURN_MAX},
+    migration::Migrated,
     networks::Networks,
     sql::{Database, SqlError, postgres, sqlite},
 };
 
 pub use crate::sql::SqlError as DatabaseError;
 
+pub(crate) use self::copy::copy;
 pub use self::{
     client::{Attempt, Outcome, RESPONSE_BYTES_MAX},
     cluster::{LEASE, SHARES},
+    copy::WebhookCounts,
     database::FILE_NAME,
     deliveries::{
         DeadLetter, Delivery, DeliveryStatus, GivenUp, PENDING_BYTES_PER_ENDPOINT_MAX,
@@ -246,6 +250,24 @@ impl Webhooks {
     {
         let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
         Self::open_postgres_in(World::real(), &server, config, control, recorder)
+    }
+
+    /// Makes or upgrades the tables of webhooks in a PostgreSQL, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Webhooks::open_postgres`].
+    pub fn migrate_postgres<T>(
+        database: tokio_postgres::Config,
+        tls: T,
+    ) -> Result<Migrated, WebhookError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
+        Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
     }
 
     fn open_postgres_in(

@@ -2,10 +2,14 @@
 
 use std::sync::OnceLock;
 
-use delivery::store::postgres::{PostgresConfig, PostgresStore};
+use delivery::{
+    control::Control,
+    store::postgres::{PostgresConfig, PostgresStore},
+    webhook::Webhooks,
+};
 
 #[allow(unused_imports, reason = "not every test that shares this needs all of it")]
-pub(crate) use servers::empty_database;
+pub(crate) use servers::{ask, copy_of, empty_database};
 
 /// A fresh database with pushhub's tables, and its address: a copy of one that was migrated once.
 #[allow(dead_code, reason = "not every test that shares this needs all of it")]
@@ -15,6 +19,8 @@ pub(crate) fn database() -> String {
         let url = servers::empty_database();
         let config = PostgresConfig::new(url.clone());
         servers::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
+        Control::migrate_postgres(url.parse().unwrap(), tokio_postgres::NoTls).unwrap();
+        Webhooks::migrate_postgres(url.parse().unwrap(), tokio_postgres::NoTls).unwrap();
         url
     });
     servers::copy_of(template)

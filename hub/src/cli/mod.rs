@@ -2,6 +2,7 @@
 
 mod check_config;
 mod http_client;
+mod migrate;
 mod out;
 mod send;
 mod serve;
@@ -14,7 +15,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError, EXIT_CONFIG, help_table, process_environment};
+use crate::config::{Config, ConfigError, EXIT_CONFIG, Purpose, help_table, process_environment};
 
 /// Exit code of a command line that cannot be read: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
@@ -60,6 +61,12 @@ enum Command {
     /// Checks the settings and prints them.
     #[command(after_help = "Examples:\n  pushhub check-config\n  pushhub check-config --format md")]
     CheckConfig(check_config::Arguments),
+    /// Makes or upgrades the tables of the database that DATABASE_URL names, and moves the folder of a single
+    /// node into it.
+    #[command(
+        after_help = "Examples:\n  DATABASE_URL=postgres://hub@db/hub pushhub migrate\n  DATABASE_URL=postgres://hub@db/hub pushhub migrate --from ./data/user_storage"
+    )]
+    Migrate(migrate::Arguments),
     /// Makes tokens of users.
     #[command(subcommand)]
     Token(token::Command),
@@ -78,7 +85,7 @@ enum Command {
 
 fn after_long_help() -> String {
     format!(
-        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE.\n\n{}",
+        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE.\n\n{}",
         help_table()
     )
 }
@@ -108,12 +115,18 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> anyhow::Result<()> {
-        let loaded = Config::load(&process_environment(), self.config.as_deref());
+        let command = self.command.unwrap_or(Command::Serve);
+        let purpose = match command {
+            Command::Migrate(_) => Purpose::Migrate,
+            _ => Purpose::Serve,
+        };
+        let loaded = Config::load_for(purpose, &process_environment(), self.config.as_deref());
         let output = self.output;
-        match self.command.unwrap_or(Command::Serve) {
+        match command {
             // The reference does not depend on what is set, so that it can be made anywhere.
             Command::CheckConfig(arguments) => check_config::run(&arguments, output, loaded),
             Command::Serve => serve::run(loaded?),
+            Command::Migrate(arguments) => migrate::run(&arguments, output, &loaded?.config),
             Command::Token(command) => token::run(&command, output, &loaded?.config),
             Command::Service(command) => service::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),

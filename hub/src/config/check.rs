@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::{Config, Problem, Role, show_duration};
+use super::{Config, Problem, Purpose, Role, show_duration};
 use crate::descriptors;
 
 /// Descriptors kept for what is neither a connection nor a user's file: listeners, the journal, the
@@ -47,8 +47,11 @@ fn connection_descriptors(config: &Config) -> usize {
 }
 
 /// Contradictions that cannot be served.
-pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
-    refuse_parts_of_a_cluster(config, problems);
+pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Problem>) {
+    match purpose {
+        Purpose::Serve => refuse_parts_of_a_cluster(config, problems),
+        Purpose::Migrate => need_database(config, problems),
+    }
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {
         problems.push(Problem {
@@ -57,6 +60,17 @@ pub(super) fn refuse(config: &Config, problems: &mut Vec<Problem>) {
                 "given: \"{}\", which USER_SERVER_PORT has too; allowed: another port",
                 admin.port()
             ),
+        });
+    }
+}
+
+fn need_database(config: &Config, problems: &mut Vec<Problem>) {
+    // One that is wrong was named already.
+    let named = problems.iter().any(|problem| problem.name == "DATABASE_URL");
+    if config.cluster.database.is_none() && !named {
+        problems.push(Problem {
+            name: "DATABASE_URL".to_owned(),
+            text: "is not set: it names the database whose tables are to be made".to_owned(),
         });
     }
 }

@@ -194,6 +194,15 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// What settings are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve, or to ask what would be served.
+    Serve,
+    /// To make the tables of a database and to fill them: secrets of nodes and their bus do not matter.
+    Migrate,
+}
+
 /// A configuration and what there is to say about it.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -249,9 +258,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every mistake at once.
     pub fn load(environment: &Environment, file: Option<&Path>) -> Result<Loaded, ConfigError> {
+        Self::load_for(Purpose::Serve, environment, file)
+    }
+
+    /// As [`Config::load`], for something else than serving.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake at once, as far as it matters to the purpose.
+    pub fn load_for(
+        purpose: Purpose,
+        environment: &Environment,
+        file: Option<&Path>,
+    ) -> Result<Loaded, ConfigError> {
         let mut given = Given::collect(environment, file);
         let config = Self::build(&mut given);
-        check::refuse(&config, &mut given.problems);
+        check::refuse(&config, purpose, &mut given.problems);
         if given.problems.is_empty() {
             let mut warnings = std::mem::take(&mut given.warnings);
             check::warn(&config, &mut warnings);

@@ -13,8 +13,11 @@ mod described;
 mod history_checker;
 mod idempotency;
 mod lists;
+mod migrate;
 mod operate;
 mod permissions;
+#[path = "../../../delivery/tests/postgres/mod.rs"]
+mod postgres;
 mod promises;
 mod rate_limits;
 mod read_state;

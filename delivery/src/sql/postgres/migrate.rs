@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{super::values, Connection, Statements as _, Transaction};
 use crate::{
-    migration::{self, Migration, Ran, Unfit},
+    migration::{self, Migrated, Migration, Ran, Unfit},
     sql::SqlError,
 };
 
@@ -61,12 +61,12 @@ pub(crate) use words;
 /// # Errors
 /// [`SqlError::UnknownVersion`] for a database that this build is too old for,
 /// [`SqlError::MigrationChanged`], or when the database cannot be used.
-pub(crate) fn run(connection: &mut Connection) -> Result<(), SqlError> {
+pub(crate) fn run(connection: &mut Connection) -> Result<Migrated, SqlError> {
     let area = connection.area;
     let words = &area.words.migrate;
-    let there = connection.glance(words.is_there, &[])?.pop().unwrap_or_default().maybe_text()?;
-    if there.is_some() && missing(connection)?.is_empty() {
-        return Ok(());
+    let from = version(connection)?;
+    if from > 0 && missing(connection)?.is_empty() {
+        return Ok(Migrated { from, to: from });
     }
     connection.again_if_cut(|connection| connection.batch(words.begin, MIGRATION_TIMEOUT))?;
     let mut transaction = Transaction { connection, ended: false };
@@ -78,7 +78,20 @@ pub(crate) fn run(connection: &mut Connection) -> Result<(), SqlError> {
         transaction.execute(words.note, &row)?;
         tracing::info!(area = area.words.name, version, name, "tables were migrated");
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(Migrated { from, to: version(connection)? })
+}
+
+/// The latest that was run; 0 where none was.
+fn version(connection: &mut Connection) -> Result<i64, SqlError> {
+    let words = &connection.area.words.migrate;
+    let there = connection.glance(words.is_there, &[])?.pop().unwrap_or_default().maybe_text()?;
+    if there.is_none() {
+        return Ok(0);
+    }
+    // In the order of their numbers.
+    let ran = connection.glance(words.ran, &[])?;
+    ran.into_iter().next_back().map_or(Ok(0), |mut row| row.int())
 }
 
 /// Those that were not run.

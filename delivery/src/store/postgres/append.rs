@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use protocol::{Body, MessageId, TenantId, Time};
 
 use super::{
@@ -187,23 +187,24 @@ async fn store_bodies<'a>(
         .collect())
 }
 
+/// Rows of `bodies`, by column.
 #[derive(Default)]
-struct BodyColumns {
-    tenant: Vec<String>,
-    message_id: Vec<String>,
-    sender: Vec<String>,
-    audience: Vec<Vec<u8>>,
-    recipients: Vec<i32>,
-    state: Vec<i16>,
-    priority: Vec<i16>,
-    accepted_at: Vec<i64>,
-    scheduled_at: Vec<Option<i64>>,
-    sent_at: Vec<Option<i64>>,
-    expire_at: Vec<Option<i64>>,
-    service: Vec<String>,
-    template: Vec<String>,
-    pos: Vec<Option<i64>>,
-    body: Vec<String>,
+pub(super) struct BodyColumns {
+    pub(super) tenant: Vec<String>,
+    pub(super) message_id: Vec<String>,
+    pub(super) sender: Vec<String>,
+    pub(super) audience: Vec<Vec<u8>>,
+    pub(super) recipients: Vec<i32>,
+    pub(super) state: Vec<i16>,
+    pub(super) priority: Vec<i16>,
+    pub(super) accepted_at: Vec<i64>,
+    pub(super) scheduled_at: Vec<Option<i64>>,
+    pub(super) sent_at: Vec<Option<i64>>,
+    pub(super) expire_at: Vec<Option<i64>>,
+    pub(super) service: Vec<String>,
+    pub(super) template: Vec<String>,
+    pub(super) pos: Vec<Option<i64>>,
+    pub(super) body: Vec<String>,
 }
 
 impl BodyColumns {
@@ -233,19 +234,29 @@ impl BodyColumns {
     }
 
     async fn store(&self, transaction: &Transaction<'_>) -> Result<Vec<i64>, Failure> {
+        let stored = self.insert(transaction, "RETURNING id").await?;
+        stored.iter().map(|row| row.column(0)).collect()
+    }
+
+    /// Inserts the rows; `then` is SQL that says what becomes of those that are there, and what is answered.
+    pub(super) async fn insert(
+        &self,
+        client: &impl GenericClient,
+        then: &str,
+    ) -> Result<Vec<tokio_postgres::Row>, Failure> {
         if self.tenant.is_empty() {
             return Ok(Vec::new());
         }
-        let sql =
+        let sql = format!(
             "INSERT INTO bodies (tenant, message_id, sender, audience, recipients, state, priority,
                 accepted_at, scheduled_at, sent_at, expire_at, service, template, pos, body)
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[],
                 $6::smallint[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[],
-                $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::text[])
-            RETURNING id";
-        let rows = rows(
-            transaction,
-            sql,
+                $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::text[]) {then}"
+        );
+        rows(
+            client,
+            &sql,
             &[
                 &self.tenant,
                 &self.message_id,
@@ -264,8 +275,7 @@ impl BodyColumns {
                 &self.body,
             ],
         )
-        .await?;
-        rows.iter().map(|row| row.column(0)).collect()
+        .await
     }
 }
 
@@ -283,6 +293,6 @@ pub(super) fn counted_by(body: &Body) -> (String, String) {
 }
 
 /// An audience as a column.
-fn encode(audience: &Audience) -> Vec<u8> {
+pub(super) fn encode(audience: &Audience) -> Vec<u8> {
     rmp_serde::to_vec(audience).expect("ids and lists of them have no failing Serialize")
 }

@@ -50,14 +50,16 @@ pub(super) fn sent_of(row: &Row) -> Result<Sent, Failure> {
     Ok(Sent { id: row.column(0)?, body: row.body(1)?, message, pos: row.column(10)? })
 }
 
-/// Finds a message; `lock` is SQL that keeps it as it is found.
+/// Finds a message; `lock` is SQL that keeps it as it is found. One whose sender is forgotten is nobody's.
 async fn find(
     client: &impl GenericClient,
     tenant: &TenantId,
     id: &MessageId,
     lock: &str,
 ) -> Result<Option<Sent>, Failure> {
-    let sql = format!("SELECT {SENT} FROM bodies WHERE tenant = $1 AND message_id = $2 {lock}");
+    let sql = format!(
+        "SELECT {SENT} FROM bodies WHERE tenant = $1 AND message_id = $2 AND sender <> '' {lock}"
+    );
     let found = row(client, &sql, &[&tenant.as_str(), &id.as_str()]).await?;
     found.as_ref().map(sent_of).transpose()
 }
@@ -234,10 +236,13 @@ pub(super) async fn write_state(
     execute(transaction, sql, &[&id, &state_code(state)]).await.map(drop)
 }
 
-/// What a message says now; none where it was taken back.
+/// What stands for the content of a message that nobody has any more.
+pub(super) const NOTHING: &str = "{}";
+
+/// What a message says now; none where it was taken back, or nobody has it any more.
 pub(super) fn says(sent: Sent) -> Option<Arc<Body>> {
     let said = matches!(sent.message.state, SentState::Scheduled | SentState::Sent);
-    said.then_some(sent.body)
+    (said && sent.body.json() != NOTHING.as_bytes()).then_some(sent.body)
 }
 
 /// How many users an audience names.

@@ -13,6 +13,9 @@ pub(super) const SCHEDULE: i64 = 0x7075_7368_6875_6203;
 /// One node at a time goes over all inboxes.
 pub(super) const PRUNING: i64 = 0x7075_7368_6875_6204;
 
+/// One folder at a time is moved in.
+pub(super) const MOVING: i64 = 0x7075_7368_6875_6206;
+
 /// Whether a node is alone on the database, see [`super::company`].
 pub(super) const COMPANY: i64 = 0x7075_7368_6875_6205;
 
@@ -22,9 +25,9 @@ mod tests {
 
     #[test]
     fn no_two_are_the_same() {
-        let mut all = vec![MIGRATIONS, STATISTICS, SCHEDULE, PRUNING, COMPANY];
+        let mut all = vec![MIGRATIONS, STATISTICS, SCHEDULE, PRUNING, COMPANY, MOVING];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 5);
+        assert_eq!(all.len(), 6);
     }
 }

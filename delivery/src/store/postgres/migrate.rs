@@ -4,7 +4,7 @@
 
 use super::pool::Db;
 use super::{errors::Failure, locks, pool};
-use crate::migration::{Migration, Ran, Unfit, missing};
+use crate::migration::{Migrated, Migration, Ran, Unfit, missing};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -57,10 +57,11 @@ impl From<tokio_postgres::Error> for MigrateError {
 }
 
 /// Runs what has not been run.
-pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
+pub(super) async fn run(db: &Db) -> Result<Migrated, MigrateError> {
     let mut client = db.client().await?;
-    if is_current(&client).await? {
-        return Ok(());
+    let (from, current) = look(&client).await?;
+    if current {
+        return Ok(Migrated { from, to: from });
     }
     for migration in MIGRATIONS {
         let transaction = pool::begin(&mut client).await?;
@@ -94,15 +95,16 @@ pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
         pool::commit(transaction).await?;
         tracing::info!(version = migration.version, name = migration.name, "database migrated");
     }
-    Ok(())
+    let to = version(&client).await?.unwrap_or_default();
+    Ok(Migrated { from, to })
 }
 
-/// Whether nothing is to be done; an error where nothing can be.
-async fn is_current(client: &deadpool_postgres::Object) -> Result<bool, MigrateError> {
+/// The database's version, and whether nothing is to be done; an error where nothing can be.
+async fn look(client: &deadpool_postgres::Object) -> Result<(i64, bool), MigrateError> {
     let there: bool =
         client.query_one("SELECT to_regclass('schema_migrations') IS NOT NULL", &[]).await?.get(0);
     if !there {
-        return Ok(false);
+        return Ok((0, false));
     }
     let sql = "SELECT version, checksum, compatible_from FROM schema_migrations";
     let ran = |row: &tokio_postgres::Row| Ran {
@@ -111,7 +113,8 @@ async fn is_current(client: &deadpool_postgres::Object) -> Result<bool, MigrateE
         compatible_from: row.get(2),
     };
     let ran: Vec<_> = client.query(sql, &[]).await?.iter().map(ran).collect();
-    Ok(missing(MIGRATIONS, &ran)?.is_empty())
+    let latest = ran.iter().map(|ran| ran.version).max().unwrap_or_default();
+    Ok((latest, missing(MIGRATIONS, &ran)?.is_empty()))
 }
 
 async fn version(

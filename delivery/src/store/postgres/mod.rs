@@ -47,6 +47,7 @@ mod deliver;
 mod directory;
 mod errors;
 mod groups;
+mod import;
 mod ledger;
 mod list;
 mod locks;
@@ -89,6 +90,7 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,
     names::Names, notes::Notes, pool::Db, publish::Publisher,
@@ -101,7 +103,7 @@ pub use self::{
     probe::{ProbeError, connecting, probe},
     tls::TlsError,
 };
-use crate::{Fanout, StoreError, store::noted::Noted};
+use crate::{Fanout, StoreError, migration::Migrated, store::noted::Noted};
 
 /// The store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +114,14 @@ pub enum OpenError {
     /// Its tables.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// A folder is being moved into it.
+    #[error(
+        "a storage folder is being moved into this database: finish that with pushhub migrate --from"
+    )]
+    Moving,
+    /// What is being moved cannot be looked up.
+    #[error("the database cannot be read")]
+    Look(#[source] StoreError),
     /// A thread.
     #[error("a thread cannot be started")]
     Thread(#[from] std::io::Error),
@@ -160,8 +170,21 @@ impl PostgresStore {
         recorder: &(dyn Recorder + Send + Sync),
     ) -> Result<Arc<Self>, OpenError> {
         let db = connect(&config.url, &config)?;
-        let replica = config.replica_url.as_ref().map(|url| connect(url, &config)).transpose()?;
         migrate::run(&db).await?;
+        if import::is_under_way(&db).await.map_err(|error| OpenError::Look(error.into()))? {
+            return Err(OpenError::Moving);
+        }
+        Self::start(db, config, fanout, recorder)
+    }
+
+    /// Opens the store on a database that has its tables.
+    fn start(
+        db: Db,
+        config: PostgresConfig,
+        fanout: Arc<dyn Fanout>,
+        recorder: &(dyn Recorder + Send + Sync),
+    ) -> Result<Arc<Self>, OpenError> {
+        let replica = config.replica_url.as_ref().map(|url| connect(url, &config)).transpose()?;
         let metrics = PostgresMetrics::new(recorder);
         let core = Arc::new(Core {
             db,
@@ -205,8 +228,8 @@ impl PostgresStore {
     ///
     /// # Errors
     /// As [`PostgresStore::open`].
-    pub async fn migrate(config: &PostgresConfig) -> Result<(), OpenError> {
-        Ok(migrate::run(&connect(&config.url, config)?).await?)
+    pub async fn migrate(config: &PostgresConfig) -> Result<Migrated, OpenError> {
+        Ok(migrate::run(&import::connect(config)?).await?)
     }
 
     /// Another node has sent something to groups or everyone of a tenant, up to a position: whoever is

@@ -28,6 +28,7 @@ mod ahead;
 mod committer;
 mod cursors;
 mod directory;
+mod export;
 mod files;
 mod group_index;
 mod inbox;
@@ -39,6 +40,7 @@ mod ledger;
 mod marking;
 mod membership;
 pub mod metrics;
+mod moved;
 mod noting;
 mod operations;
 mod private;
@@ -103,8 +105,13 @@ use crate::{
     store::{Retention, Witness, limits, noted::Noted},
 };
 
+pub(crate) use self::{
+    export::{Export, ExportError, InboxLine, MovedMessage, MovedRecord, Wanted},
+    moved::{Held, Mark as MovedMark},
+};
 pub use self::{
     layout::{hub_dir, inbox_dir},
+    moved::{MARK as MOVED_MARK, check_is_folder, check_not_moved},
     private::own_dir,
 };
 
@@ -134,7 +141,7 @@ pub struct SingleConfig {
     /// How long it is kept what was sent, for those who sent it: at least as long as inboxes keep
     /// messages (`RETENTION_MAX_AGE`).
     pub sent_kept: Duration,
-    /// When scheduled messages are due, and how old something is that is kept for a time.
+    /// When scheduled messages are due, messages expire, and how old something is that is kept for a time.
     pub clock: WallClock,
     /// Is told what becomes of messages.
     pub witness: Option<Arc<dyn Witness>>,
@@ -173,6 +180,21 @@ pub enum OpenError {
     /// Another process has it.
     #[error("{0} is in use by another process; one node serves a storage folder")]
     InUse(PathBuf),
+    /// Its data is in a database, or on its way there.
+    #[error("{} {how} into the database {database}, and is not served any more; to take the folder back into use as it was, delete {}", .root.display(), .mark.display())]
+    Moved {
+        /// The folder.
+        root: PathBuf,
+        /// Where to, without a password.
+        database: String,
+        /// How far that is.
+        how: &'static str,
+        /// The file that says so.
+        mark: PathBuf,
+    },
+    /// No node has ever served it.
+    #[error("{} is no storage folder: there is no .hub/shared.db in it", .0.display())]
+    NotOurs(PathBuf),
     /// The journal, `shared.db` or `ledger.db` cannot be used.
     #[error("the store's files cannot be opened")]
     Files(#[source] Box<dyn std::error::Error + Send + std::marker::Sync>),
@@ -209,19 +231,32 @@ impl SingleStore {
         fanout: Arc<dyn Fanout>,
         recorder: &dyn ::metrics::Recorder,
     ) -> Result<Arc<Self>, OpenError> {
+        check_not_moved(&config.root)?;
         let hub = hub_dir(&config.root);
+        own_dir(&hub).map_err(|source| OpenError::Io { path: hub.clone(), source })?;
+        let held = Held { root: config.root.clone(), lock: lock(&hub)? };
+        Self::open_held(held, config, fanout, recorder)
+    }
+
+    /// The same for a folder that this process holds, wherever its data is.
+    pub(crate) fn open_held(
+        Held { root, lock }: Held,
+        config: &SingleConfig,
+        fanout: Arc<dyn Fanout>,
+        recorder: &dyn ::metrics::Recorder,
+    ) -> Result<Arc<Self>, OpenError> {
+        debug_assert_eq!(root, config.root, "the folder that is held is the one that is opened");
+        let hub = hub_dir(&root);
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        own_dir(&hub).map_err(at(&hub))?;
         // The names of the folders must survive a power cut before the first answer.
         for dir in [Some(&*config.root), config.root.parent()].into_iter().flatten() {
             if !dir.as_os_str().is_empty() {
                 File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
             }
         }
-        let lock = lock(&hub)?;
         let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
         let metrics = Arc::new(StoreMetrics::new(recorder));
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
@@ -282,6 +317,7 @@ impl SingleStore {
             metrics: Arc::clone(&metrics),
             open_max: (config.open_inboxes / count).max(8),
             warned: Mutex::default(),
+            clock: config.clock.clone(),
         });
         let pruner = Arc::new(Pruner {
             root: config.root.clone(),

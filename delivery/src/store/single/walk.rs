@@ -152,7 +152,8 @@ fn next_inbox(entries: &mut ReadDir) -> Option<Result<InboxKey, WalkError>> {
         Ok(entry) => {
             let dir = entry.path();
             let file = dir.join("messages.db");
-            file.exists().then(|| match layout::key_of(&dir) {
+            // A tenant may have the file's name.
+            file.is_file().then(|| match layout::key_of(&dir) {
                 Some(key) => Ok(key),
                 None => owner_of(&file),
             })

@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use delivery::store::postgres::{PostgresConfig, PostgresStore};
 use servers::Redis;
 
 use super::{TestServer, server::Builder};
+use crate::postgres;
 
 /// A place for nodes. What it names is shared by the tests of this process, under names of its own.
 #[derive(Clone)]
@@ -21,10 +21,15 @@ impl Cluster {
     /// One with nobody in it.
     pub(crate) fn new() -> Self {
         Self {
-            database: database(),
+            database: postgres::database(),
             redis: shared_redis().url(),
             prefix: uuid::Uuid::now_v7().simple().to_string(),
         }
+    }
+
+    /// One on a database that is there.
+    pub(crate) fn on(database: String) -> Self {
+        Self { database, ..Self::new() }
     }
 
     /// A node that is not started yet.
@@ -47,18 +52,6 @@ impl Cluster {
             .env("REDIS_URL", &self.redis)
             .env("REDIS_PREFIX", &self.prefix)
     }
-}
-
-/// A fresh database with pushhub's tables: a copy of one that was migrated once.
-fn database() -> String {
-    static TEMPLATE: OnceLock<String> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(|| {
-        let url = servers::empty_database();
-        let config = PostgresConfig::new(url.clone());
-        servers::aside(async move { PostgresStore::migrate(&config).await.unwrap() });
-        url
-    });
-    servers::copy_of(template)
 }
 
 /// The Redis of this process.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Body, ChannelId, TenantId};
+use protocol::{Body, ChannelId, TenantId, Time};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{
@@ -11,7 +11,7 @@ use super::super::{
     shared::{self, body_of},
 };
 use crate::{
-    StoreError, clock,
+    StoreError,
     store::{Group, MessagePage},
 };
 
@@ -32,9 +32,9 @@ impl SingleStore {
             return Ok(MessagePage::default());
         };
         let group = shared::group_text(&Group::Channel(id));
-        let shared = Arc::clone(&self.shared);
+        let (shared, now) = (Arc::clone(&self.shared), self.ledger.clock.now());
         self.aside(move || {
-            shared.ask_settled(|db| page(db, &tenant, &group, channel.since, before, limit))
+            shared.ask_settled(|db| page(db, (&tenant, &group), channel.since, before, limit, now))
         })
         .await
     }
@@ -43,13 +43,12 @@ impl SingleStore {
 /// A page of what was sent to a group after one record and before another.
 fn page(
     db: &Connection,
-    tenant: &TenantId,
-    group: &str,
+    (tenant, group): (&TenantId, &str),
     after: Lsn,
     before: Option<Lsn>,
     limit: usize,
+    now: Time,
 ) -> rusqlite::Result<MessagePage> {
-    let now = clock::now();
     let before = before.map_or(i64::MAX, |lsn| i64::try_from(lsn).unwrap_or(i64::MAX));
     let mut select = db.prepare_cached(
         "SELECT b.id, b.expire_at, b.body, b.lsn FROM broadcast_groups AS g

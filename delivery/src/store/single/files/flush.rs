@@ -14,7 +14,7 @@ use super::{
     },
     Files,
 };
-use crate::{clock, store::StoreError};
+use crate::store::StoreError;
 
 /// Changes written in one transaction, at most: bounds how long a question waits behind one.
 const APPLY_MAX: usize = 512;
@@ -149,9 +149,10 @@ impl Files {
         if !expiring {
             return Ok(());
         }
+        let now = self.context.clock.now();
         let settled = self
             .open(inbox, false)
-            .and_then(|files| files.map_or(Ok(None), |files| files.settle(clock::now())));
+            .and_then(|files| files.map_or(Ok(None), |files| files.settle(now)));
         let mut state = inbox.state.lock();
         match settled {
             Ok(None) => Ok(()),

@@ -31,7 +31,8 @@ use super::{
     user_files::{Counted, FileError, UserFiles, Writing},
 };
 use crate::{
-    InboxKey, clock,
+    InboxKey,
+    clock::{self, WallClock},
     store::{ChangePage, StoreError},
 };
 
@@ -54,6 +55,8 @@ pub(super) struct FilesContext {
     pub(super) open_max: usize,
     /// When the log last said that a file cannot be used.
     pub(super) warned: Mutex<Option<Instant>>,
+    /// By which messages expire.
+    pub(super) clock: WallClock,
 }
 
 /// One worker's open files.
@@ -164,7 +167,7 @@ impl Files {
             .and_then(|mut draft| {
                 let since = loaded.since;
                 draft.apply(&Writing { key, entries, since, notes, witness: None })?;
-                draft.settle(clock::now())?;
+                draft.settle(self.context.clock.now())?;
                 ask(&mut draft, templates)
             })
             .map_err(|error| self.failed(inbox, error))

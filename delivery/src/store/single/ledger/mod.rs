@@ -27,6 +27,7 @@ mod scheduler;
 mod schema;
 mod stats;
 mod stats_query;
+mod walk;
 mod write;
 
 #[cfg(test)]
@@ -54,7 +55,6 @@ use self::{
     metrics::LedgerMetrics,
     prune::Pruner,
     queue::{AnswerKey, Item, Queue, Queued},
-    read::SentRow,
     reread::Reread,
     scheduler::Alarm,
     stats::Stats,
@@ -70,7 +70,12 @@ use crate::{
     store::{Happening, SenderKey, StoreError, StoredAnswer, Witness, limits},
 };
 
-pub(super) use self::{scheduler::Scheduler, schema::LedgerOpenError};
+pub(super) use self::{
+    read::{SentRow, sent, waiting},
+    scheduler::Scheduler,
+    schema::LedgerOpenError,
+    walk::{applied_lsn, sent_after, stats_after, stats_span, waiting_after},
+};
 
 /// Memory that may wait for `ledger.db`, in bytes. Inboxes hold the same bodies meanwhile, and
 /// longer: `ledger.db` takes a row several times as fast as the users' files take a message. Above

@@ -13,15 +13,15 @@ use crate::store::{SenderKey, SentMessage, StoredAnswer};
 
 /// A message that was accepted, with what its sender is not shown.
 #[derive(Clone)]
-pub(super) struct SentRow {
+pub(in super::super) struct SentRow {
     /// Its record.
-    pub(super) lsn: Lsn,
-    pub(super) message: SentMessage,
+    pub(in super::super) lsn: Lsn,
+    pub(in super::super) message: SentMessage,
     /// What it says, where it was edited after it was sent.
-    pub(super) edited: Option<Arc<Body>>,
+    pub(in super::super) edited: Option<Arc<Body>>,
 }
 
-pub(super) fn sent(
+pub(in super::super) fn sent(
     db: &Connection,
     tenant: &TenantId,
     id: &MessageId,
@@ -58,7 +58,7 @@ pub(super) fn sent(
 }
 
 /// A message that waits for its time.
-pub(super) fn waiting(
+pub(in super::super) fn waiting(
     db: &Connection,
     tenant: &TenantId,
     id: &MessageId,

@@ -6,6 +6,8 @@ mod decide;
 mod list;
 mod receipt;
 
+use std::collections::HashMap;
+
 use protocol::{ChannelId, DeviceId, MessageId, MessageState, PressedAction, Seq, Time};
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -146,6 +148,21 @@ fn pressed(db: &Connection, message: Seq) -> rusqlite::Result<Vec<Pressed>> {
         })
     })?
     .collect()
+}
+
+/// When messages between two places, both included, were read, by place.
+pub(super) fn read_times(
+    status: &Connection,
+    first: i64,
+    last: i64,
+) -> rusqlite::Result<HashMap<i64, i64>> {
+    status
+        .prepare_cached(
+            "SELECT message_seq, read_at FROM read_status
+             WHERE message_seq BETWEEN ?1 AND ?2 AND read_at IS NOT NULL",
+        )?
+        .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn read_at(status: &Connection, seq: Seq) -> rusqlite::Result<Option<Time>> {

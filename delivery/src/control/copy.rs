@@ -1,0 +1,119 @@
+//! Control data of a folder, brought to the PostgreSQL of nodes.
+
+use std::path::Path;
+
+use tokio_postgres::{
+    Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
+
+use super::{FILE_NAME, database::AREA};
+use crate::sql::copy::{Copy, CopyError, First, Table};
+
+/// How much of it there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlCounts {
+    /// Services.
+    pub services: u64,
+    /// Their keys.
+    pub keys: u64,
+    /// Tenants with quotas.
+    pub quotas: u64,
+    /// Templates.
+    pub templates: u64,
+    /// Their versions.
+    pub versions: u64,
+}
+
+static TABLES: [Table; 6] = [
+    Table {
+        name: "control_service",
+        page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
+               created_at FROM control_service WHERE id > $1 ORDER BY id LIMIT 500",
+        insert: "INSERT INTO control_service (id, name, type, level, permissions, scope, rate_limit, \
+                 owner, status, tenant_id, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        first: &[First::Text],
+        key: &[0],
+    },
+    Table {
+        name: "control_api_key",
+        page: "SELECT id, service_id, secret_hash, created_at, expires_at, last_used_at \
+               FROM control_api_key WHERE id > $1 ORDER BY id LIMIT 500",
+        insert: "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at, \
+                 last_used_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        first: &[First::Text],
+        key: &[0],
+    },
+    Table {
+        name: "control_tenant",
+        page: "SELECT id, quotas, updated_at FROM control_tenant WHERE id > $1 ORDER BY id LIMIT 500",
+        insert: "INSERT INTO control_tenant (id, quotas, updated_at) VALUES ($1, $2, $3)",
+        first: &[First::Text],
+        key: &[0],
+    },
+    Table {
+        name: "control_template",
+        page: "SELECT tenant_id, id, version, creator_kind, creator, bytes, deleted_at, changed \
+               FROM control_template WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT 500",
+        insert: "INSERT INTO control_template (tenant_id, id, version, creator_kind, creator, bytes, \
+                 deleted_at, changed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        first: &[First::Text, First::Text],
+        key: &[0, 1],
+    },
+    Table {
+        name: "control_template_version",
+        // A document may have a mebibyte.
+        page: "SELECT tenant_id, id, version, document, saved_by FROM control_template_version \
+               WHERE (tenant_id, id, version) > ($1, $2, $3) ORDER BY tenant_id, id, version LIMIT 50",
+        insert: "INSERT INTO control_template_version (tenant_id, id, version, document, saved_by) \
+                 VALUES ($1, $2, $3, $4, $5)",
+        first: &[First::Text, First::Text, First::Number],
+        key: &[0, 1, 2],
+    },
+    Table {
+        name: "control_tenant_usage",
+        page: "SELECT day, tenant_id, node, messages, recipients FROM control_tenant_usage \
+               WHERE (day, tenant_id, node) > ($1, $2, $3) ORDER BY day, tenant_id, node LIMIT 500",
+        insert: "INSERT INTO control_tenant_usage (day, tenant_id, node, messages, recipients) \
+                 VALUES ($1, $2, $3, $4, $5)",
+        first: &[First::Number, First::Text, First::Text],
+        key: &[0, 1, 2],
+    },
+];
+
+static COPY: Copy = Copy {
+    area: &AREA,
+    file: FILE_NAME,
+    part: "control data",
+    tables: &TABLES,
+    // Templates name the revision of their last change.
+    single: (
+        "SELECT n, forgotten FROM control_template_revision",
+        "UPDATE control_template_revision SET n = $1, forgotten = $2",
+    ),
+    then: &[],
+};
+
+/// Brings control data of a folder to a database, unless it is there, and compares both.
+pub(crate) fn copy<T>(
+    dir: &Path,
+    config: tokio_postgres::Config,
+    tls: T,
+) -> Result<ControlCounts, CopyError>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let counts = COPY.run(dir, config, tls)?;
+    let count = |at: usize| counts.get(at).copied().unwrap_or_default();
+    Ok(ControlCounts {
+        services: count(0),
+        keys: count(1),
+        quotas: count(2),
+        templates: count(3),
+        versions: count(4),
+    })
+}
