@@ -227,7 +227,6 @@ impl Connection {
     }
 
     pub(super) fn describe(&self) -> ConnectionInfo {
-        let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (last, queued_bytes, live) = {
             let outbox = self.outbox.lock();
             (outbox.last(), outbox.queued_bytes(), outbox.mode() == Mode::Live)
@@ -247,7 +246,13 @@ impl Connection {
             acked: Seq(self.acked.load(Ordering::Relaxed)),
             queued_bytes,
             live,
-            connected_at: Time::from_millis(delivery::clock::now().millis().saturating_sub(age)),
+            connected_at: began(self.id),
         }
     }
+}
+
+/// When a connection began: its id says so, and always the same, also after the clock was set.
+fn began(id: Uuid) -> Time {
+    let millis = id.as_u128() >> 80;
+    Time::from_millis(i64::try_from(millis).expect("48 bits are a time"))
 }

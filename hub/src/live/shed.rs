@@ -127,6 +127,9 @@ impl Shedder {
         let surplus = self.surplus(view, now);
         let surplus = match surplus {
             Some(surplus) if surplus.above(self.going.is_some()) => surplus,
+            // Those on their way may be counted twice, here and where they are by now: it is over only
+            // when it is without them.
+            Some(_) if self.going.is_some() && !self.away.is_empty() => return Step::default(),
             _ => {
                 let done = self.going.take().map(|going| Event::Ended(going.done));
                 return Step { shed: 0, event: done };

@@ -1,4 +1,6 @@
 //! Several nodes on one PostgreSQL and one Redis.
 
+mod balance;
+mod connections;
 mod shape;
 mod starts;
