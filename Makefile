@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint doc unit it api schemathesis kill9 powercut fuzz bench loadtest
+.PHONY: test tools lint doc unit it api schemathesis k8s kill9 powercut fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
@@ -16,7 +16,7 @@ SCHEMATHESIS_SECONDS ?= 600
 
 export CARGO_TERM_COLOR ?= auto
 
-test: lint doc unit it api
+test: lint doc unit it api k8s
 
 # What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
 # ext4 and mount for the disks that fill up and lose power, PostgreSQL and redis-server, which tests start
@@ -37,10 +37,11 @@ unit: tools
 	cargo test --workspace --locked --exclude hub
 	cargo test -p hub --locked --lib --bins --test readme
 
-# The product by its front door, the promises among it, and the bus with real Redis servers. Needs root
+# The product by its front door, the promises among it, with files and as a cluster, and the bus with real Redis servers. Needs root
 # for the disks.
 it: tools
 	cargo test -p hub --locked --test it
+	scripts/it-cluster.sh
 	cargo test -p hub --locked --test bus
 
 # The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
@@ -50,6 +51,10 @@ api: tools
 # The same for longer, with another seed each day.
 schemathesis: tools
 	SEED=$$(date +%Y%m%d) scripts/schemathesis/run.sh $(SCHEMATHESIS_EXAMPLES) $(SCHEMATHESIS_SECONDS)
+
+# Manifests, image, alerts and dashboard; shows of each check that it can fail.
+k8s: tools
+	scripts/k8s.sh
 
 kill9: tools
 	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \

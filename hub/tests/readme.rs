@@ -24,6 +24,7 @@ fn metrics() -> String {
         delivery::channel::METRICS,
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,
+        delivery::store::postgres::metrics::ALL,
         delivery::store::single::metrics::LEDGER,
     ]
     .into_iter()

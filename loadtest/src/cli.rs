@@ -20,18 +20,19 @@ pub(crate) struct Cli {
 /// Options of every scenario.
 #[derive(Args)]
 pub(crate) struct Common {
-    /// The server.
-    #[arg(long, global = true, default_value = "http://127.0.0.1:8080")]
-    pub(crate) url: String,
-    /// Its admin port, for CPU, memory and lag from /metrics. `off` leaves them out.
-    #[arg(long, global = true, default_value = "http://127.0.0.1:8081")]
-    pub(crate) admin_url: String,
+    /// The server; given several times, the nodes of a cluster. Sockets and posts go round them, and on to the
+    /// next one from a node that ends or refuses them.
+    #[arg(long = "url", global = true, default_value = "http://127.0.0.1:8080")]
+    pub(crate) urls: Vec<String>,
+    /// Its admin port, for CPU, memory and lag from /metrics; of each node. `off` leaves them out.
+    #[arg(long = "admin-url", global = true, default_value = "http://127.0.0.1:8081")]
+    pub(crate) admin_urls: Vec<String>,
     /// Token for /metrics, where it wants one.
     #[arg(long, global = true, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub(crate) admin_token: Option<Secret>,
-    /// The server's process: CPU and memory from /proc instead of /metrics.
-    #[arg(long, global = true)]
-    pub(crate) server_pid: Option<u32>,
+    /// The server's process, or each node's: CPU and memory from /proc instead of /metrics.
+    #[arg(long = "server-pid", global = true)]
+    pub(crate) server_pids: Vec<u32>,
     /// The server's JWT_SECRET, to mint users' tokens.
     #[arg(long, global = true, env = "JWT_SECRET", hide_env_values = true)]
     pub(crate) jwt_secret: Option<Secret>,

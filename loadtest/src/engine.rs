@@ -20,7 +20,7 @@ use crate::{
     http_client::{ANSWER_BYTES_MAX, Http, Job, Shape, TOKEN_BASE},
     progress::Progress,
     sockets::{Desk, Notice, Sockets},
-    target::Target,
+    target::Targets,
     timings::Timings,
     users::Users,
     ws_client::FRAME_BYTES_MAX,
@@ -37,7 +37,7 @@ const ALARM: Token = Token(usize::MAX - 1);
 
 /// What a run is made of.
 pub(crate) struct Parts {
-    pub(crate) target: Target,
+    pub(crate) targets: Targets,
     pub(crate) users: Users,
     pub(crate) sockets: Sockets,
     pub(crate) http: Http,
@@ -53,7 +53,7 @@ pub(crate) struct Engine {
     events: Events,
     alarm: Alarm,
     buffer: Vec<u8>,
-    target: Target,
+    targets: Targets,
     /// Who is online.
     pub(crate) users: Users,
     /// The WebSocket connections.
@@ -81,7 +81,7 @@ impl Engine {
             events: Events::with_capacity(EVENTS_MAX),
             alarm,
             buffer: vec![0; BUFFER_BYTES],
-            target: parts.target,
+            targets: parts.targets,
             users: parts.users,
             sockets: parts.sockets,
             http: parts.http,
@@ -171,7 +171,7 @@ impl Engine {
             since,
             started,
             receive_buffer,
-            &self.target,
+            &self.targets,
             &self.users,
             self.poll.registry(),
             &mut self.notices,

@@ -15,7 +15,7 @@ use self::compose::Composer;
 use crate::{
     checker::{Checker, Outcome},
     clock,
-    target::Target,
+    target::Targets,
     timings::Timings,
     users::Users,
     ws_client::answer_head,
@@ -68,6 +68,8 @@ pub(crate) struct PostStats {
 }
 
 struct Conn {
+    /// How often it was connected.
+    tries: u32,
     stream: Option<TcpStream>,
     job: Option<Job>,
     out: Vec<u8>,
@@ -81,7 +83,7 @@ pub(crate) struct Http {
     idle: Vec<usize>,
     waiting: VecDeque<Job>,
     composer: Composer,
-    target: Target,
+    targets: Targets,
     answers: u64,
     /// What came of the requests.
     pub(crate) stats: PostStats,
@@ -89,7 +91,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(
-        target: Target,
+        targets: Targets,
         connections: u32,
         authorization: &str,
         run: u32,
@@ -99,6 +101,7 @@ impl Http {
             conns: (0..connections)
                 .map(|_| Conn {
                     stream: None,
+                    tries: 0,
                     job: None,
                     out: Vec::new(),
                     written: 0,
@@ -107,8 +110,8 @@ impl Http {
                 .collect(),
             idle: (0..connections as usize).rev().collect(),
             waiting: VecDeque::new(),
-            composer: Composer::new(&target.authority, authorization, run, content_bytes),
-            target,
+            composer: Composer::new(&targets.first().authority, authorization, run, content_bytes),
+            targets,
             answers: 0,
             stats: PostStats::default(),
         }
@@ -152,7 +155,9 @@ impl Http {
             self.idle.pop();
             let conn = &mut self.conns[number];
             if conn.stream.is_none() {
-                let mut stream = self.target.connect(0, None).context("connecting for a POST")?;
+                let target = self.targets.pick(number, conn.tries);
+                conn.tries += 1;
+                let mut stream = target.connect(0, None).context("connecting for a POST")?;
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 registry.register(&mut stream, Token(TOKEN_BASE + number), interest)?;
                 conn.stream = Some(stream);

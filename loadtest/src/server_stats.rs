@@ -24,12 +24,12 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// Where figures of the server come from.
 #[derive(Clone)]
 pub(crate) struct Server {
-    /// Its admin port.
-    pub(crate) admin: Option<Target>,
+    /// Its admin port; of each node.
+    pub(crate) admins: Vec<Target>,
     /// For an admin port that wants one.
     pub(crate) admin_token: Option<Secret>,
-    /// Its process.
-    pub(crate) pid: Option<u32>,
+    /// Its process; each node's.
+    pub(crate) pids: Vec<u32>,
 }
 
 /// CPU and memory at one moment.
@@ -42,26 +42,31 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// CPU and memory now.
+    /// CPU and memory now, of all nodes together.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        if let Some(pid) = self.pid {
-            return proc_usage(pid);
+        if !self.pids.is_empty() {
+            let usages = self.pids.iter().map(|pid| proc_usage(*pid)).collect::<Result<Vec<_>>>()?;
+            let sum = |of: fn(&Usage) -> f64| usages.iter().map(of).sum();
+            return Ok(Usage { cpu_s: sum(|usage| usage.cpu_s), rss: sum(|usage| usage.rss) });
         }
-        let text = self.scrape()?;
-        let get = |name| metric(&text, name).with_context(|| format!("/metrics has no {name}"));
         Ok(Usage {
-            cpu_s: get("process_cpu_seconds_total")?,
-            rss: get("process_resident_memory_bytes")?,
+            cpu_s: self.metric("process_cpu_seconds_total")?,
+            rss: self.metric("process_resident_memory_bytes")?,
         })
     }
 
-    /// A metric, summed over its labels.
+    /// A metric, summed over its labels and over the nodes.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        metric(&self.scrape()?, name).with_context(|| format!("/metrics has no {name}"))
+        if self.admins.is_empty() {
+            bail!("no --admin-url");
+        }
+        let one = |admin| {
+            metric(&self.scrape(admin)?, name).with_context(|| format!("/metrics has no {name}"))
+        };
+        self.admins.iter().map(one).sum()
     }
 
-    fn scrape(&self) -> Result<String> {
-        let admin = self.admin.as_ref().context("no --admin-url")?;
+    fn scrape(&self, admin: &Target) -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&admin.address, SCRAPE_TIMEOUT)
             .with_context(|| format!("connecting to {}", admin.authority))?;
         stream.set_read_timeout(Some(SCRAPE_TIMEOUT))?;

@@ -12,7 +12,7 @@ use crate::{
     checker::Checker,
     clock,
     scan::Scanner,
-    target::{Target, reset_on_close},
+    target::{Targets, reset_on_close},
     timings::Timings,
     token::Minter,
     users::Users,
@@ -82,6 +82,8 @@ pub(crate) struct Desk<'a> {
 
 /// All sockets; the number of a socket is `user * devices + device`.
 pub(crate) struct Sockets {
+    /// How often each was connected.
+    tries: Vec<u32>,
     list: Vec<Option<Socket>>,
     /// How many are ready.
     pub(crate) ready: u32,
@@ -116,6 +118,7 @@ impl Sockets {
         ack_every: u64,
     ) -> Self {
         Self {
+            tries: vec![0; count as usize],
             list: (0..count).map(|_| None).collect(),
             ready: 0,
             connecting: 0,
@@ -144,12 +147,15 @@ impl Sockets {
         since: Option<u64>,
         started: u64,
         receive_buffer: Option<usize>,
-        target: &Target,
+        targets: &Targets,
         users: &Users,
         registry: &Registry,
         notices: &mut Vec<Notice>,
     ) {
         let (user, device) = (number / users.devices, number % users.devices);
+        let tries = &mut self.tries[number as usize];
+        let target = targets.pick(number as usize, *tries);
+        *tries = tries.wrapping_add(1);
         let connected = target.connect(number, receive_buffer).and_then(|mut stream| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Token(number as usize), interest)?;

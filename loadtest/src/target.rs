@@ -81,6 +81,34 @@ impl Target {
     }
 }
 
+/// The nodes of a cluster, or one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets(Vec<Target>);
+
+impl Targets {
+    /// As [`Target::parse`], each of them.
+    pub(crate) fn parse(urls: &[String], allow_remote: bool) -> Result<Self> {
+        if urls.is_empty() {
+            bail!("give --url");
+        }
+        urls.iter().map(|url| Target::parse(url, allow_remote)).collect::<Result<_>>().map(Self)
+    }
+
+    /// Where somebody goes: round the nodes by their number, and on to the next with each try.
+    pub(crate) fn pick(&self, number: usize, tries: u32) -> &Target {
+        &self.0[number.wrapping_add(tries as usize) % self.0.len()]
+    }
+
+    /// The first.
+    pub(crate) fn first(&self) -> &Target {
+        &self.0[0]
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Target> {
+        self.0.iter()
+    }
+}
+
 /// Makes the close of this socket a reset, as a pulled cable or a dead phone would look.
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
@@ -98,6 +126,15 @@ mod tests {
         assert!(Target::parse("http://192.0.2.1:8080", true).is_ok());
         assert!(Target::parse("https://127.0.0.1:8080", true).is_err());
         assert!(Target::parse("http://127.0.0.1:8080/ws", true).is_err());
+    }
+
+    #[test]
+    fn everybody_goes_round_the_nodes() {
+        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned);
+        let targets = Targets::parse(&urls, false).unwrap();
+        let port = |number, tries| targets.pick(number, tries).address.port();
+        assert_eq!([port(0, 0), port(1, 0), port(2, 0), port(0, 1), port(1, 1)], [1, 2, 1, 2, 1]);
+        assert!(Targets::parse(&[], false).is_err());
     }
 
     #[test]

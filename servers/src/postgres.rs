@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -83,11 +83,7 @@ impl Postgres {
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
         let (bin, owner) = (programs(), owner());
-        let folder = tempfile::Builder::new().prefix("pushhub-postgres-").tempdir().unwrap();
-        let folder = TempDir::keep(folder);
-        if let Some((uid, gid)) = owner {
-            std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
-        }
+        let folder = new_folder(owner);
         let data = folder.join("data");
         let made = command(&bin.join("initdb"), &folder, owner)
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -97,17 +93,29 @@ impl Postgres {
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
-        let mut file =
-            fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         // Synced as in earnest. Checkpoints are few, for databases are made all the time.
-        writeln!(
-            file,
+        let own = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
-             shared_buffers = 256MB\nmax_wal_size = 8GB\ncheckpoint_timeout = 30min\n\
-             wal_init_zero = off\nautovacuum_naptime = 10s\n{}",
-            settings.join("\n")
-        )
-        .unwrap();
+             shared_buffers = 256MB\nmax_wal_size = 4GB\ncheckpoint_timeout = 30min\n\
+             wal_init_zero = off\nautovacuum_naptime = 10s"
+        );
+        let settings: Vec<&str> =
+            [own.as_str()].into_iter().chain(settings.iter().copied()).collect();
+        Self::launch(folder, port, &settings, &bin, owner)
+    }
+
+    /// Starts what is in a folder, with more lines of settings.
+    fn launch(
+        folder: PathBuf,
+        port: u16,
+        settings: &[&str],
+        bin: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Self {
+        let file = folder.join("data/postgresql.conf");
+        let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
+        writeln!(file, "{}", settings.join("\n")).unwrap();
+        let bin = bin.to_owned();
         let process = std::sync::Mutex::new(spawn(&bin, &folder, owner));
         let keeper = Command::new("/bin/sh")
             .arg("-c")
@@ -137,6 +145,22 @@ impl Postgres {
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
+    }
+
+    /// A standby of it, which follows.
+    #[must_use]
+    pub fn standby(&self) -> Self {
+        let folder = new_folder(self.owner);
+        let port = free_port();
+        let copied = command(&self.bin.join("pg_basebackup"), &folder, self.owner)
+            .args(["--host=127.0.0.1", "--username=postgres", "--write-recovery-conf"])
+            .args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "--pgdata"])
+            .arg(folder.join("data"))
+            .arg(format!("--port={}", self.port))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Self::launch(folder, port, &[&format!("port = {port}")], &self.bin, self.owner)
     }
 
     /// Where it listens.
@@ -182,6 +206,21 @@ impl Postgres {
     pub fn stop(&self) {
         signal(self.pid(), libc::SIGINT);
         self.process.lock().unwrap().wait().unwrap();
+    }
+
+    /// From now on it takes encrypted connections, by this certificate and key (PEM).
+    pub fn encrypt(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.folder.join("data").join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = self.owner {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        // Not both in one: ALTER SYSTEM wants a transaction of its own.
+        ask(&self.url("postgres"), "ALTER SYSTEM SET ssl = on");
+        ask(&self.url("postgres"), "SELECT pg_reload_conf()");
     }
 
     /// From now on everybody but the user `postgres` needs a password.
@@ -244,6 +283,14 @@ impl Drop for Postgres {
             process.wait().ok();
         }
     }
+}
+
+fn new_folder(owner: Option<(u32, u32)>) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("pushhub-postgres-").tempdir().unwrap();
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+    }
+    TempDir::keep(folder)
 }
 
 fn signal(process: i32, number: i32) {

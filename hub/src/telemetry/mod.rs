@@ -51,7 +51,7 @@ pub const METRICS: &[Metric] = &[BUILD_INFO, log_writer::DROPPED];
 
 /// Libraries that write what they carry, tokens and messages, at debug or trace: no `LOG_LEVEL` gets
 /// more than info out of them.
-const WRITES_CONTENT: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+const WRITES_CONTENT: [&str; 3] = ["tungstenite", "tokio_tungstenite", "tokio_postgres"];
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

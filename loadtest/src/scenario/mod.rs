@@ -29,7 +29,7 @@ use crate::{
     scenario::dialer::{Dialer, Resume},
     server_stats::Server,
     sockets::Sockets,
-    target::Target,
+    target::{Target, Targets},
     token::{Minter, Secret},
     users::Users,
 };
@@ -116,14 +116,16 @@ impl Run {
             bail!("users times devices is at most 999,999");
         };
         machine::make_room(sockets + common.concurrency)?;
-        let target = Target::parse(&common.url, common.allow_remote)?;
-        // One clear sentence instead of twenty attempts of each socket.
-        std::net::TcpStream::connect_timeout(&target.address, REACH_TIMEOUT)
-            .with_context(|| format!("no server at {}", common.url))?;
-        let admin = match common.admin_url.as_str() {
-            "off" => None,
-            url => Some(Target::parse(url, common.allow_remote)?),
-        };
+        let targets = Targets::parse(&common.urls, common.allow_remote)?;
+        for target in targets.iter() {
+            // One clear sentence instead of twenty attempts of each socket.
+            std::net::TcpStream::connect_timeout(&target.address, REACH_TIMEOUT)
+                .with_context(|| format!("no server at {}", target.authority))?;
+        }
+        let admins = common.admin_urls.iter().filter(|url| *url != "off");
+        let admins = admins
+            .map(|url| Target::parse(url, common.allow_remote))
+            .collect::<Result<Vec<_>>>()?;
         let secret = match (&common.jwt_secret, &common.jwt_secret_file) {
             (Some(secret), _) => secret.clone(),
             (None, Some(path)) => {
@@ -146,9 +148,9 @@ impl Run {
         };
         let content_bytes = common.content_bytes as usize;
         let codec = common.codec.into();
-        let http = Http::new(target.clone(), common.concurrency, &authorization, id, content_bytes);
+        let http = Http::new(targets.clone(), common.concurrency, &authorization, id, content_bytes);
         let engine = Engine::new(Parts {
-            target,
+            targets,
             users: Users::new(&prefix, count, devices),
             sockets: Sockets::new(sockets, codec, minter, content_bytes, common.ack_every),
             http,
@@ -157,8 +159,11 @@ impl Run {
             deadline: clock::now() + nanos(common.time_limit),
             progress: Progress::new(common.quiet),
         })?;
-        let server =
-            Server { admin, admin_token: common.admin_token.clone(), pid: common.server_pid };
+        let server = Server {
+            admins,
+            admin_token: common.admin_token.clone(),
+            pids: common.server_pids.clone(),
+        };
         let mut report = Report::new(name, command, &common.bounds);
         let usage = server.usage();
         if let Err(error) = &usage {

@@ -11,10 +11,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{config::PostgresConfig, pool::PoolError, probe::connecting};
-
-/// The lock: any number that nothing else locks.
-const LOCK: i64 = 0x7075_7368_6875_6202;
+use super::{config::PostgresConfig, locks, pool::PoolError, probe::connecting};
 
 /// How long a start waits for a node before it that is just going: the server notices within moments that
 /// a connection has ended.
@@ -82,7 +79,7 @@ impl Company {
             Self::Others => "SELECT pg_try_advisory_lock_shared($1)",
         };
         let deadline = Instant::now() + wait;
-        while !client.query_one(sql, &[&LOCK]).await?.get::<_, bool>(0) {
+        while !client.query_one(sql, &[&locks::COMPANY]).await?.get::<_, bool>(0) {
             if Instant::now() >= deadline {
                 return Err(match self {
                     Self::Alone => CompanyError::NotAlone,

@@ -20,6 +20,7 @@ use super::{
     metrics::PostgresMetrics,
     names::Names,
     notes::Notes,
+    over::Over,
     pool::{self, Db, row},
     publish::Publisher,
     work::Work,
@@ -40,6 +41,7 @@ pub(super) struct Core {
     pub(super) notes: Notes,
     pub(super) noted: Noted,
     pub(super) metrics: PostgresMetrics,
+    pub(super) over: Over,
     pub(super) closing: AtomicBool,
     /// When a transaction was last committed.
     pub(super) committed: Mutex<Option<Instant>>,
@@ -88,6 +90,7 @@ impl Core {
         let turn = self.publisher.enter(work);
         self.commit(transaction).await?;
         turn.publish(work);
+        self.over.note(work, self.config.retention);
         Ok(())
     }
 

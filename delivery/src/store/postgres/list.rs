@@ -107,8 +107,7 @@ impl Core {
         key: &InboxKey,
         query: &ListQuery,
     ) -> Result<ListPage, Failure> {
-        if query.text.is_none()
-            && let Some(replica) = &self.replica
+        if let Some(replica) = &self.replica
             && let Some(page) = self.list_of_replica(replica, key, query).await?
         {
             return Ok(page);
@@ -135,7 +134,10 @@ impl Core {
         query: &ListQuery,
     ) -> Result<Option<ListPage>, Failure> {
         let seen = self.reading(|strict| async move {
-            let client = self.db.client().await?;
+            let mut client = self.db.client().await?;
+            if query.text.is_some() {
+                search::catch_up(self, &mut client, key, strict).await?;
+            }
             self.see(&client, key, strict).await
         });
         let Some(primary) = seen.await? else { return Ok(Some(nothing())) };
@@ -143,7 +145,10 @@ impl Core {
             let mut client = replica.client().await?;
             let look = pool::look(&mut client).await?;
             match self.see(&look, key, false).await? {
-                Some(there) if there.stands_like(&primary) => {
+                Some(there)
+                    if there.stands_like(&primary)
+                        && (query.text.is_none() || search::is_whole(&look, &there).await?) =>
+                {
                     page(&look, &there, query).await.map(Some)
                 }
                 Some(_) | None => Ok(None),

@@ -3,7 +3,7 @@
 //! See [`crate::migration`]. Each is run in a transaction of its own.
 
 use super::pool::Db;
-use super::{errors::Failure, pool};
+use super::{errors::Failure, locks, pool};
 use crate::migration::{Migration, Ran, Unfit, missing};
 
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -15,9 +15,6 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// The oldest build that may use what the latest migration here leaves, by the migrations it knows. Is
 /// written beside each migration; raised when one takes something away.
 const COMPATIBLE_FROM: i64 = 1;
-
-/// The lock under which migrations are run: any number that nothing else locks.
-const LOCK: i64 = 0x7075_7368_6875_6201;
 
 /// The database cannot be brought to where this build needs it.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +68,7 @@ pub(super) async fn run(db: &Db) -> Result<(), MigrateError> {
         transaction
             .batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
             .await?;
-        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&locks::MIGRATIONS]).await?;
         transaction
             .batch_execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations (

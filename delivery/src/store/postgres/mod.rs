@@ -49,6 +49,7 @@ mod errors;
 mod groups;
 mod ledger;
 mod list;
+mod locks;
 mod marks;
 mod members;
 pub mod metrics;
@@ -57,6 +58,7 @@ mod names;
 mod notes;
 mod noting;
 mod operations;
+mod over;
 mod pool;
 mod probe;
 mod prune;
@@ -169,6 +171,7 @@ impl PostgresStore {
             caught: catch_up::Caught::default(),
             notes: Notes::default(),
             noted: Noted::default(),
+            over: over::Over::default(),
             metrics,
             closing: false.into(),
             committed: Mutex::new(None),

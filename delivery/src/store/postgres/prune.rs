@@ -8,7 +8,7 @@ use super::{
     columns::{Columns as _, status_from},
     core::Core,
     errors::Failure,
-    groups,
+    groups, locks,
     pool::{self, execute, row, rows},
     work::Work,
 };
@@ -29,11 +29,11 @@ const PAGE: i64 = 256;
 /// Rows of what is kept once that go in one transaction.
 const PIECE: i64 = 1_000;
 
-/// How often one node goes over everything.
+/// How often one node goes over everything, at least.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// The lock under which one node does.
-const LOCK: i64 = 0x7075_7368_6875_6204;
+/// How often at most, where messages are kept for so short a time that [`EVERY`] would be long after it.
+const EVERY_MIN: Duration = Duration::from_secs(60);
 
 /// How often statistics are added up.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
@@ -44,14 +44,20 @@ fn millis(time: Duration) -> i64 {
 
 /// Adds up statistics, and goes over everything once in a while.
 pub(super) async fn run(core: Arc<Core>) {
-    let mut left = EVERY;
+    let every =
+        core.config.retention.max_age.map_or(EVERY, |age| (age / 4).clamp(EVERY_MIN, EVERY));
+    let mut left = every;
     loop {
         tokio::time::sleep(FOLD_EVERY).await;
         core.metrics.pool(core.db.status());
         while let Ok(true) = super::stats::fold(&core).await {}
+        // What fails is noted again with the inbox's next message.
+        if let Err(failure) = core.prune_over().await {
+            tracing::debug!(error = &failure as &dyn std::error::Error, "inboxes stay too long");
+        }
         left = left.saturating_sub(FOLD_EVERY);
         if left.is_zero() {
-            left = EVERY;
+            left = every;
             if let Err(failure) = prune_if_free(&core).await {
                 tracing::warn!(
                     error = &failure as &dyn std::error::Error,
@@ -65,12 +71,12 @@ pub(super) async fn run(core: Arc<Core>) {
 /// Goes over everything if no other node does.
 async fn prune_if_free(core: &Core) -> Result<(), Failure> {
     let client = core.db.client().await?;
-    let free = row(&client, "SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
+    let free = row(&client, "SELECT pg_try_advisory_lock($1)", &[&locks::PRUNING]).await?;
     if !free.map_or(Ok(false), |row| row.column(0))? {
         return Ok(());
     }
     let pruned = core.prune_all().await;
-    let let_go = row(&client, "SELECT pg_advisory_unlock($1)", &[&LOCK]).await;
+    let let_go = row(&client, "SELECT pg_advisory_unlock($1)", &[&locks::PRUNING]).await;
     pruned?;
     let_go.map(drop)
 }
@@ -148,6 +154,19 @@ impl Core {
             AND recalled = 0";
         execute(&transaction, sql, &[&id]).await?;
         self.seal(transaction, work).await
+    }
+
+    /// Prunes inboxes to which so much was sent here that they have more than they keep.
+    async fn prune_over(&self) -> Result<(), Failure> {
+        for page in self.over.take().chunks(PAGE as usize) {
+            let sql = "SELECT tenant, usr FROM inboxes WHERE id = ANY($1)";
+            let found = rows(&self.db.client().await?, sql, &[&page]).await?;
+            for row in &found {
+                let key = InboxKey::new(row.id(0)?, row.id(1)?);
+                self.prune(&key, self.config.retention).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what the store is set up not to keep, in every inbox and besides.

@@ -16,6 +16,7 @@ use super::{
     deliver::{self, Item, Kind},
     errors::Failure,
     ledger::{self, SENT, Sent},
+    locks,
     pool::{self, execute, row, rows},
     rows::Content,
     stats::Tally,
@@ -33,9 +34,6 @@ const PAGE_ROWS_MAX: usize = 10_000;
 
 /// How long to wait after a page that could not be sent.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// The lock under which one node sends.
-const LOCK: i64 = 0x7075_7368_6875_6203;
 
 /// Sends what is due, again and again, until it is told to stop: between two pages.
 pub(super) async fn run(core: Arc<Core>, stop: CancellationToken) {
@@ -82,7 +80,8 @@ async fn send_page(core: &Core) -> Result<Next, Failure> {
         Some(_) => {}
     }
     let transaction = pool::begin(&mut client).await?;
-    let free = row(&transaction, "SELECT pg_try_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let free =
+        row(&transaction, "SELECT pg_try_advisory_xact_lock($1)", &[&locks::SCHEDULE]).await?;
     if !free.map_or(Ok(false), |row| row.column(0))? {
         return Ok(Next::Nothing);
     }

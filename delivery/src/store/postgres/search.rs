@@ -16,6 +16,7 @@ use super::{
     errors::Failure,
     list::Conditions,
     pool::{self, execute, row, rows},
+    rows::Inbox,
 };
 use crate::{
     InboxKey,
@@ -122,6 +123,13 @@ pub(super) async fn catch_up(
         done = to.max(from);
     }
     Ok(())
+}
+
+/// Whether all that an inbox has is in its index, as it is seen here.
+pub(super) async fn is_whole(client: &impl GenericClient, inbox: &Inbox) -> Result<bool, Failure> {
+    let sql = "SELECT seq FROM search_states WHERE inbox = $1";
+    let done = row(client, sql, &[&inbox.id]).await?;
+    Ok(done.map_or(Ok(0), |row| row.column::<i64>(0))? >= inbox.head)
 }
 
 /// Adds to the conditions on `messages m` and `search_texts s` that a message has these words.

@@ -13,6 +13,7 @@ use super::{
     columns::{Columns as _, most, plain},
     core::Core,
     errors::Failure,
+    locks,
     pool::{self, execute, row, rows},
 };
 use crate::store::{StatsBy, StatsQuery, StatsRow, limits::STATS_ROWS_MAX};
@@ -29,9 +30,6 @@ const FOLD_MAX: i64 = 10_000;
 const OTHER: &str = "(other)";
 
 const HOUR_MS: i64 = 3_600_000;
-
-/// The lock under which one node adds up.
-const LOCK: i64 = 0x7075_7368_6875_6202;
 
 /// What is counted apart: hour, tenant, service, template, type, channel.
 type Key = (i64, String, String, String, String, String);
@@ -165,7 +163,8 @@ pub(super) async fn ask(core: &Core, query: &StatsQuery) -> Result<Vec<StatsRow>
 pub(super) async fn fold(core: &Core) -> Result<bool, Failure> {
     let mut client = core.db.client().await?;
     let transaction = pool::begin(&mut client).await?;
-    let free = row(&transaction, "SELECT pg_try_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let free =
+        row(&transaction, "SELECT pg_try_advisory_xact_lock($1)", &[&locks::STATISTICS]).await?;
     if !free.map_or(Ok(false), |row| row.column(0))? {
         return Ok(false);
     }

@@ -2,5 +2,6 @@
 
 mod balance;
 mod connections;
+mod database;
 mod shape;
 mod starts;

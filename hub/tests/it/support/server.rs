@@ -151,7 +151,12 @@ impl TestServer {
         Builder { env: env.into(), storage: None }
     }
 
-    /// The folder it keeps everything in.
+    /// Whether it keeps files, or is a node on a database.
+    pub(crate) fn keeps_files(&self) -> bool {
+        !self.env.contains_key("DATABASE_URL")
+    }
+
+    /// The folder it keeps everything in, where it keeps files.
     pub(crate) fn storage(&self) -> &Path {
         &self.storage
     }
