@@ -45,7 +45,8 @@ impl Server {
     /// CPU and memory now, of all nodes together.
     pub(crate) fn usage(&self) -> Result<Usage> {
         if !self.pids.is_empty() {
-            let usages = self.pids.iter().map(|pid| proc_usage(*pid)).collect::<Result<Vec<_>>>()?;
+            let usages =
+                self.pids.iter().map(|pid| proc_usage(*pid)).collect::<Result<Vec<_>>>()?;
             let sum = |of: fn(&Usage) -> f64| usages.iter().map(of).sum();
             return Ok(Usage { cpu_s: sum(|usage| usage.cpu_s), rss: sum(|usage| usage.rss) });
         }

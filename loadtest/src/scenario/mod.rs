@@ -6,6 +6,7 @@ mod connect;
 mod dialer;
 mod load;
 mod phase;
+mod rollout;
 mod send;
 mod slow;
 mod storm;
@@ -92,6 +93,11 @@ pub(crate) fn run(cli: &Cli, command: String, stop: Arc<AtomicBool>) -> Result<R
             storm::run(&mut run, args)?;
             run
         }
+        Scenario::Rollout(args) => {
+            let mut run = begin("rollout", args.online.users, args.online.devices, false)?;
+            rollout::run(&mut run, args)?;
+            run
+        }
         Scenario::Slow(args) => {
             let mut run = begin("slow", args.online.users, args.online.devices, false)?;
             slow::run(&mut run, args)?;
@@ -148,7 +154,8 @@ impl Run {
         };
         let content_bytes = common.content_bytes as usize;
         let codec = common.codec.into();
-        let http = Http::new(targets.clone(), common.concurrency, &authorization, id, content_bytes);
+        let http =
+            Http::new(targets.clone(), common.concurrency, &authorization, id, content_bytes);
         let engine = Engine::new(Parts {
             targets,
             users: Users::new(&prefix, count, devices),
