@@ -197,14 +197,14 @@ fn close(parameters: &mut Parameters) -> Close {
     parameters.word("reconnect", &words).unwrap_or(Close::StayAway)
 }
 
-/// Who closed what, until there is an audit log.
-fn log_disconnect(admin: &AdminCaller, found: &Found) {
+/// Who closed what, until there is an audit log. `of` is the connection or the user that was named.
+fn log_disconnect(admin: &AdminCaller, of: &str, found: &Found) {
     let by = match admin {
         AdminCaller::Token => "admin_token",
         AdminCaller::User(user) => user.user().as_str(),
     };
     let connections = found.matching;
-    tracing::info!(target: "security", event = "disconnected", by, connections);
+    tracing::info!(target: "security", event = "disconnected", by, of, connections);
 }
 
 /// `GET /admin/connections`
@@ -244,14 +244,14 @@ pub(super) async fn disconnect(
     parameters.finish()?;
     let Path(connection) = path.map_err(|_| ApiError::NoConnection)?;
     let connection = ConnectionId::new(connection).map_err(|_| ApiError::NoConnection)?;
-    let which = Which { tenant, connection: Some(connection), ..Which::default() };
+    let which = Which { tenant, connection: Some(connection.clone()), ..Which::default() };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
     match (found.matching, &found.missing[..]) {
         (0, []) => Err(ApiError::NoConnection),
         // It may be there, and nobody who answered has it.
         (0, missing) => Err(ApiError::NodesMissing(missing.to_vec())),
         (disconnected, _) => {
-            log_disconnect(&admin.0, &found);
+            log_disconnect(&admin.0, connection.as_str(), &found);
             Ok(answer.success(&Disconnected { disconnected, missing_nodes: &[] }))
         }
     }
@@ -270,9 +270,9 @@ pub(super) async fn disconnect_user(
     let (node, close) = (id(&mut parameters, "node_id"), close(&mut parameters));
     parameters.finish()?;
     let user = user.ok_or_else(|| ApiError::field("user_id", "is missing"))?;
-    let which = Which { tenant: Some(tenant), user: Some(user), node, connection: None };
+    let which = Which { tenant: Some(tenant), user: Some(user.clone()), node, connection: None };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
-    log_disconnect(&admin.0, &found);
+    log_disconnect(&admin.0, user.as_str(), &found);
     let Found { matching, missing, .. } = &found;
     Ok(answer.success(&Disconnected { disconnected: *matching, missing_nodes: missing }))
 }
