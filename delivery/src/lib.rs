@@ -14,6 +14,7 @@ extern crate self as delivery;
 pub mod api;
 pub mod channel;
 pub mod clock;
+pub mod connections;
 pub mod control;
 pub mod fanout;
 pub mod identity;

@@ -163,6 +163,7 @@ fn config() -> LiveConfig {
         max_connections: 100_000,
         max_connections_per_user: 100,
         allowed_origins: vec![],
+        max_connection_age: None,
         node_id: NodeId::new("bench").unwrap(),
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod bus;
+pub mod census;
 pub mod cli;
 pub mod config;
 pub mod descriptors;

@@ -102,6 +102,8 @@ pub(crate) enum Scenario {
     Broadcast(Broadcast),
     /// Cut all sockets at once while sends go on: until all are back and nothing is lost.
     Storm(Storm),
+    /// End one node of several in order while sends go on: until its sockets are elsewhere.
+    Rollout(Rollout),
     /// Some sockets stop reading: what it costs the others and the server.
     Slow(Slow),
 }
@@ -224,6 +226,24 @@ pub(crate) struct Storm {
     /// Longest wait before an attempt.
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub(crate) backoff_max: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct Rollout {
+    #[command(flatten)]
+    pub(crate) online: Online,
+    /// Sends per second that go on meanwhile.
+    #[arg(long, default_value_t = 500.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Which node gets SIGTERM: a place in the order of --url and --server-pid, from 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) node: u32,
+    /// How long before.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(crate) before: Duration,
+    /// How long after all are elsewhere.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(crate) after: Duration,
 }
 
 #[derive(Args)]

@@ -53,7 +53,7 @@ pub(crate) struct Engine {
     events: Events,
     alarm: Alarm,
     buffer: Vec<u8>,
-    targets: Targets,
+    pub(crate) targets: Targets,
     /// Who is online.
     pub(crate) users: Users,
     /// The WebSocket connections.

@@ -98,3 +98,14 @@ pub(crate) fn commit() -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
+
+/// Asks a process to end (SIGTERM).
+pub(crate) fn terminate(pid: u32) -> std::io::Result<()> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1);
+    let pid = pid.ok_or_else(|| std::io::Error::other("this is no process that may be ended"))?;
+    // SAFETY: kill has no memory effects.
+    match unsafe { libc::kill(pid, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

@@ -185,6 +185,15 @@ impl Sockets {
         self.list[number as usize] = Some(socket);
     }
 
+    /// How many are at this one of so many nodes, by where they connected last.
+    pub(crate) fn of_node(&self, node: usize, nodes: usize) -> u32 {
+        let there = |number: &usize| {
+            let tries = self.tries[*number].wrapping_sub(1);
+            self.list[*number].is_some() && number.wrapping_add(tries as usize) % nodes == node
+        };
+        (0..self.list.len()).filter(there).count() as u32
+    }
+
     /// Cuts a socket with a reset, without a word. Says nothing to the scenario, which did it.
     pub(crate) fn cut(&mut self, number: u32) {
         if let Some(socket) = self.list[number as usize].take() {

@@ -34,11 +34,17 @@ pub enum CloseReason {
     NotAllowed,
     /// The same device connected again.
     Replaced,
+    /// An operator ended it.
+    Disconnected,
+    /// It is to be opened anew, likely on another node: this one holds more than its share.
+    Moved,
+    /// It is as old as a connection may become.
+    Aged,
 }
 
 impl CloseReason {
     /// All of them, for metrics and docs.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientClosed,
         Self::ConnectionLost,
         Self::TokenExpired,
@@ -53,6 +59,9 @@ impl CloseReason {
         Self::Revoked,
         Self::NotAllowed,
         Self::Replaced,
+        Self::Disconnected,
+        Self::Moved,
+        Self::Aged,
     ];
 
     /// The close code. 1006 is never sent: it stands for "no close frame".
@@ -64,13 +73,14 @@ impl CloseReason {
             Self::TokenExpired => 4001,
             Self::NoHeartbeat | Self::NoProgress => 4008,
             Self::TooManyConnections | Self::TooManyFrames => 4029,
-            Self::Restarting => 1012,
+            Self::Restarting | Self::Moved | Self::Aged => 1012,
             Self::TryLater => 1013,
             Self::BadFrame => 4500,
             Self::TooBig => 1009,
             Self::Revoked => 4501,
             Self::NotAllowed => 4503,
             Self::Replaced => 4509,
+            Self::Disconnected => 4502,
         }
     }
 
@@ -85,13 +95,16 @@ impl CloseReason {
             | Self::TooManyConnections
             | Self::TooManyFrames
             | Self::Restarting
-            | Self::TryLater => true,
+            | Self::TryLater
+            | Self::Moved
+            | Self::Aged => true,
             Self::ClientClosed
             | Self::BadFrame
             | Self::TooBig
             | Self::Revoked
             | Self::NotAllowed
-            | Self::Replaced => false,
+            | Self::Replaced
+            | Self::Disconnected => false,
         }
     }
 
@@ -113,6 +126,9 @@ impl CloseReason {
             Self::Revoked => "logged out or revoked",
             Self::NotAllowed => "not allowed",
             Self::Replaced => "replaced by the same device",
+            Self::Disconnected => "disconnected by an operator",
+            Self::Moved => "moved to another node",
+            Self::Aged => "connection is to be renewed",
         }
     }
 
@@ -134,6 +150,9 @@ impl CloseReason {
             Self::Revoked => "revoked",
             Self::NotAllowed => "not_allowed",
             Self::Replaced => "replaced",
+            Self::Disconnected => "disconnected",
+            Self::Moved => "moved",
+            Self::Aged => "aged",
         }
     }
 
@@ -148,13 +167,16 @@ impl CloseReason {
             | Self::BadFrame
             | Self::TooBig
             | Self::Revoked
-            | Self::NotAllowed => true,
+            | Self::NotAllowed
+            | Self::Disconnected => true,
             Self::ClientClosed
             | Self::ConnectionLost
             | Self::TokenExpired
             | Self::NoHeartbeat
             | Self::Restarting
-            | Self::Replaced => false,
+            | Self::Replaced
+            | Self::Moved
+            | Self::Aged => false,
         }
     }
 }

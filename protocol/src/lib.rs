@@ -27,6 +27,7 @@ pub mod message;
 pub mod schema;
 pub mod server_frame;
 pub mod time;
+pub mod transport;
 
 pub use client_frame::{ClientFrame, DeviceInfo, DeviceType, ReadTarget};
 pub use close::CloseReason;
@@ -42,3 +43,4 @@ pub use message::{
 };
 pub use server_frame::{PressedAction, ServerFrame, StatusUpdate, Welcome};
 pub use time::Time;
+pub use transport::Transport;

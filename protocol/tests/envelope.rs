@@ -11,11 +11,14 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 use protocol::{
-    Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId,
+    Body, Codec, DeviceType, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time,
+    Transport, UserId,
     envelope::{
-        BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-        Event, InboxChange, NodeFacts, Revoked, Target, USERS_MAX, What,
+        BODY_BYTES_MAX, CHANGES_MAX, CONNECTIONS_MAX, Changes, Close, Connected, ConnectionFacts,
+        DecodeError, ENVELOPE_BYTES_MAX, Envelope, Event, Findings, InboxChange, Inquiry,
+        NodeAbout, NodeFacts, Revoked, Target, Then, USERS_MAX, What, Which,
     },
+    limits::{DEVICE_TEXT_BYTES_MAX, ID_BYTES_MAX},
 };
 
 fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
@@ -62,6 +65,12 @@ fn samples() -> Vec<(&'static str, Event)> {
         lost: 300,
         connections: Some(5_000),
         secrets: Some(0x0123_4567_89ab_cdef),
+        about: Some(NodeAbout {
+            role: "hub".into(),
+            version: "3.1.0".into(),
+            started_at: support::time("2025-01-15T10:00:00Z"),
+            draining: true,
+        }),
     };
     let users = || vec![id::<UserId>("ann"), id("bob")];
     let (tenant, channel) = (|| id("acme"), || id("channel-456"));
@@ -146,7 +155,66 @@ fn samples() -> Vec<(&'static str, Event)> {
         ("heartbeat", Event::Heartbeat(facts)),
         ("goodbye", Event::Goodbye { node: id("node-1") }),
         ("ping", Event::Ping { count: 17 }),
+        (
+            "inquiry_list",
+            Event::Inquiry(Inquiry {
+                id: 0x1234,
+                which: Which { tenant: Some(tenant()), user: Some(id("ann")), ..Which::default() },
+                then: Then::List { after: Some(id("0189")), limit: 201 },
+            }),
+        ),
+        (
+            "inquiry_close",
+            Event::Inquiry(Inquiry {
+                id: 0x1235,
+                which: Which {
+                    node: Some(id("node-1")),
+                    connection: Some(id("0189")),
+                    ..Which::default()
+                },
+                then: Then::Close(Close::ComeBack),
+            }),
+        ),
+        (
+            "findings",
+            Event::Findings(Findings {
+                inquiry: 0x1234,
+                node: id("node-1"),
+                matching: 7_000,
+                connections: vec![
+                    connection(1),
+                    ConnectionFacts {
+                        device_type: DeviceType::Unknown,
+                        app_version: String::new(),
+                        transport: Transport::EventStream,
+                        codec: Codec::Json,
+                        address: None,
+                        live: false,
+                        ..connection(2)
+                    },
+                ],
+            }),
+        ),
     ]
+}
+
+fn connection(number: u64) -> ConnectionFacts {
+    ConnectionFacts {
+        id: id(&format!("01890a5d96ee7a3f8c1e2b3c4d5e{number:04x}")),
+        tenant: id("acme"),
+        user: id("王伟"),
+        device: id("手机"),
+        device_type: DeviceType::Mobile,
+        app_version: "2.4.1".into(),
+        transport: Transport::WebSocket,
+        codec: Codec::MsgPack,
+        address: Some("2001:db8::7".parse().unwrap()),
+        connected_at: support::time("2025-01-15T10:30:00Z"),
+        last: Seq(70),
+        acked: Seq(69),
+        queued_bytes: 300,
+        live: true,
+    }
 }
 
 fn envelope(event: Event) -> Envelope {
@@ -265,6 +333,45 @@ fn limits_are_kept_on_the_way_out() {
         panic!()
     };
     assert_eq!((users.len(), more), (USERS_MAX, true));
+
+    // The longest that all texts may be.
+    let long = "x".repeat(ID_BYTES_MAX);
+    let largest = ConnectionFacts {
+        tenant: id(&long),
+        user: id(&long),
+        device: id(&long),
+        id: id(&long),
+        app_version: "x".repeat(DEVICE_TEXT_BYTES_MAX),
+        address: Some("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap()),
+        last: Seq(u64::MAX),
+        acked: Seq(u64::MAX),
+        queued_bytes: u64::MAX,
+        ..connection(1)
+    };
+    let findings = Findings {
+        inquiry: u64::MAX,
+        node: id(&long),
+        matching: u64::MAX,
+        connections: vec![largest; CONNECTIONS_MAX + 1],
+    };
+    let bytes = envelope(Event::Findings(findings)).encode();
+    assert!(bytes.len() <= ENVELOPE_BYTES_MAX, "{}", bytes.len());
+    let Event::Findings(read) = Envelope::decode(&bytes).unwrap().event else { panic!() };
+    assert_eq!(read.connections.len(), CONNECTIONS_MAX);
+}
+
+#[test]
+fn facts_of_older_nodes_are_read() {
+    // Of a node that did not say what operators want to know, and of one that said less still.
+    let tail = [0xcd, 0x13, 0x88, 7];
+    let facts = |length: u8, tail: &[u8]| {
+        let bytes = [&[0x95, 1, 10, 5, 1, 0x90 | length, 0xa1, b'n', 9, 0][..], tail].concat();
+        let Event::Heartbeat(facts) = Envelope::decode(&bytes).unwrap().event else { panic!() };
+        facts
+    };
+    let read = facts(5, &tail);
+    assert_eq!((read.connections, read.secrets, read.about), (Some(5_000), Some(7), None));
+    assert_eq!(facts(3, &[]).connections, None);
 }
 
 #[test]

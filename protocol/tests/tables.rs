@@ -33,6 +33,9 @@ fn close_codes_are_the_contract() {
             (CloseReason::Revoked, 4501, false),
             (CloseReason::NotAllowed, 4503, false),
             (CloseReason::Replaced, 4509, false),
+            (CloseReason::Disconnected, 4502, false),
+            (CloseReason::Moved, 1012, true),
+            (CloseReason::Aged, 1012, true),
         ]
     );
 }

@@ -4,12 +4,13 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use protocol::{ErrorType, FieldProblem, Message, Seq};
+use protocol::{ErrorType, FieldProblem, Message, NodeId, Seq};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
     channel::ChannelError,
+    connections::TooManyAsk,
     control::ControlError,
     identity::AuthError,
     limit::Limited,
@@ -61,6 +62,10 @@ pub(crate) enum ApiError {
     TokenOnly,
     #[error("there is no such user")]
     NoUser,
+    #[error("there is no such connection")]
+    NoConnection,
+    #[error("it was not found, but {} did not answer; try again", names(.0))]
+    NodesMissing(Vec<NodeId>),
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
@@ -78,6 +83,8 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     StoredBody(#[from] protocol::message::BodyError),
     #[error(transparent)]
+    Asked(#[from] TooManyAsk),
+    #[error(transparent)]
     Limited(#[from] Limited),
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -93,6 +100,11 @@ pub(crate) enum ApiError {
     Channel(#[from] ChannelError),
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+}
+
+/// The names of nodes, as words.
+fn names(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl ApiError {
@@ -118,7 +130,10 @@ impl ApiError {
             Self::UsersOnly | Self::ServicesOnly | Self::OtherTenant | Self::TokenOnly => {
                 self.says(T::Forbidden)
             }
-            Self::NoUser => self.says(T::NotFound),
+            Self::NoUser | Self::NoConnection => self.says(T::NotFound),
+            Self::NodesMissing(_) | Self::Asked(_) => {
+                self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
+            }
             Self::Resync { min_seq, head } => self
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),

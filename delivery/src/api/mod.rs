@@ -14,6 +14,7 @@ mod caller;
 mod channel_keeping;
 mod channel_messages;
 mod channels;
+mod connections;
 mod digest;
 pub mod doc;
 mod documents;
@@ -53,6 +54,7 @@ use self::{
 };
 use crate::{
     channel::Channels,
+    connections::Connections,
     control::Control,
     identity::Identity,
     limit::Limiter,
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) running: Arc<idempotency::Running>,
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) connections: Arc<dyn Connections>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -129,6 +132,8 @@ pub struct ApiParts {
     pub config: ApiConfig,
     /// While it is set, sends are answered 503 and their connections closed; reads go on.
     pub draining: Arc<AtomicBool>,
+    /// Who is connected, and which nodes there are.
+    pub connections: Arc<dyn Connections>,
 }
 
 impl std::fmt::Debug for ApiParts {
@@ -141,7 +146,8 @@ impl ApiState {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: ApiParts, recorder: &dyn ::metrics::Recorder) -> Self {
-        let ApiParts { store, identity, control, webhooks, limiter, config, draining } = parts;
+        let ApiParts { store, identity, control, webhooks, limiter, config, draining, connections } =
+            parts;
         identity.register_metrics(recorder);
         control.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
@@ -174,6 +180,7 @@ impl ApiState {
             running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
             metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
+            connections,
         }))
     }
 }
@@ -258,6 +265,10 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         delete "/api/v3/admin/channels/{id}" => channel_keeping::remove::<Admin>;
         get "/api/v3/admin/channels/{id}/members" => channels::members::<Admin>;
         post "/api/v3/admin/channels/{id}/members" => channel_keeping::change_members::<Admin>;
+        get "/api/v3/admin/connections" => connections::list;
+        delete "/api/v3/admin/connections" => connections::disconnect_user;
+        delete "/api/v3/admin/connections/{id}" => connections::disconnect;
+        get "/api/v3/admin/nodes" => connections::nodes;
         get "/api/v3/admin/tenants" => tenants::list;
         get "/api/v3/admin/tenants/{id}" => tenants::get;
         put "/api/v3/admin/tenants/{id}" => tenants::update;

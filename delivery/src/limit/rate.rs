@@ -46,7 +46,8 @@ impl Rate {
     }
 
     /// How long this many units take to come back.
-    pub(super) fn time_of(self, units: u32) -> Duration {
+    #[must_use]
+    pub fn time_of(self, units: u32) -> Duration {
         self.interval * units
     }
 }

@@ -26,7 +26,7 @@ use delivery::{
     store::{BoxFuture, Directory, Storage},
     webhook::Webhooks,
 };
-use protocol::NodeId;
+use protocol::{NodeId, envelope::NodeAbout};
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::{
@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     bus::Inbound,
+    census::Census,
     config::{Config, ProcessConfig, Role, SocketConfig},
     foundation::Foundation,
     health::{self, HealthState},
@@ -112,9 +113,11 @@ impl App {
             Arc::clone(&limiter),
             Arc::clone(&bus),
         );
+        let about = about(role);
         if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
             let others = Arc::new(FromOthers::new(Arc::clone(store)));
-            redis.start(Arc::new(FromNodes::new(Arc::clone(&live), others)) as Arc<dyn Inbound>);
+            let inbound = FromNodes::new(Arc::clone(&live), others).about(about.clone());
+            redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
         }
 
         let api = ApiParts {
@@ -128,17 +131,21 @@ impl App {
                 retention: config.store.retention,
             },
             draining: Arc::clone(&draining),
+            connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
         };
         let api = ApiState::new(api, &*recorder);
         health.opened(shared, bus, Arc::clone(&live));
         let serving = ports.serve(routers(role, api, &live, health.clone()))?;
         let shutdown = serving.shutdown.clone();
-        let background = vec![
+        let mut background = vec![
             tokio::spawn(Arc::clone(&live).check_positions()),
             tokio::spawn(limiter.upkeep()),
             tokio::spawn(metrics.clone().upkeep(shutdown)),
             tokio::spawn(health.watch()),
         ];
+        if let Some(rate) = config.socket.shed_rate.filter(|_| role.holds_sockets()) {
+            background.push(tokio::spawn(Arc::clone(&live).shed(rate)));
+        }
         Ok(Self {
             user_address: ports.user_address(),
             admin_address: ports.admin_address(),
@@ -260,6 +267,16 @@ impl TokenVerifier for Tokens {
     }
 }
 
+/// What this node says of itself.
+fn about(role: Role) -> NodeAbout {
+    NodeAbout {
+        role: role.label().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: delivery::clock::now(),
+        draining: false,
+    }
+}
+
 fn node_id(config: &Config) -> anyhow::Result<NodeId> {
     let name = match &config.process.node_id {
         Some(name) => name.clone(),
@@ -279,6 +296,7 @@ fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig
         max_connections: if role.holds_sockets() { socket.connections_max } else { 0 },
         max_connections_per_user: socket.connections_per_user_max,
         allowed_origins: socket.allowed_origins.clone(),
+        max_connection_age: socket.connection_age_max,
         node_id,
     }
 }

@@ -29,7 +29,8 @@ const DROPPED: Metric = Metric::counter(
 const PASSED_OVER: Metric = Metric::counter(
     "pushhub_bus_passed_over_total",
     "reason",
-    "Messages on the bus that were not understood: of a newer node (kind, version), or no envelopes.",
+    "Messages on the bus that were not understood (of a newer node: kind, version; or no envelopes: \
+     malformed), and questions that came while too many were being answered (busy).",
 );
 const DOUBTS: Metric = Metric::counter(
     "pushhub_bus_doubts_total",
@@ -96,8 +97,17 @@ pub const ALL: &[Metric] = &[
     CONFLICTS,
 ];
 
-const KINDS: [&str; 8] =
-    ["changes", "group", "connected", "presence", "disconnect", "revoked", "node", "ping"];
+const KINDS: [&str; 9] = [
+    "changes",
+    "group",
+    "connected",
+    "presence",
+    "disconnect",
+    "revoked",
+    "node",
+    "ping",
+    "inquiry",
+];
 
 /// Why an envelope was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +131,17 @@ pub(super) enum Strange {
     Kind,
     Version,
     Malformed,
+    /// A question, while as many are being answered as may be.
+    Busy,
 }
 
 impl Strange {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Kind, "kind"), (Self::Version, "version"), (Self::Malformed, "malformed")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Kind, "kind"),
+        (Self::Version, "version"),
+        (Self::Malformed, "malformed"),
+        (Self::Busy, "busy"),
+    ];
 }
 
 /// What two nodes disagree about.

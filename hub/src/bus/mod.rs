@@ -37,6 +37,7 @@ pub mod metrics;
 mod node;
 mod outgoing;
 mod peers;
+mod questions;
 mod receive;
 mod redis_bus;
 mod topic;
@@ -49,12 +50,13 @@ use delivery::{
 };
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, Seq, TenantId, UserId,
-    envelope::{Revoked, Target},
+    envelope::{Findings, Inquiry, NodeAbout, Revoked, Target, Then, Which},
 };
 
 pub use self::{
     address::{ALLOWED as ADDRESS_ALLOWED, AddressError, Login, RedisAddress, Server, Shape},
-    peers::PeerInfo,
+    peers::{PeerInfo, SILENT_AFTER},
+    questions::{Asked, TooManyQuestions, limit as named_max},
     redis_bus::{RedisBus, RedisConfig},
 };
 
@@ -175,6 +177,17 @@ pub trait Inbound: Send + Sync + 'static {
     /// to the others.
     fn connections(&self) -> Option<u64>;
 
+    /// What this node says of itself for operators. Is told to the others.
+    fn about(&self) -> Option<NodeAbout> {
+        None
+    }
+
+    /// Names or closes connections of this node, for an admin who asks on another; none where it holds
+    /// none by its role, or where others are meant. Called on a task of its own, for it may look at all.
+    fn inquire(&self, _inquiry: &Inquiry) -> Option<Findings> {
+        None
+    }
+
     /// Something may have been missed: all connections are to be compared with the store, and what was
     /// revoked is to be asked anew.
     fn doubt(&self, why: Doubt);
@@ -246,6 +259,15 @@ pub trait Bus: Send + Sync + 'static {
     /// Tells other nodes what was revoked.
     fn revoked(&self, what: Revoked);
 
+    /// Asks the other nodes for their connections, or has them closed, and waits for the answers of all
+    /// that hold sockets, [`ANSWERS_WITHIN`] at most. This node's are the caller's own affair.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`TooManyQuestions`] where too many are being asked already.
+    fn ask(&self, which: Which, then: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>>;
+
     /// How it is.
     fn state(&self) -> State;
 
@@ -258,6 +280,10 @@ pub trait Bus: Send + Sync + 'static {
 
 /// Longest wait of a connecting client for its user's topic to be confirmed: some hundred round trips.
 pub const ATTEND_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Longest wait for other nodes' answers: some hundred round trips, and time for a node with a million
+/// sockets to look at all of them.
+pub const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The bus of the single shape: there is nobody to tell.
 #[derive(Debug, Default, Clone, Copy)]
@@ -283,6 +309,9 @@ impl Bus for LocalBus {
     }
     fn disconnect(&self, _target: Target, _reason: CloseReason) {}
     fn revoked(&self, _what: Revoked) {}
+    fn ask(&self, _: Which, _: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {
+        Box::pin(std::future::ready(Ok(Asked::default())))
+    }
     fn state(&self) -> State {
         State::Alone
     }

@@ -5,17 +5,17 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use delivery::InboxKey;
 use parking_lot::{Mutex, RwLock};
 use protocol::{
     ChannelId, NodeId, TenantId,
-    envelope::{Envelope, Event, NodeFacts},
+    envelope::{Envelope, Event, Inquiry, NodeFacts},
 };
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -24,11 +24,16 @@ use super::{
     devices::Devices,
     interest::{Interests, Wish},
     link::Link,
-    metrics::{BusMetrics, Drop as Dropped},
+    metrics::{BusMetrics, Drop as Dropped, Strange},
     outgoing::{Class, Message},
     peers::{Counts, Peers},
+    questions::Questions,
     topic::{PARTITIONS, Topic, Topics},
 };
+
+/// Most questions of others that are answered at a time; each may look at all connections. Who is not
+/// answered names this node as missing.
+const ANSWERS_MAX: usize = 8;
 
 /// Which link serves which partition.
 pub(super) struct Owners {
@@ -55,6 +60,9 @@ pub(super) struct Node {
     pub(super) interests: Interests,
     pub(super) devices: Devices,
     pub(super) peers: Peers,
+    pub(super) questions: Arc<Questions>,
+    /// A place for each question of others that is being answered.
+    pub(super) answering: Arc<Semaphore>,
     pub(super) metrics: BusMetrics,
     pub(super) connector: Connector,
     pub(super) owners: RwLock<Owners>,
@@ -72,6 +80,8 @@ pub(super) struct Node {
     lost: AtomicU64,
     clock: AtomicU64,
     connections: AtomicU64,
+    /// Since when its state is what it is.
+    since: Mutex<Instant>,
     channels: Mutex<FxHashMap<(TenantId, ChannelId), Listening>>,
 }
 
@@ -91,6 +101,8 @@ impl Node {
             interests: Interests::default(),
             devices: Devices::default(),
             peers: Peers::default(),
+            questions: Arc::default(),
+            answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
             metrics,
             connector,
             owners: RwLock::new(Owners { links: Vec::new(), of: vec![None; PARTITIONS.into()] }),
@@ -105,6 +117,7 @@ impl Node {
             lost: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            since: Mutex::new(Instant::now()),
             channels: Mutex::default(),
         })
     }
@@ -172,13 +185,37 @@ impl Node {
 
     pub(super) fn facts(&self) -> NodeFacts {
         let inbound = self.inbound.read().clone();
+        let about = inbound.as_ref().and_then(|inbound| inbound.about());
         NodeFacts {
             node: self.name.clone(),
             clock: self.tick(),
             lost: self.lost.load(Ordering::Relaxed),
             connections: inbound.and_then(|inbound| inbound.connections()),
             secrets: self.secrets,
+            about,
         }
+    }
+
+    /// Answers another node's question, on a task of its own: it may take a look at each connection.
+    pub(super) fn answer(self: &Arc<Self>, asker: u64, inquiry: Inquiry) {
+        let Some(inbound) = self.inbound.read().clone() else { return };
+        let Ok(place) = Arc::clone(&self.answering).try_acquire_owned() else {
+            self.metrics.passed_over(Strange::Busy).increment(1);
+            return;
+        };
+        let node = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Some(found) = inbound.inquire(&inquiry) {
+                node.say(&node.topics.node(asker), Event::Findings(found), Class::Once);
+            }
+            drop(place);
+        });
+    }
+
+    /// For how long everything has been heard; none while it is not.
+    pub(super) fn heard_for(&self, now: Instant) -> Option<Duration> {
+        let well = self.state() == State::Up;
+        well.then(|| now.saturating_duration_since(*self.since.lock()))
     }
 
     /// A number for a new connection.
@@ -220,6 +257,7 @@ impl Node {
         *self.why.lock() = why.clone();
         let before = self.state.send_replace(state);
         if before != state {
+            *self.since.lock() = Instant::now();
             self.metrics.state(state);
             let why = why.unwrap_or_default();
             match state {

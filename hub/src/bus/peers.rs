@@ -6,7 +6,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use protocol::{NodeId, envelope::NodeFacts};
+use protocol::{
+    NodeId,
+    envelope::{NodeAbout, NodeFacts},
+};
 use rustc_hash::FxBuildHasher;
 
 /// How often a node says that it is there.
@@ -14,7 +17,7 @@ pub(super) const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// Without a heartbeat for this long something is wrong with a node or its way to the bus: three may be
 /// late on a busy machine.
-const SILENT_AFTER: Duration = Duration::from_secs(4);
+pub const SILENT_AFTER: Duration = Duration::from_secs(4);
 
 /// After this long a silent node is taken for dead: whoever was there is not any more.
 const DEAD_AFTER: Duration = Duration::from_secs(15);
@@ -37,6 +40,8 @@ pub struct PeerInfo {
     pub silent_for: Duration,
     /// Its sockets and event streams; none where it holds none by its role.
     pub connections: Option<u64>,
+    /// What it says of itself; none of an older node.
+    pub about: Option<NodeAbout>,
 }
 
 struct Peer {
@@ -115,10 +120,21 @@ impl Peers {
         self.0.lock().values_mut().for_each(|peer| peer.heard_at = now);
     }
 
+    /// Those that hold sockets, by epoch; only those of this name, where one is said.
+    pub(super) fn holders(&self, name: Option<&NodeId>) -> HashMap<u64, NodeId, FxBuildHasher> {
+        let holds = |peer: &Peer| {
+            peer.facts.connections.is_some() && name.is_none_or(|name| *name == peer.facts.node)
+        };
+        let all = self.0.lock();
+        let holders = all.iter().filter(|(_, peer)| holds(peer));
+        holders.map(|(epoch, peer)| (*epoch, peer.facts.node.clone())).collect()
+    }
+
     pub(super) fn list(&self, now: Instant) -> Vec<PeerInfo> {
         let info = |(epoch, peer): (&u64, &Peer)| PeerInfo {
             node: peer.facts.node.clone(),
             connections: peer.facts.connections,
+            about: peer.facts.about.clone(),
             epoch: *epoch,
             silent_for: now.saturating_duration_since(peer.heard_at),
         };
@@ -187,7 +203,7 @@ mod tests {
 
     fn facts(lost: u64) -> NodeFacts {
         let node = "node-2".parse().unwrap();
-        NodeFacts { node, clock: 0, lost, connections: None, secrets: None }
+        NodeFacts { node, clock: 0, lost, connections: None, secrets: None, about: None }
     }
 
     #[test]

@@ -120,6 +120,8 @@ fn others(node: &Arc<Node>, sender: u64, event: Event) {
             node.peers.remove(sender);
             node.node_gone(sender);
         }
+        Event::Inquiry(inquiry) => node.answer(sender, inquiry),
+        Event::Findings(found) => node.questions.found(sender, found),
         // Of a topic that is somebody else's own.
         Event::Ping { .. } => {}
     }

@@ -13,7 +13,10 @@ use delivery::{
 use metrics::Recorder;
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
-    envelope::{Changes, Connected, Event, InboxChange, Revoked, Target, USERS_MAX, What},
+    envelope::{
+        Changes, Connected, Event, InboxChange, Inquiry, Revoked, Target, Then, USERS_MAX, What,
+        Which,
+    },
 };
 use rand::RngExt;
 use tokio::sync::watch;
@@ -21,7 +24,8 @@ use tokio::sync::watch;
 use crate::config::ClusterConfig;
 
 use super::{
-    ATTEND_WITHIN, Attention, Bus, Doubt, Inbound, PeerInfo, State,
+    ANSWERS_WITHIN, ATTEND_WITHIN, Asked, Attention, Bus, Doubt, Inbound, PeerInfo, State,
+    TooManyQuestions,
     address::{RedisAddress, Shape},
     cluster,
     connect::Connector,
@@ -30,12 +34,17 @@ use super::{
     node::Node,
     outgoing::Class,
     peers::HEARTBEAT_EVERY,
+    questions,
     topic::PARTITIONS,
 };
 
 /// While other nodes are not heard, how often connections are compared with the store: what they send
 /// arrives late, not when the bus is back.
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
+
+/// After this long of hearing, every node that can be heard has been: each speaks once per heartbeat.
+/// Before, answers of nodes that are not known yet are waited for as well.
+const ALL_HEARD_AFTER: Duration = HEARTBEAT_EVERY.saturating_mul(3);
 
 /// How often others are told who is in a channel here: what was lost of it is made good then.
 const PRESENCE_EVERY: Duration = Duration::from_secs(15);
@@ -112,7 +121,7 @@ impl RedisBus {
     pub fn start(&self, inbound: Arc<dyn Inbound>) {
         let node = &self.node;
         node.set_inbound(Some(inbound));
-        let (control, waits) = node.listen(&[node.topics.control()]);
+        let (heard, waits) = node.listen(&[node.topics.control(), node.topics.node(node.epoch)]);
         drop(waits);
         let address = node.connector.address();
         tracing::info!(redis = address.describe(), "bus by Redis");
@@ -122,7 +131,7 @@ impl RedisBus {
         for link in node.owners.read().links.clone() {
             node.tasks.spawn(link.run(Arc::clone(node)));
         }
-        node.tasks.spawn(beat(Arc::clone(node), control));
+        node.tasks.spawn(beat(Arc::clone(node), heard));
     }
 
     /// Says goodbye, so that nobody misses this node, and ends.
@@ -168,7 +177,7 @@ impl Drop for RedisBus {
 }
 
 /// What is done every second.
-async fn beat(node: Arc<Node>, _control: super::node::Listening) {
+async fn beat(node: Arc<Node>, _heard: super::node::Listening) {
     // Nodes that were started together must not all speak at once for ever.
     let drawn = HEARTBEAT_EVERY.mul_f64(rand::rng().random_range(0.0..1.0));
     tokio::time::sleep(drawn).await;
@@ -339,6 +348,29 @@ impl Bus for RedisBus {
 
     fn revoked(&self, what: Revoked) {
         self.node.say(&self.node.topics.control(), Event::Revoked(what), Class::Word);
+    }
+
+    fn ask(&self, which: Which, then: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {
+        let node = Arc::clone(&self.node);
+        Box::pin(async move {
+            let expected = node.peers.holders(which.node.as_ref());
+            let heard_for = node.heard_for(Instant::now());
+            let knows_all = heard_for.is_some_and(|time| time >= ALL_HEARD_AFTER);
+            let question = node.questions.begin(expected, questions::limit(&then))?;
+            if heard_for.is_none() || (knows_all && question.expects_nobody()) {
+                return Ok(question.end());
+            }
+            let inquiry = Inquiry { id: question.id, which, then };
+            node.say(&node.topics.control(), Event::Inquiry(inquiry), Class::Once);
+            let all = async {
+                question.all.notified().await;
+                if !knows_all {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::time::timeout(ANSWERS_WITHIN, all).await.ok();
+            Ok(question.end())
+        })
     }
 
     fn state(&self) -> State {

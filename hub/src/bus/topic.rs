@@ -86,6 +86,12 @@ impl Topics {
         self.topic(CONTROL_PARTITION, format_args!("nodes"))
     }
 
+    /// What is said to one node: answers to its questions.
+    pub(super) fn node(&self, node: u64) -> Topic {
+        let name = format!("{node:016x}");
+        self.topic(partition_of(&[&name]), format_args!("n:{name}"))
+    }
+
     /// What a node says to itself by way of one server.
     pub(super) fn own(&self, partition: u16, node: u64, link: u32) -> Topic {
         self.topic(partition, format_args!("self:{node:016x}-{link}"))
@@ -179,6 +185,7 @@ mod tests {
             topics.tenant(&TenantId::default()),
             topics.channel(&TenantId::default(), &"team".parse().unwrap()),
             topics.control(),
+            topics.node(0x0123_4567_89ab_cdef),
         ];
         let names: Vec<&str> = names.iter().map(|topic| &*topic.name).collect();
         assert_eq!(
@@ -189,6 +196,7 @@ mod tests {
                 "pushhub:{p126}:g:default",
                 "pushhub:{p211}:c:default\u{1f}team",
                 "pushhub:{p267}:nodes",
+                "pushhub:{p461}:n:0123456789abcdef",
             ]
         );
     }

@@ -127,6 +127,12 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
             show_duration(PROXY_IDLE_TIMEOUT)
         ));
     }
+    if socket.shed_rate.is_some() && config.cluster.redis.is_none() {
+        warnings.push(
+            "WS_SHED_RATE has no effect: without REDIS_URL there is no other node to move sockets to"
+                .to_owned(),
+        );
+    }
     if socket.outbox_bytes_max < socket.write_buffer_bytes {
         warnings.push(
             "WS_OUTBOX_LIMIT is below WS_WRITE_BUFFER_SIZE: writes will never be gathered up to it"

@@ -20,7 +20,7 @@ use std::{
 };
 
 use delivery::{
-    limit::LimitConfig,
+    limit::{LimitConfig, Rate},
     store::{Retention, limits::SENT_KEPT, postgres::PostgresConfig},
     webhook::WebhookConfig,
 };
@@ -87,6 +87,10 @@ pub struct SocketConfig {
     pub handshake_timeout: Duration,
     /// Origins that may open sockets, in lower case; `*` for any; empty for the same host only.
     pub allowed_origins: Vec<String>,
+    /// Largest age of a socket; none for any.
+    pub connection_age_max: Option<Duration>,
+    /// How fast sockets above the cluster's average are sent to other nodes; none for never.
+    pub shed_rate: Option<Rate>,
 }
 
 /// What is kept on disk.
@@ -323,6 +327,8 @@ impl Config {
                 stall_timeout: given.duration("WS_STALL_TIMEOUT"),
                 handshake_timeout: given.duration("WS_HANDSHAKE_TIMEOUT"),
                 allowed_origins: given.list("CORS_ALLOWED_ORIGINS"),
+                connection_age_max: given.optional_duration("WS_MAX_CONNECTION_AGE"),
+                shed_rate: given.rate("WS_SHED_RATE"),
             },
             limit: LimitConfig {
                 ip: given.rate("RATE_LIMIT_IP"),

@@ -225,13 +225,18 @@ fn contradictions_are_refused_or_warned_of() {
     assert!(Config::load(&free, None).is_ok());
 
     let loaded = Config::load(
-        &environment(&[("WS_PING_INTERVAL", "60s"), ("WS_MAX_CONNECTIONS", "9000000")]),
+        &environment(&[
+            ("WS_PING_INTERVAL", "60s"),
+            ("WS_MAX_CONNECTIONS", "9000000"),
+            ("WS_SHED_RATE", "20/s"),
+        ]),
         None,
     )
     .unwrap();
     let warnings = loaded.warnings.join("\n");
     assert!(warnings.contains("proxies"), "{warnings}");
     assert!(warnings.contains("descriptors"), "{warnings}");
+    assert!(warnings.contains("WS_SHED_RATE has no effect"), "{warnings}");
 }
 
 #[test]

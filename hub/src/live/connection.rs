@@ -1,6 +1,15 @@
 //! One live connection, as everybody but its own task sees it.
 
-use std::{io, io::IoSlice, sync::Arc, time::Instant};
+use std::{
+    io,
+    io::IoSlice,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use delivery::{InboxKey, identity::UserCaller};
 use futures_util::task::AtomicWaker;
@@ -32,6 +41,8 @@ pub(super) struct Peer {
     pub(super) device_known: bool,
     pub(super) session: Option<Arc<str>>,
     pub(super) framing: Framing,
+    /// Where the client is, as far as proxies are believed.
+    pub(super) address: IpAddr,
 }
 
 /// A live socket, of either transport. Its task reads and waits; anybody may offer it changes or ask it to end.
@@ -43,6 +54,8 @@ pub(super) struct Connection {
     outbox: Mutex<Outbox>,
     waker: AtomicWaker,
     info: Mutex<Option<Box<DeviceInfo>>>,
+    /// The last change that the client confirmed.
+    acked: AtomicU64,
 }
 
 /// What an operator sees of a connection.
@@ -64,8 +77,18 @@ pub struct ConnectionInfo {
     pub transport: Transport,
     /// How its frames are encoded.
     pub codec: Codec,
+    /// Where the client is, as far as proxies are believed.
+    pub address: IpAddr,
     /// Since when.
     pub connected_at: Time,
+    /// The last change that was given to it.
+    pub last: Seq,
+    /// The last change that it confirmed here; 0 where none was.
+    pub acked: Seq,
+    /// Memory of what waits for it, in bytes.
+    pub queued_bytes: usize,
+    /// Whether it has all there is and gets what comes at once.
+    pub live: bool,
 }
 
 impl Connection {
@@ -80,6 +103,7 @@ impl Connection {
             outbox: Mutex::new(Outbox::new()),
             waker: AtomicWaker::new(),
             info: Mutex::new(info),
+            acked: AtomicU64::new(0),
         }
     }
 
@@ -169,6 +193,11 @@ impl Connection {
         delivered
     }
 
+    /// The client confirmed everything up to here.
+    pub(super) fn confirmed(&self, seq: Seq) {
+        self.acked.fetch_max(seq.0, Ordering::Relaxed);
+    }
+
     /// Asks the connection to end; the first reason counts.
     pub(super) fn close(&self, reason: CloseReason) {
         self.outbox.lock().request_close(reason);
@@ -198,7 +227,10 @@ impl Connection {
     }
 
     pub(super) fn describe(&self) -> ConnectionInfo {
-        let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let (last, queued_bytes, live) = {
+            let outbox = self.outbox.lock();
+            (outbox.last(), outbox.queued_bytes(), outbox.mode() == Mode::Live)
+        };
         let info = self.info.lock();
         ConnectionInfo {
             id: self.connection_id(),
@@ -209,7 +241,18 @@ impl Connection {
             app_version: info.as_ref().map(|info| info.app_version.clone()).unwrap_or_default(),
             transport: self.transport(),
             codec: self.peer.framing.codec(),
-            connected_at: Time::from_millis(delivery::clock::now().millis().saturating_sub(age)),
+            address: self.peer.address,
+            last,
+            acked: Seq(self.acked.load(Ordering::Relaxed)),
+            queued_bytes,
+            live,
+            connected_at: began(self.id),
         }
     }
+}
+
+/// When a connection began: its id says so, and always the same, also after the clock was set.
+fn began(id: Uuid) -> Time {
+    let millis = id.as_u128() >> 80;
+    Time::from_millis(i64::try_from(millis).expect("48 bits are a time"))
 }

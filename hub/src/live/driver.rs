@@ -403,6 +403,7 @@ impl Driver {
     /// What was never sent cannot have arrived: a cursor beyond it would skip messages later.
     fn ack(&self, seq: Seq) {
         let seq = seq.min(self.connection.outbox().lock().last());
+        self.connection.confirmed(seq);
         if let Some(device) = self.connection.known_device() {
             self.live.store().ack(self.connection.inbox(), device, seq);
         }

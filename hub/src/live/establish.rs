@@ -2,6 +2,7 @@
 //! position to start from and queues `welcome`.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -60,6 +61,7 @@ pub(super) struct Entry {
     pub(super) slot: Slot,
     pub(super) caller: UserCaller,
     pub(super) device_type: DeviceType,
+    pub(super) address: IpAddr,
 }
 
 /// A checked request.
@@ -114,12 +116,14 @@ async fn end(
     reason: CloseReason,
     (reader, frames): (OwnedReadHalf, FrameReader),
 ) {
+    live.leaving.fetch_add(1, Ordering::Relaxed);
     live.registry().remove(connection);
     live.presence().leave_all(live, connection);
     if let Some(device) = connection.known_device() {
         live.bus().ended(connection.inbox(), device, &connection.connection_id());
     }
     say_goodbye(live, connection, reason, reader, frames).await;
+    live.leaving.fetch_sub(1, Ordering::Relaxed);
     let (metrics, lifespan) = (live.metrics(), connection.connected_at().elapsed());
     metrics.connections(connection.device_type(), connection.framing()).decrement(1.0);
     metrics.disconnects(reason).increment(1);
@@ -137,7 +141,7 @@ async fn end(
 async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     let live = &live;
     let Admitted { opening, entry, framing, since } = admitted;
-    let Entry { slot, caller, device_type } = entry;
+    let Entry { slot, caller, device_type, address } = entry;
     let deadline = tokio::time::Instant::now() + live.config().handshake_timeout;
     let reject = |reason| live.metrics().rejected(reason).increment(1);
     let Ok(Some(taken)) = tokio::time::timeout_at(deadline, opening.take()).await else {
@@ -159,7 +163,7 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
 
     let (reader, writer) = stream.into_split();
     let life = token_life(&caller);
-    let connection = Arc::new(Connection::new(peer(caller, framing), device_type, writer));
+    let connection = Arc::new(Connection::new(peer(caller, framing, address), device_type, writer));
     live.metrics().connections(device_type, framing).increment(1.0);
     if !head.is_empty() {
         // Goes out with `welcome`, in one packet; before it nothing of ours is written.
@@ -172,7 +176,8 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
         end(live, &connection, CloseReason::TooManyConnections, broken).await;
         return None;
     }
-    let session = Session::new(Instant::now(), live.first_ping(), life);
+    let now = Instant::now();
+    let session = Session::new(now, live.first_ping(), life).ends_after(now, live.draw_age());
     let watch = match tokio::time::timeout_at(deadline, start(live, &connection, since)).await {
         Ok(Ok(watch)) => watch,
         refused => {
@@ -197,14 +202,14 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     Some((driver, connection, slot))
 }
 
-fn peer(caller: UserCaller, framing: Framing) -> Peer {
+fn peer(caller: UserCaller, framing: Framing, address: IpAddr) -> Peer {
     let device_known = caller.device.is_some();
     let device = caller.device.unwrap_or_else(|| {
         let made_up = Uuid::now_v7().simple().to_string();
         DeviceId::new(made_up).expect("32 hex digits are an id")
     });
     let session = caller.session.map(Arc::from);
-    Peer { inbox: caller.inbox, device, device_known, session, framing }
+    Peer { inbox: caller.inbox, device, device_known, session, framing, address }
 }
 
 /// Begins to watch, sets the first position and queues `welcome`. The connection is registered
@@ -274,6 +279,6 @@ mod tests {
         };
         assert!(size(task) <= 448, "the task's future has {} bytes", size(task));
         let connection = size_of::<Connection>();
-        assert!(connection <= 208, "the connection has {connection} bytes");
+        assert!(connection <= 224, "the connection has {connection} bytes");
     }
 }

@@ -3,30 +3,8 @@
 
 use std::io::Write as _;
 
+pub use protocol::Transport;
 use protocol::{Codec, Seq, ServerFrame, codec::Head};
-
-/// The way a client is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// `GET /ws`.
-    WebSocket,
-    /// `GET /api/v3/stream`: the same frames one way, as server-sent events.
-    EventStream,
-}
-
-impl Transport {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::WebSocket, Self::EventStream];
-
-    /// A metric label.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::WebSocket => "ws",
-            Self::EventStream => "sse",
-        }
-    }
-}
 
 /// A transport and the encoding of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,9 +40,11 @@ fn manner(reason: CloseReason) -> Manner {
     match reason {
         CloseReason::ConnectionLost => Manner { flush: false, polite: false, abort: false },
         CloseReason::NoProgress => Manner { flush: false, polite: false, abort: true },
-        CloseReason::TokenExpired | CloseReason::Restarting | CloseReason::TryLater => {
-            Manner { flush: true, polite: true, abort: false }
-        }
+        CloseReason::TokenExpired
+        | CloseReason::Restarting
+        | CloseReason::TryLater
+        | CloseReason::Moved
+        | CloseReason::Aged => Manner { flush: true, polite: true, abort: false },
         CloseReason::ClientClosed
         | CloseReason::NoHeartbeat
         | CloseReason::TooManyConnections
@@ -51,7 +53,8 @@ fn manner(reason: CloseReason) -> Manner {
         | CloseReason::TooBig
         | CloseReason::Revoked
         | CloseReason::NotAllowed
-        | CloseReason::Replaced => Manner { flush: false, polite: true, abort: false },
+        | CloseReason::Replaced
+        | CloseReason::Disconnected => Manner { flush: false, polite: true, abort: false },
     }
 }
 
@@ -61,6 +64,8 @@ pub(super) fn reconnect_after_ms(reason: CloseReason, restart_spread: Duration) 
     let (from, to) = match reason {
         CloseReason::Restarting => (100, restart_spread.as_millis().try_into().unwrap_or(u64::MAX)),
         CloseReason::TokenExpired => (0, 500),
+        // Their ends are spread out already, by their draws and by the pace of moving.
+        CloseReason::Moved | CloseReason::Aged => (0, 1_000),
         CloseReason::NoHeartbeat | CloseReason::NoProgress | CloseReason::ConnectionLost => {
             (500, 5_000)
         }
@@ -71,7 +76,8 @@ pub(super) fn reconnect_after_ms(reason: CloseReason, restart_spread: Duration) 
         | CloseReason::TooBig
         | CloseReason::Revoked
         | CloseReason::NotAllowed
-        | CloseReason::Replaced => return 0,
+        | CloseReason::Replaced
+        | CloseReason::Disconnected => return 0,
     };
     rand::rng().random_range(from..=to.max(from))
 }

@@ -135,7 +135,8 @@ pub(super) fn admit(
         Refused::new(Rejection::Limit, ErrorType::Unavailable, "this node is full")
             .retry_after(RETRY_AFTER_LIMIT_S)
     })?;
-    Ok((Entry { slot, caller, device_type: query.device_type }, query.since))
+    let (device_type, address) = (query.device_type, client.address);
+    Ok((Entry { slot, caller, device_type, address }, query.since))
 }
 
 /// RFC 6455 §4.2.1; answers the key.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use delivery::{Fanout, InboxKey, store::Stored};
 use protocol::{
     ChannelId, CloseReason, ConnectionId, Seq, TenantId, UserId,
-    envelope::{Revoked, Target},
+    envelope::{Findings, Inquiry, NodeAbout, Revoked, Target},
 };
 
 use super::{Live, connection::Connection};
@@ -30,13 +30,20 @@ pub trait Upkeep: Send + Sync + 'static {
 pub struct FromNodes {
     live: Arc<Live>,
     upkeep: Arc<dyn Upkeep>,
+    about: Option<NodeAbout>,
 }
 
 impl FromNodes {
     /// To these two.
     #[must_use]
     pub fn new(live: Arc<Live>, upkeep: Arc<dyn Upkeep>) -> Self {
-        Self { live, upkeep }
+        Self { live, upkeep, about: None }
+    }
+
+    /// What this node says of itself; whether it is draining, the live side knows.
+    #[must_use]
+    pub fn about(self, about: NodeAbout) -> Self {
+        Self { about: Some(about), ..self }
     }
 
     fn close(
@@ -64,8 +71,16 @@ impl Inbound for FromNodes {
     }
 
     fn connections(&self) -> Option<u64> {
-        let holds = self.live.config().max_connections > 0;
-        holds.then(|| self.live.open_connections() as u64)
+        self.live.holds_connections().then(|| self.live.open_connections() as u64)
+    }
+
+    fn about(&self) -> Option<NodeAbout> {
+        let about = self.about.clone()?;
+        Some(NodeAbout { draining: self.live.is_draining(), ..about })
+    }
+
+    fn inquire(&self, inquiry: &Inquiry) -> Option<Findings> {
+        self.live.inquire(inquiry)
     }
 
     fn group(&self, tenant: &TenantId, pos: u64) {

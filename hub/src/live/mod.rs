@@ -22,6 +22,7 @@ mod goodbye;
 mod handshake;
 mod heartbeat;
 mod inbound;
+mod inquiry;
 mod last_ack;
 pub mod metrics;
 mod origin;
@@ -34,6 +35,7 @@ mod refusal;
 mod registry;
 mod replay;
 mod session;
+mod shed;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -48,8 +50,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{InboxKey, Store, api::doc::Endpoint, limit::Limiter};
-use protocol::{CloseReason, ConnectionId, NodeId};
+use delivery::{
+    InboxKey, Store,
+    api::doc::Endpoint,
+    limit::{Limiter, Rate},
+};
+use protocol::{
+    CloseReason, ConnectionId, NodeId,
+    envelope::{Findings, Inquiry},
+};
 use rand::RngExt;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -94,9 +103,16 @@ pub struct LiveConfig {
     /// Origins of web pages that may connect, as `https://app.example.com`; `*` for any. A page of
     /// the same host and a client that sends no `Origin` always may.
     pub allowed_origins: Vec<String>,
+    /// `WS_MAX_CONNECTION_AGE`: after this a client is asked to connect anew; none never. Each
+    /// connection draws its own from the last part of it, see [`AGE_DRAWN_FROM`].
+    pub max_connection_age: Option<Duration>,
     /// This node's name, in `welcome`.
     pub node_id: NodeId,
 }
+
+/// A connection's age is drawn from this part of the largest to the whole: those that came together do
+/// not go together, and a fifth is wide enough for ten thousand of one hour to go at 14 a second.
+const AGE_DRAWN_FROM: f64 = 0.8;
 
 /// The live side of a node.
 pub struct Live {
@@ -111,6 +127,8 @@ pub struct Live {
     in_doubt: Notify,
     page_permits: Arc<Semaphore>,
     open: AtomicUsize,
+    /// Of the open ones, those that are saying goodbye.
+    leaving: AtomicUsize,
     draining: AtomicBool,
     restart_spread_ms: AtomicU64,
     tasks: TaskTracker,
@@ -149,6 +167,7 @@ impl Live {
             in_doubt: Notify::new(),
             page_permits: Arc::new(Semaphore::new(PAGE_READS_MAX)),
             open: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             restart_spread_ms: AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -174,6 +193,12 @@ impl Live {
         position_check::run(&self).await;
     }
 
+    /// Sends connections above the cluster's average to other nodes at this pace (`WS_SHED_RATE`), for
+    /// ever. Spawn it once per node and drop it to stop.
+    pub async fn shed(self: Arc<Self>, rate: Rate) {
+        shed::run(&self, rate).await;
+    }
+
     /// Changes may have been missed: all connections are compared with the store soon. Said many times
     /// it is done once, and once more if it is said while it is done.
     pub fn doubt(&self) {
@@ -192,6 +217,23 @@ impl Live {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// The same without those that are on their way out.
+    fn staying_connections(&self) -> usize {
+        self.open_connections().saturating_sub(self.leaving.load(Ordering::Relaxed))
+    }
+
+    /// Whether this node holds connections at all: not by every role.
+    #[must_use]
+    pub const fn holds_connections(&self) -> bool {
+        self.config.max_connections > 0
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub const fn node_id(&self) -> &NodeId {
+        &self.config.node_id
+    }
+
     /// Whether another connection would be taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -208,6 +250,13 @@ impl Live {
     #[must_use]
     pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
         self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
+    }
+
+    /// What an operator asks of this node's connections: names or closes them. None where it holds none
+    /// by its role, or where another node is meant. Looks at each connection.
+    #[must_use]
+    pub fn inquire(&self, inquiry: &Inquiry) -> Option<Findings> {
+        inquiry::inquire(self, inquiry)
     }
 
     /// Ends one connection; whether it was there.
@@ -292,6 +341,12 @@ impl Live {
         let beyond = drawn.as_nanos() % grid.as_nanos();
         let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
         (drawn - beyond).saturating_sub(self.started.elapsed())
+    }
+
+    /// How old a new connection may become.
+    fn draw_age(&self) -> Option<Duration> {
+        let max = self.config.max_connection_age?;
+        Some(max.mul_f64(rand::rng().random_range(AGE_DRAWN_FROM..=1.0)))
     }
 
     fn restart_spread(&self) -> Duration {

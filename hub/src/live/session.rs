@@ -106,6 +106,8 @@ pub(super) struct Timing {
 pub(super) struct Session {
     heartbeat: Heartbeat,
     expires_at: Instant,
+    /// When it is as old as it may become.
+    ends_at: Option<Instant>,
     frames: Bucket,
     controls: Bucket,
     app_ping: bool,
@@ -118,11 +120,17 @@ impl Session {
         Self {
             heartbeat: Heartbeat::new(now, first_ping),
             expires_at: now + token_life.min(TOKEN_LIFE_MAX),
+            ends_at: None,
             frames: Bucket { empty_at: now },
             controls: Bucket { empty_at: now },
             app_ping: false,
             stray_left: STRAY_BYTES_MAX,
         }
+    }
+
+    /// The same, ended at this age, where there is one.
+    pub(super) fn ends_after(self, now: Instant, age: Option<Duration>) -> Self {
+        Self { ends_at: age.map(|age| now + age), ..self }
     }
 
     /// Bytes came in, the peer made room for bytes that waited, or its kernel acknowledged some: it
@@ -153,6 +161,7 @@ impl Session {
             Some(since) => since + timing.stall_timeout,
             None => self.heartbeat.silent_at(timing.ping_interval),
         };
+        let end = self.ends_at.map_or(end, |ends_at| end.min(ends_at));
         self.heartbeat.ping_at().min(self.expires_at).min(end)
     }
 
@@ -175,6 +184,9 @@ impl Session {
                 return Some(Due::Close(CloseReason::NoHeartbeat));
             }
             _ => {}
+        }
+        if self.ends_at.is_some_and(|ends_at| now >= ends_at) {
+            return Some(Due::Close(CloseReason::Aged));
         }
         self.heartbeat
             .ping_due(now, timing.ping_interval)

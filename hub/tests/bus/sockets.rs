@@ -110,6 +110,7 @@ impl Node {
             max_connections: 1_000,
             max_connections_per_user: 100,
             allowed_origins: vec![],
+            max_connection_age: None,
             node_id: name.parse().unwrap(),
         };
         let redis = RedisConfig {

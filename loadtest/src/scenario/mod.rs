@@ -6,6 +6,7 @@ mod connect;
 mod dialer;
 mod load;
 mod phase;
+mod rollout;
 mod send;
 mod slow;
 mod storm;
@@ -90,6 +91,11 @@ pub(crate) fn run(cli: &Cli, command: String, stop: Arc<AtomicBool>) -> Result<R
         Scenario::Storm(args) => {
             let mut run = begin("storm", args.online.users, args.online.devices, false)?;
             storm::run(&mut run, args)?;
+            run
+        }
+        Scenario::Rollout(args) => {
+            let mut run = begin("rollout", args.online.users, args.online.devices, false)?;
+            rollout::run(&mut run, args)?;
             run
         }
         Scenario::Slow(args) => {

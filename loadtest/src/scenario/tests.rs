@@ -138,3 +138,16 @@ fn another_machine_is_refused() {
     let result = super::run(&cli, String::new(), Arc::new(AtomicBool::new(false)));
     assert!(result.err().unwrap().to_string().contains("--allow-remote"));
 }
+
+#[test]
+fn a_rollout_needs_two_nodes_and_their_processes() {
+    let fake = Fake::start(Fault::None);
+    let url = format!("http://{}", fake.address);
+    let line = ["loadtest", "--url", &url, "--url", &url, "--admin-url", "off", "--quiet"];
+    let rest = ["--jwt-secret", "s", "--server-pid", "4000000000", "rollout", "-U", "2"];
+    let cli = Cli::parse_from(line.into_iter().chain(rest));
+    let refused = super::run(&cli, String::new(), Arc::new(AtomicBool::new(false)));
+    assert!(refused.err().unwrap().to_string().contains("--server-pid of each"));
+    assert!(crate::machine::terminate(0).is_err());
+    assert!(crate::machine::terminate(u32::MAX).is_err());
+}

@@ -15,13 +15,17 @@
 //! Who can publish on the bus is a node. All the same, whatever arrives is checked as far as it goes to
 //! clients: ids, sizes, and that a body is a JSON object. Bytes that mean harm are refused.
 
+mod inquiry;
 mod pack;
 mod read;
 mod write;
 
 use std::sync::Arc;
 
-pub use self::read::peek;
+pub use self::{
+    inquiry::{CONNECTIONS_MAX, Close, ConnectionFacts, Findings, Inquiry, Then, Which},
+    read::peek,
+};
 use crate::{
     Body, ChannelId, ConnectionId, DeviceId, MessageState, NodeId, Seq, ServiceId, StatusUpdate,
     TenantId, Time, UserId,
@@ -121,6 +125,10 @@ pub enum Event {
         /// Counts.
         count: u64,
     },
+    /// Asks all for their connections, or has them closed; answered by [`Event::Findings`].
+    Inquiry(Inquiry),
+    /// What a node found, on the topic of who asked.
+    Findings(Findings),
 }
 
 /// Changes of one inbox.
@@ -232,6 +240,21 @@ pub struct NodeFacts {
     /// A mark of the secrets it works with, from which they cannot be had: nodes that differ in it refuse
     /// each other's tokens. None of an older node.
     pub secrets: Option<u64>,
+    /// What operators want to know; none of an older node.
+    pub about: Option<NodeAbout>,
+}
+
+/// What a node says of itself for operators, and for those that share connections with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAbout {
+    /// Which parts it runs (`PUSHHUB_ROLE`).
+    pub role: String,
+    /// Its build.
+    pub version: String,
+    /// When it was started, by its own clock.
+    pub started_at: Time,
+    /// It is sending its connections away and will be gone.
+    pub draining: bool,
 }
 
 /// Why bytes are no envelope for us.
@@ -251,6 +274,8 @@ pub enum DecodeError {
     Malformed(&'static str),
 }
 
+type Read<T> = Result<T, DecodeError>;
+
 /// The numbers of the kinds. One that was used is never given another meaning.
 mod kind {
     pub(super) const CHANGES: u64 = 1;
@@ -265,6 +290,8 @@ mod kind {
     pub(super) const HEARTBEAT: u64 = 10;
     pub(super) const GOODBYE: u64 = 11;
     pub(super) const PING: u64 = 12;
+    pub(super) const INQUIRY: u64 = 13;
+    pub(super) const FINDINGS: u64 = 14;
 }
 
 /// Numbers of what may stand in a payload, see [`kind`].
@@ -299,6 +326,7 @@ impl Event {
             Self::Revoked(_) => "revoked",
             Self::Hello(_) | Self::Heartbeat(_) | Self::Goodbye { .. } => "node",
             Self::Ping { .. } => "ping",
+            Self::Inquiry(_) | Self::Findings(_) => "inquiry",
         }
     }
 }

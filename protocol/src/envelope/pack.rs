@@ -55,6 +55,14 @@ impl Writer {
         self.0.extend_from_slice(text.as_bytes());
     }
 
+    /// A text, or nil.
+    pub(super) fn maybe(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.str(text),
+            None => self.nil(),
+        }
+    }
+
     pub(super) fn bin(&mut self, bytes: &[u8]) {
         match bytes.len() {
             short @ 0..=0xff => self.long(0xc4, &[short as u8]),

@@ -7,15 +7,17 @@ use serde::de::IgnoredAny;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-    Event, InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind,
-    pack::Reader, write::STATUSES,
+    Event, InboxChange, NodeAbout, NodeFacts, Read, Revoked, Target, USERS_MAX, VERSION, What,
+    form,
+    inquiry::{read_findings, read_inquiry},
+    kind,
+    pack::Reader,
+    write::STATUSES,
 };
 use crate::{Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId};
 
 /// Longest text that is no id (a session, a token's id, a button's word), in bytes.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-
-type Read<T> = Result<T, DecodeError>;
 
 impl Envelope {
     /// Reads what [`Envelope::encode`] wrote, here or on a newer or older node.
@@ -128,6 +130,14 @@ fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
         kind::PING => {
             more = from.fields(1)?;
             Event::Ping { count: from.uint()? }
+        }
+        kind::INQUIRY => {
+            more = from.fields(8)?;
+            Event::Inquiry(read_inquiry(from)?)
+        }
+        kind::FINDINGS => {
+            more = from.fields(4)?;
+            Event::Findings(read_findings(from)?)
         }
         other => return Err(DecodeError::Kind(other)),
     };
@@ -273,7 +283,26 @@ fn facts(from: &mut Reader<'_>, more: &mut usize) -> Read<NodeFacts> {
         *more -= 1;
         if from.nil() { Ok(None) } else { from.uint().map(Some) }
     };
-    Ok(NodeFacts { node, clock, lost, connections: added()?, secrets: added()? })
+    let (connections, secrets) = (added()?, added()?);
+    let about = if *more == 0 {
+        None
+    } else {
+        *more -= 1;
+        if from.nil() { None } else { Some(about(from)?) }
+    };
+    Ok(NodeFacts { node, clock, lost, connections, secrets, about })
+}
+
+fn about(from: &mut Reader<'_>) -> Read<NodeAbout> {
+    let more = from.fields(4)?;
+    let about = NodeAbout {
+        role: text(from)?,
+        version: text(from)?,
+        started_at: Time::from_millis(from.int()?),
+        draining: from.bool()?,
+    };
+    from.rest(more)?;
+    Ok(about)
 }
 
 fn take(more: &mut usize, known: usize) -> Read<()> {
@@ -281,12 +310,12 @@ fn take(more: &mut usize, known: usize) -> Read<()> {
     Ok(())
 }
 
-fn id<T: FromStr<Err = IdError>>(from: &mut Reader<'_>) -> Read<T> {
+pub(super) fn id<T: FromStr<Err = IdError>>(from: &mut Reader<'_>) -> Read<T> {
     let text = from.str()?;
     text.parse().map_err(|_| DecodeError::Malformed("an id is not valid"))
 }
 
-fn text(from: &mut Reader<'_>) -> Read<String> {
+pub(super) fn text(from: &mut Reader<'_>) -> Read<String> {
     let text = from.str()?;
     if text.len() > TEXT_BYTES_MAX {
         return Err(DecodeError::Malformed("a text is too long"));
@@ -308,7 +337,7 @@ fn users(from: &mut Reader<'_>) -> Read<Vec<UserId>> {
     list(from, USERS_MAX, id)
 }
 
-fn list<T>(
+pub(super) fn list<T>(
     from: &mut Reader<'_>,
     max: usize,
     mut one: impl FnMut(&mut Reader<'_>) -> Read<T>,

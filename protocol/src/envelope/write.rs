@@ -6,22 +6,30 @@ use bytes::Bytes;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
-    InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind, pack::Writer,
+    InboxChange, NodeAbout, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form,
+    inquiry::{write_findings, write_inquiry},
+    kind,
+    pack::Writer,
 };
 use crate::{Body, MessageState, Status, StatusUpdate, Time, UserId};
 
 /// Bytes of an envelope that are neither body nor text: for the first allocation.
 const OVERHEAD: usize = 96;
 
+/// About the bytes of what is found of one connection.
+const FACTS_BYTES: usize = 256;
+
 impl Envelope {
     /// As bytes. Bodies over [`BODY_BYTES_MAX`] are left out ([`What::InStore`]), and users of a list
-    /// over [`USERS_MAX`], which is then marked as incomplete. Changes must have gone through
+    /// over [`USERS_MAX`], which is then marked as incomplete, and connections over [`super::CONNECTIONS_MAX`].
+    /// Changes must have gone through
     /// [`Changes::split`], and a [`Event::Presence`] name at most [`USERS_MAX`] users on each side.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let body = match &self.event {
             Event::Changes(changes) => changes.changes.iter().map(weight).sum(),
             Event::Presence { .. } | Event::PresenceList { .. } => 1 << 10,
+            Event::Findings(findings) => findings.connections.len() * FACTS_BYTES,
             _ => 0,
         };
         let mut out = Writer(Vec::with_capacity(OVERHEAD + body));
@@ -89,6 +97,8 @@ const fn number(event: &Event) -> u64 {
         Event::Heartbeat(_) => kind::HEARTBEAT,
         Event::Goodbye { .. } => kind::GOODBYE,
         Event::Ping { .. } => kind::PING,
+        Event::Inquiry(_) => kind::INQUIRY,
+        Event::Findings(_) => kind::FINDINGS,
     }
 }
 
@@ -134,9 +144,9 @@ fn payload(out: &mut Writer, event: &Event) {
             out.uint((*code).into());
         }
         Event::Revoked(what) => write_revoked(out, what),
-        Event::Hello(NodeFacts { node, clock, lost, connections, secrets })
-        | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets }) => {
-            out.array(5);
+        Event::Hello(NodeFacts { node, clock, lost, connections, secrets, about })
+        | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets, about }) => {
+            out.array(6);
             out.str(node.as_str());
             out.uint(*clock);
             out.uint(*lost);
@@ -145,6 +155,10 @@ fn payload(out: &mut Writer, event: &Event) {
                     Some(number) => out.uint(*number),
                     None => out.nil(),
                 }
+            }
+            match about {
+                Some(about) => write_about(out, about),
+                None => out.nil(),
             }
         }
         Event::Goodbye { node } => {
@@ -155,7 +169,17 @@ fn payload(out: &mut Writer, event: &Event) {
             out.array(1);
             out.uint(*count);
         }
+        Event::Inquiry(inquiry) => write_inquiry(out, inquiry),
+        Event::Findings(findings) => write_findings(out, findings),
     }
+}
+
+fn write_about(out: &mut Writer, NodeAbout { role, version, started_at, draining }: &NodeAbout) {
+    out.array(4);
+    out.str(role);
+    out.str(version);
+    out.int(started_at.millis());
+    out.bool(*draining);
 }
 
 /// `[tenant, user, bodies, changes]`. A body stands once, however many changes show it.

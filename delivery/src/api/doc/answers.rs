@@ -3,6 +3,8 @@
 use protocol::ErrorType;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::api::query::PageMeta;
+
 /// Makes the schema of a type.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -30,7 +32,7 @@ pub enum Body {
     /// The envelope of a success with this data.
     Data(SchemaOf),
     /// The same with paging in `meta`.
-    Page(SchemaOf),
+    Page(SchemaOf, SchemaOf),
     /// The envelope of a refusal of this type; data only where it says how things stand.
     Refusal(ErrorType, Option<SchemaOf>),
     /// JSON without the envelope.
@@ -57,7 +59,13 @@ impl Reply {
     /// 200 with data and paging.
     #[must_use]
     pub fn page<T: JsonSchema>(about: &'static str) -> Self {
-        Self { status: 200, about, body: Body::Page(of::<T>) }
+        Self { status: 200, about, body: Body::Page(of::<T>, of::<PageMeta>) }
+    }
+
+    /// The same with more in `meta` than paging.
+    #[must_use]
+    pub fn page_with<T: JsonSchema, M: JsonSchema>(about: &'static str) -> Self {
+        Self { status: 200, about, body: Body::Page(of::<T>, of::<M>) }
     }
 
     /// A refusal with the status of its type.

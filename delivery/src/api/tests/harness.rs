@@ -16,7 +16,10 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use parking_lot::Mutex;
-use protocol::{DeviceId, TenantId, UserId};
+use protocol::{
+    DeviceId, TenantId, UserId,
+    envelope::{Then, Which},
+};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -24,9 +27,11 @@ use super::store::TestStore;
 use crate::{
     InboxKey,
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
+    connections::{Connections, Found, NodeReport, TooManyAsk},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
     limit::{LimitConfig, Limiter},
+    store::BoxFuture,
     webhook::{WebhookConfig, Webhooks},
 };
 
@@ -166,6 +171,7 @@ impl Api {
             limiter: Arc::new(Limiter::new(limits, &counts)),
             config: ApiConfig { body_timeout, ..ApiConfig::default() },
             draining: Arc::clone(&draining),
+            connections: Arc::new(Nobody),
         };
         let state = ApiState::new(parts, &counts);
         Self {
@@ -252,4 +258,17 @@ pub(super) fn request(method: &str, caller: &str, path: &str) -> http::request::
     let path = if path.starts_with("/api") { path.to_owned() } else { format!("/api/v3{path}") };
     let request = Request::builder().method(method).uri(path);
     if caller.is_empty() { request } else { request.header("authorization", caller) }
+}
+
+/// Nobody is connected, and there is no node.
+struct Nobody;
+
+impl Connections for Nobody {
+    fn ask(&self, _: Which, _: Then) -> BoxFuture<'_, Result<Found, TooManyAsk>> {
+        Box::pin(std::future::ready(Ok(Found::default())))
+    }
+
+    fn nodes(&self) -> Vec<NodeReport> {
+        Vec::new()
+    }
 }

@@ -152,6 +152,20 @@ pub const ALL: &[Setting] = &[
         "Longest time from a handshake's request to an open socket.",
     ),
     setting(
+        "WS_MAX_CONNECTION_AGE",
+        "off",
+        Kind::OffDuration { min: seconds(1), max: seconds(30 * 24 * 3_600) },
+        Socket,
+        "After this a client is asked to connect anew (1012), so that sockets find nodes that came later; each at an age of its own in the last fifth of it. `off` never.",
+    ),
+    setting(
+        "WS_SHED_RATE",
+        "off",
+        Kind::Rate,
+        Socket,
+        "Sockets per second that this node asks to connect anew (1012) while it holds clearly more than the average of the cluster's nodes, oldest first; never below the average, and not while nodes come, go or are not heard. With `:burst`, at most so many at once. `off` never.",
+    ),
+    setting(
         "RATE_LIMIT_IP",
         "10000/s:50000",
         Kind::Rate,

@@ -166,3 +166,22 @@ fn life_that_is_found_out_late_counts_from_when_it_was() {
     let gone = Some(Due::Close(CloseReason::NoHeartbeat));
     assert_eq!(session.due(after(start, 57), TIMING, None), gone);
 }
+
+#[test]
+fn it_ends_at_its_age_and_without_one_never() {
+    let start = Instant::now();
+    let session = || Session::new(start, Duration::from_secs(20), HOUR);
+    let mut session = [session(), session().ends_after(start, Some(Duration::from_secs(60)))];
+    for session in &mut session {
+        assert_eq!(session.due(after(start, 20), TIMING, None), Some(Due::Ping { app: false }));
+        session.heard(after(start, 50));
+        assert_eq!(session.due(after(start, 50), TIMING, None), Some(Due::Ping { app: false }));
+        // A new token is no new connection.
+        session.refreshed(after(start, 55), HOUR);
+    }
+    assert_eq!(session[0].due(after(start, 60), TIMING, None), None);
+    assert_eq!(session[1].deadline(TIMING, None), after(start, 60));
+    assert_eq!(session[1].due(after(start, 59), TIMING, None), None);
+    let aged = Some(Due::Close(CloseReason::Aged));
+    assert_eq!(session[1].due(after(start, 60), TIMING, None), aged);
+}

@@ -152,6 +152,7 @@ pub(crate) fn config() -> LiveConfig {
         max_connections: 10_000,
         max_connections_per_user: 100,
         allowed_origins: vec![],
+        max_connection_age: None,
         node_id: NodeId::new("test-node").unwrap(),
     }
 }

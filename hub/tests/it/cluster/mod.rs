@@ -1,5 +1,7 @@
 //! Several nodes on one PostgreSQL and one Redis.
 
+mod balance;
+mod connections;
 mod database;
 mod shape;
 mod starts;

@@ -5,11 +5,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Api, TestServer, Token,
+    Answer, Api, TestClient, TestServer, Token,
     api::Port,
     document::{Described, port_of},
     server::ADMIN_TOKEN,
 };
+
+/// Where a request before an example opens a socket.
+const SOCKET: &str = "/ws";
 
 /// The user of examples.
 pub(super) const USER: &str = "user123";
@@ -24,11 +27,13 @@ pub(super) struct Stage {
     service: Option<String>,
     /// What the requests before an example have made: as the example writes it, and as it really is.
     pub(super) kept: Vec<(String, String)>,
+    /// Sockets that were opened before an example.
+    sockets: Vec<TestClient>,
 }
 
 impl Stage {
     pub(super) async fn start() -> Self {
-        Self { server: TestServer::start().await, service: None, kept: vec![] }
+        Self { server: TestServer::start().await, service: None, kept: vec![], sockets: vec![] }
     }
 
     /// The user of examples, to be bent.
@@ -88,6 +93,10 @@ impl Stage {
             let text = |name: &str| given[name].as_str().expect("a text").to_owned();
             let credentials = self.credentials(&text("by")).await;
             let path = self.real(&text("path"));
+            if path == SOCKET {
+                self.open_socket(given).await;
+                continue;
+            }
             let method = Method::from_bytes(text("method").as_bytes()).unwrap();
             let body = given["body"].as_str();
             let body = body.map(|body| serde_json::from_str(&self.real(body)).unwrap());
@@ -99,6 +108,22 @@ impl Stage {
                 self.kept.push((written.clone(), real.to_owned()));
             }
         }
+    }
+
+    /// Opens a socket as the user of examples, until the stage ends; its `welcome` is the answer.
+    async fn open_socket(&mut self, given: &Value) {
+        assert_eq!(given["by"], "user", "sockets are a user's");
+        let socket = self.server.socket(USER).token(Self::user()).query("device_type", "mobile");
+        let mut socket = socket.since(0).connect().await;
+        // It is live then: examples show it as it mostly is.
+        socket.backlog().await;
+        let welcome = serde_json::to_value(&socket.welcome).unwrap();
+        let answer = json!({ "data": welcome });
+        for (written, pointer) in given["keep"].as_object().expect("keep") {
+            let real = answer.pointer(pointer.as_str().unwrap()).and_then(Value::as_str);
+            self.kept.push((written.clone(), real.expect("a text of the welcome").to_owned()));
+        }
+        self.sockets.push(socket);
     }
 
     /// With what is really there in the place of what is written.

@@ -9,4 +9,4 @@ mod gapless;
 mod read_state;
 mod rollouts;
 mod walls;
-mod workload;
+pub(crate) mod workload;

@@ -7,10 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{Operation, Writer};
-use crate::api::{
-    doc::{Body, Reply, SchemaOf},
-    query::PageMeta,
-};
+use crate::api::doc::{Body, Reply, SchemaOf};
 
 /// What can happen to any request, before it reaches its handler.
 const ANYWHERE: [ErrorType; 3] =
@@ -189,9 +186,9 @@ fn success(writer: &mut Writer, operation: &Operation, reply: &Reply) -> Value {
     };
     response["content"] = match &reply.body {
         Body::Data(of) => both(&envelope(schema(writer, *of), None), Some(examples)),
-        Body::Page(of) => {
+        Body::Page(of, meta) => {
             let data = schema(writer, *of);
-            let meta = writer.generator.subschema_for::<PageMeta>().into();
+            let meta = schema(writer, *meta);
             both(&envelope(data, Some(meta)), Some(examples))
         }
         Body::Json(of) => {
