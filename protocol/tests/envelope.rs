@@ -14,7 +14,7 @@ use protocol::{
     Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId,
     envelope::{
         BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-        Event, InboxChange, NodeFacts, Revoked, Target, USERS_MAX, What,
+        Event, InboxChange, NodeFacts, Revoked, SPENT_MAX, Spent, Target, USERS_MAX, What,
     },
 };
 
@@ -146,6 +146,13 @@ fn samples() -> Vec<(&'static str, Event)> {
         ("heartbeat", Event::Heartbeat(facts)),
         ("goodbye", Event::Goodbye { node: id("node-1") }),
         ("ping", Event::Ping { count: 17 }),
+        (
+            "spent",
+            Event::Spent(vec![
+                Spent { scope: 2, key: 0xfedc_ba98_7654_3210, nanos: 50_000_000 },
+                Spent { scope: 1, key: 7, nanos: u64::MAX },
+            ]),
+        ),
     ]
 }
 
@@ -257,6 +264,12 @@ fn limits_are_kept_on_the_way_out() {
     }
     assert_eq!(next, 2_001);
 
+    let most = Spent { scope: 4, key: u64::MAX, nanos: u64::MAX };
+    let bytes = envelope(Event::Spent(vec![most; SPENT_MAX])).encode();
+    assert!(bytes.len() <= 64 << 10, "{}", bytes.len());
+    let Event::Spent(read) = Envelope::decode(&bytes).unwrap().event else { panic!() };
+    assert_eq!(read, vec![most; SPENT_MAX]);
+
     let users: Vec<UserId> = (0..USERS_MAX + 1).map(|n| id(&format!("user-{n}"))).collect();
     let list =
         |users| Event::PresenceList { tenant: id("t"), channel: id("c"), users, more: false };
@@ -279,6 +292,9 @@ fn bytes_that_mean_harm_are_refused() {
     );
     // A list that claims four thousand million users.
     let claims = [0x95, 1, 5, 5, 0, 0x94, 0xa1, b't', 0xa1, b'c', 0xdd, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(refused(&claims), "a list is too long");
+    let mut claims = vec![0x95, 1, 20, 5, 0, 0x91, 0xdd];
+    claims.extend((SPENT_MAX as u32 + 1).to_be_bytes());
     assert_eq!(refused(&claims), "a list is too long");
     // An unknown element that is nested a thousand deep.
     let mut deep = vec![0x96, 1, 12, 5, 0, 0x91, 1];
@@ -322,7 +338,7 @@ proptest! {
     fn arbitrary_bytes(bytes in vec(any::<u8>(), 0..300)) {
         decode(&bytes);
         // Past the first checks.
-        decode(&[&[0x95, 1, bytes.first().copied().unwrap_or(0) % 16, 5, 0], &bytes[..]].concat());
+        decode(&[&[0x95, 1, bytes.first().copied().unwrap_or(0) % 24, 5, 0], &bytes[..]].concat());
     }
 
     #[test]

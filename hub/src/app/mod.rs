@@ -32,7 +32,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use self::{
     parts::{Cluster, Opening, Parts},
     ports::{Ports, Routers, Serving},
-    upkeep::FromOthers,
+    upkeep::{FromOthers, tell_spent},
 };
 use crate::{
     bus::Inbound,
@@ -96,7 +96,14 @@ impl App {
         let parts = open(&opening, &ports, &health).await?;
         let Parts { foundation, webhooks, store, bus, cluster } = parts;
 
-        let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
+        let redis = cluster.as_ref().and_then(|cluster| cluster.redis.as_ref());
+        let limiter = Arc::new(match redis {
+            None => Limiter::new(config.limit.clone(), &*recorder),
+            Some(_) => {
+                let secret = foundation.secrets.of_budgets();
+                Limiter::in_cluster(config.limit.clone(), &secret, &*recorder)
+            }
+        });
         let shared: Arc<dyn Store> = store.clone();
         let directory: Arc<dyn Directory> = store.clone();
         let verifier = Tokens {
@@ -113,7 +120,7 @@ impl App {
             Arc::clone(&bus),
         );
         if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
-            let others = Arc::new(FromOthers::new(Arc::clone(store)));
+            let others = Arc::new(FromOthers::new(Arc::clone(store), Arc::clone(&limiter)));
             redis.start(Arc::new(FromNodes::new(Arc::clone(&live), others)) as Arc<dyn Inbound>);
         }
 
@@ -130,15 +137,17 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let api = ApiState::new(api, &*recorder);
+        let telling = redis.map(|_| tell_spent(Arc::clone(&limiter), Arc::clone(&bus)));
         health.opened(shared, bus, Arc::clone(&live));
         let serving = ports.serve(routers(role, api, &live, health.clone()))?;
         let shutdown = serving.shutdown.clone();
-        let background = vec![
+        let mut background = vec![
             tokio::spawn(Arc::clone(&live).check_positions()),
             tokio::spawn(limiter.upkeep()),
             tokio::spawn(metrics.clone().upkeep(shutdown)),
             tokio::spawn(health.watch()),
         ];
+        background.extend(telling.map(tokio::spawn));
         Ok(Self {
             user_address: ports.user_address(),
             admin_address: ports.admin_address(),

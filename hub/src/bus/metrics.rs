@@ -96,8 +96,8 @@ pub const ALL: &[Metric] = &[
     CONFLICTS,
 ];
 
-const KINDS: [&str; 8] =
-    ["changes", "group", "connected", "presence", "disconnect", "revoked", "node", "ping"];
+const KINDS: [&str; 9] =
+    ["changes", "group", "connected", "presence", "disconnect", "revoked", "node", "ping", "spent"];
 
 /// Why an envelope was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,7 +49,7 @@ use delivery::{
 };
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, Seq, TenantId, UserId,
-    envelope::{Revoked, Target},
+    envelope::{Revoked, Spent, Target},
 };
 
 pub use self::{
@@ -188,6 +188,9 @@ pub trait Inbound: Send + Sync + 'static {
     /// Something was revoked.
     fn revoked(&self, what: &Revoked);
 
+    /// What callers used of their rate limits on another node.
+    fn spent(&self, spent: &[Spent]);
+
     /// Who is in a channel on another node. `node` is that node's epoch.
     fn presence(&self, node: u64, tenant: &TenantId, channel: &ChannelId, news: PresenceNews<'_>);
 
@@ -246,6 +249,10 @@ pub trait Bus: Send + Sync + 'static {
     /// Tells other nodes what was revoked.
     fn revoked(&self, what: Revoked);
 
+    /// Tells other nodes what callers used of their rate limits here. At most
+    /// [`protocol::envelope::SPENT_MAX`]; what is lost on the way is found out by nobody.
+    fn spent(&self, spent: Vec<Spent>);
+
     /// How it is.
     fn state(&self) -> State;
 
@@ -283,6 +290,7 @@ impl Bus for LocalBus {
     }
     fn disconnect(&self, _target: Target, _reason: CloseReason) {}
     fn revoked(&self, _what: Revoked) {}
+    fn spent(&self, _spent: Vec<Spent>) {}
     fn state(&self) -> State {
         State::Alone
     }

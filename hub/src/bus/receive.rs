@@ -120,6 +120,7 @@ fn others(node: &Arc<Node>, sender: u64, event: Event) {
             node.peers.remove(sender);
             node.node_gone(sender);
         }
+        Event::Spent(spent) => node.inbound(|inbound| inbound.spent(&spent)),
         // Of a topic that is somebody else's own.
         Event::Ping { .. } => {}
     }

@@ -13,7 +13,7 @@ use delivery::{
 use metrics::Recorder;
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
-    envelope::{Changes, Connected, Event, InboxChange, Revoked, Target, USERS_MAX, What},
+    envelope::{Changes, Connected, Event, InboxChange, Revoked, Spent, Target, USERS_MAX, What},
 };
 use rand::RngExt;
 use tokio::sync::watch;
@@ -339,6 +339,14 @@ impl Bus for RedisBus {
 
     fn revoked(&self, what: Revoked) {
         self.node.say(&self.node.topics.control(), Event::Revoked(what), Class::Word);
+    }
+
+    fn spent(&self, spent: Vec<Spent>) {
+        // Of now or of no use: what was used before the bus was away has come back since.
+        let control = self.node.topics.control();
+        if self.node.is_up(&control) {
+            self.node.say(&control, Event::Spent(spent), Class::Once);
+        }
     }
 
     fn state(&self) -> State {

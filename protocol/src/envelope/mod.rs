@@ -44,6 +44,9 @@ pub const CHANGES_MAX: usize = 256;
 /// Most users in one envelope about presence; lists shown to clients have at most as many.
 pub const USERS_MAX: usize = 512;
 
+/// Most callers in one [`Event::Spent`]: some 32 KiB, five times a second, from each node.
+pub const SPENT_MAX: usize = 2_048;
+
 /// One thing that one node tells others.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -121,6 +124,9 @@ pub enum Event {
         /// Counts.
         count: u64,
     },
+    /// What callers used of their rate limits on the sender's node since it said so last, at most
+    /// [`SPENT_MAX`] of them.
+    Spent(Vec<Spent>),
 }
 
 /// Changes of one inbox.
@@ -234,6 +240,18 @@ pub struct NodeFacts {
     pub secrets: Option<u64>,
 }
 
+/// What one caller used of a rate limit on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Which limit, by a number that whoever limits gives it; of a newer node perhaps one that is not known
+    /// here.
+    pub scope: u64,
+    /// Whose: a hash with a key that the nodes share.
+    pub key: u64,
+    /// How much: the time it takes to come back, in nanoseconds. A duration, so that no clocks are compared.
+    pub nanos: u64,
+}
+
 /// Why bytes are no envelope for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -265,6 +283,7 @@ mod kind {
     pub(super) const HEARTBEAT: u64 = 10;
     pub(super) const GOODBYE: u64 = 11;
     pub(super) const PING: u64 = 12;
+    pub(super) const SPENT: u64 = 20;
 }
 
 /// Numbers of what may stand in a payload, see [`kind`].
@@ -299,6 +318,7 @@ impl Event {
             Self::Revoked(_) => "revoked",
             Self::Hello(_) | Self::Heartbeat(_) | Self::Goodbye { .. } => "node",
             Self::Ping { .. } => "ping",
+            Self::Spent(_) => "spent",
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-    Event, InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind,
-    pack::Reader, write::STATUSES,
+    Event, InboxChange, NodeFacts, Revoked, SPENT_MAX, Spent, Target, USERS_MAX, VERSION, What,
+    form, kind, pack::Reader, write::STATUSES,
 };
 use crate::{Body, IdError, MessageState, PressedAction, Seq, Status, StatusUpdate, Time, UserId};
 
@@ -128,6 +128,10 @@ fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
         kind::PING => {
             more = from.fields(1)?;
             Event::Ping { count: from.uint()? }
+        }
+        kind::SPENT => {
+            more = from.fields(1)?;
+            Event::Spent(list(from, SPENT_MAX, spent)?)
         }
         other => return Err(DecodeError::Kind(other)),
     };
@@ -274,6 +278,13 @@ fn facts(from: &mut Reader<'_>, more: &mut usize) -> Read<NodeFacts> {
         if from.nil() { Ok(None) } else { from.uint().map(Some) }
     };
     Ok(NodeFacts { node, clock, lost, connections: added()?, secrets: added()? })
+}
+
+fn spent(from: &mut Reader<'_>) -> Read<Spent> {
+    let more = from.fields(3)?;
+    let spent = Spent { scope: from.uint()?, key: from.uint()?, nanos: from.uint()? };
+    from.rest(more)?;
+    Ok(spent)
 }
 
 fn take(more: &mut usize, known: usize) -> Read<()> {

@@ -6,22 +6,28 @@ use bytes::Bytes;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
-    InboxChange, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form, kind, pack::Writer,
+    InboxChange, NodeFacts, Revoked, SPENT_MAX, Spent, Target, USERS_MAX, VERSION, What, form,
+    kind, pack::Writer,
 };
 use crate::{Body, MessageState, Status, StatusUpdate, Time, UserId};
 
 /// Bytes of an envelope that are neither body nor text: for the first allocation.
 const OVERHEAD: usize = 96;
 
+/// Bytes of a caller in [`Event::Spent`], mostly: of a key nine.
+const SPENT_BYTES: usize = 16;
+
 impl Envelope {
     /// As bytes. Bodies over [`BODY_BYTES_MAX`] are left out ([`What::InStore`]), and users of a list
     /// over [`USERS_MAX`], which is then marked as incomplete. Changes must have gone through
-    /// [`Changes::split`], and a [`Event::Presence`] name at most [`USERS_MAX`] users on each side.
+    /// [`Changes::split`], a [`Event::Presence`] name at most [`USERS_MAX`] users on each side, and a
+    /// [`Event::Spent`] at most [`SPENT_MAX`] callers.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let body = match &self.event {
             Event::Changes(changes) => changes.changes.iter().map(weight).sum(),
             Event::Presence { .. } | Event::PresenceList { .. } => 1 << 10,
+            Event::Spent(spent) => spent.len() * SPENT_BYTES,
             _ => 0,
         };
         let mut out = Writer(Vec::with_capacity(OVERHEAD + body));
@@ -89,6 +95,7 @@ const fn number(event: &Event) -> u64 {
         Event::Heartbeat(_) => kind::HEARTBEAT,
         Event::Goodbye { .. } => kind::GOODBYE,
         Event::Ping { .. } => kind::PING,
+        Event::Spent(_) => kind::SPENT,
     }
 }
 
@@ -154,6 +161,17 @@ fn payload(out: &mut Writer, event: &Event) {
         Event::Ping { count } => {
             out.array(1);
             out.uint(*count);
+        }
+        Event::Spent(spent) => {
+            debug_assert!(spent.len() <= SPENT_MAX);
+            out.array(1);
+            out.array(spent.len());
+            for Spent { scope, key, nanos } in spent {
+                out.array(3);
+                out.uint(*scope);
+                out.uint(*key);
+                out.uint(*nanos);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use protocol::{
     ChannelId, ClientFrame, CloseReason, ConnectionId, DeviceId, Seq, ServerFrame, TenantId,
     UserId,
-    envelope::{Revoked, Target},
+    envelope::{Revoked, Spent, Target},
 };
 
 use super::support::{Client, Server, config, eventually, inbox, stored};
@@ -63,6 +63,7 @@ impl Bus for Notes {
     }
     fn disconnect(&self, _target: Target, _reason: CloseReason) {}
     fn revoked(&self, _what: Revoked) {}
+    fn spent(&self, _spent: Vec<Spent>) {}
     fn state(&self) -> State {
         State::Up
     }
@@ -80,6 +81,9 @@ impl Upkeep for Notes {
     }
     fn revoked(&self, what: &Revoked) {
         self.add(format!("{what:?}"));
+    }
+    fn spent(&self, spent: &[Spent]) {
+        self.add(format!("{spent:?}"));
     }
     fn doubt(&self) {
         self.add("doubt");

@@ -1,4 +1,5 @@
 //! Several nodes on one PostgreSQL and one Redis.
 
+mod budgets;
 mod shape;
 mod starts;
