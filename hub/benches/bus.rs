@@ -27,7 +27,7 @@ use metrics::NoopRecorder;
 use protocol::{
     Body, ChannelId, CloseReason, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time,
     UserId,
-    envelope::{Revoked, Target},
+    envelope::{Revoked, Spent, Target},
 };
 use usage::{Usage, rss_kib};
 
@@ -172,6 +172,7 @@ impl Inbound for Ears {
     fn replaced(&self, _: &InboxKey, _: &ConnectionId) {}
     fn disconnect(&self, _: &Target, _: CloseReason) {}
     fn revoked(&self, _: &Revoked) {}
+    fn spent(&self, _: &[Spent]) {}
     fn presence(&self, _: u64, _: &TenantId, _: &ChannelId, _: PresenceNews<'_>) {}
     fn node_gone(&self, _: u64) {}
     fn presence_here(&self, _: &TenantId, _: &ChannelId) -> (Vec<UserId>, bool) {

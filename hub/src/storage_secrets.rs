@@ -13,7 +13,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use delivery::store::single::{hub_dir, own_dir};
+use delivery::{
+    limit::BudgetSecret,
+    store::single::{hub_dir, own_dir},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use rand::TryRng;
 use secrecy::{ExposeSecret, SecretString};
@@ -82,11 +85,22 @@ impl Secrets {
     /// had: a quarter of what HMAC-SHA256 makes of it, and it has 32 bytes at least.
     #[must_use]
     pub fn mark(&self) -> u64 {
-        let mut mark = Hmac::<Sha256>::new_from_slice(self.jwt_secret.expose_secret().as_bytes())
-            .expect("HMAC takes keys of any length");
-        mark.update(b"pushhub: nodes with the same JWT_SECRET");
-        let bytes = mark.finalize().into_bytes();
-        bytes.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
+        u64::from_be_bytes(self.derived(b"pushhub: nodes with the same JWT_SECRET"))
+    }
+
+    /// What nodes with the same key of tokens call the callers they limit by.
+    #[must_use]
+    pub fn of_budgets(&self) -> BudgetSecret {
+        BudgetSecret(self.derived(b"pushhub: callers in rate limits"))
+    }
+
+    /// The first bytes of what HMAC-SHA256 makes of the key of tokens, for one use.
+    fn derived<const N: usize>(&self, used_for: &[u8]) -> [u8; N] {
+        let mut derived =
+            Hmac::<Sha256>::new_from_slice(self.jwt_secret.expose_secret().as_bytes())
+                .expect("HMAC takes keys of any length");
+        derived.update(used_for);
+        *derived.finalize().into_bytes().first_chunk().expect("no more than its 32 bytes")
     }
 }
 

@@ -16,7 +16,7 @@ use protocol::{
     envelope::{
         BODY_BYTES_MAX, CHANGES_MAX, CONNECTIONS_MAX, Changes, Close, Connected, ConnectionFacts,
         DecodeError, ENVELOPE_BYTES_MAX, Envelope, Event, Findings, InboxChange, Inquiry,
-        NodeAbout, NodeFacts, Revoked, Target, Then, USERS_MAX, What, Which,
+        NodeAbout, NodeFacts, Revoked, SPENT_MAX, Spent, Target, Then, USERS_MAX, What, Which,
     },
     limits::{DEVICE_TEXT_BYTES_MAX, ID_BYTES_MAX},
 };
@@ -195,6 +195,13 @@ fn samples() -> Vec<(&'static str, Event)> {
                 ],
             }),
         ),
+        (
+            "spent",
+            Event::Spent(vec![
+                Spent { scope: 2, key: 0xfedc_ba98_7654_3210, nanos: 50_000_000 },
+                Spent { scope: 1, key: 7, nanos: u64::MAX },
+            ]),
+        ),
     ]
 }
 
@@ -325,6 +332,12 @@ fn limits_are_kept_on_the_way_out() {
     }
     assert_eq!(next, 2_001);
 
+    let most = Spent { scope: 4, key: u64::MAX, nanos: u64::MAX };
+    let bytes = envelope(Event::Spent(vec![most; SPENT_MAX])).encode();
+    assert!(bytes.len() <= 64 << 10, "{}", bytes.len());
+    let Event::Spent(read) = Envelope::decode(&bytes).unwrap().event else { panic!() };
+    assert_eq!(read, vec![most; SPENT_MAX]);
+
     let users: Vec<UserId> = (0..USERS_MAX + 1).map(|n| id(&format!("user-{n}"))).collect();
     let list =
         |users| Event::PresenceList { tenant: id("t"), channel: id("c"), users, more: false };
@@ -387,6 +400,9 @@ fn bytes_that_mean_harm_are_refused() {
     // A list that claims four thousand million users.
     let claims = [0x95, 1, 5, 5, 0, 0x94, 0xa1, b't', 0xa1, b'c', 0xdd, 0xff, 0xff, 0xff, 0xff];
     assert_eq!(refused(&claims), "a list is too long");
+    let mut claims = vec![0x95, 1, 20, 5, 0, 0x91, 0xdd];
+    claims.extend((SPENT_MAX as u32 + 1).to_be_bytes());
+    assert_eq!(refused(&claims), "a list is too long");
     // An unknown element that is nested a thousand deep.
     let mut deep = vec![0x96, 1, 12, 5, 0, 0x91, 1];
     deep.extend([0x91; 1_000]);
@@ -429,7 +445,7 @@ proptest! {
     fn arbitrary_bytes(bytes in vec(any::<u8>(), 0..300)) {
         decode(&bytes);
         // Past the first checks.
-        decode(&[&[0x95, 1, bytes.first().copied().unwrap_or(0) % 16, 5, 0], &bytes[..]].concat());
+        decode(&[&[0x95, 1, bytes.first().copied().unwrap_or(0) % 24, 5, 0], &bytes[..]].concat());
     }
 
     #[test]

@@ -9,13 +9,17 @@
 //!   units as it has messages. A service's own rate wins over the default one.
 //! * **connect**: every handshake, with the same price for bad tokens and the same exception.
 //!
-//! Nobody waits in a queue: a request without units left is answered 429. Buckets are a node's own.
+//! Nobody waits in a queue: a request without units left is answered 429. Buckets are a node's own; those
+//! of a cluster follow each other, see [`sharing`].
 
 mod bucket;
 mod headers;
+mod key;
 mod metrics;
 mod proxy;
 mod rate;
+pub mod sharing;
+mod state;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -24,33 +28,35 @@ use std::{
 };
 
 use dashmap::DashMap;
-use governor::clock::DefaultClock;
+use governor::clock::{Clock, DefaultClock, Reference};
 use http::HeaderMap;
-use protocol::ServiceId;
 use rustc_hash::FxBuildHasher;
 
 use self::{
     bucket::{Bucket, Buckets},
     headers::seconds_up,
+    key::{Key, Keys},
     proxy::TrustedProxies,
+    sharing::Noted,
+    state::Newcomers,
 };
 use crate::{
-    InboxKey,
     control::{SERVICES_MAX, Service},
     identity::Caller,
     networks::Networks,
 };
 
 pub use headers::Reading;
+pub use key::BudgetSecret;
 pub use metrics::ALL as METRICS;
 pub use proxy::Client;
 pub use rate::{NoRate, RATE_MAX, Rate};
 
-/// Most addresses counted apart, of requests and of handshakes each: about 6 MiB. Those that find no
+/// Most addresses counted apart, of requests and of handshakes each: about 3 MiB. Those that find no
 /// room share one bucket until others are forgotten, at most [`FORGET_INTERVAL`] after they are full.
 pub const ADDRESSES_MAX: usize = 65_536;
 
-/// Most users counted apart: about 20 MiB. At the limit as [`ADDRESSES_MAX`].
+/// Most users counted apart: about 6 MiB. At the limit as [`ADDRESSES_MAX`].
 pub const USERS_MAX: usize = 131_072;
 
 /// How often buckets that are full again are forgotten: a new one is as good.
@@ -86,6 +92,20 @@ impl Scope {
             Self::Service => "service",
             Self::Connect => "connect",
         }
+    }
+
+    /// What it is called between nodes. One that was used is never given another meaning.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Ip => 1,
+            Self::User => 2,
+            Self::Service => 3,
+            Self::Connect => 4,
+        }
+    }
+
+    fn numbered(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| u64::from(scope.number()) == number)
     }
 
     const fn what(self) -> &'static str {
@@ -134,37 +154,74 @@ pub struct LimitConfig {
 }
 
 /// Counts.
-pub struct Limiter {
+pub struct Limiter<C: Clock = DefaultClock> {
     proxies: TrustedProxies,
-    ip: Option<Buckets<IpAddr>>,
-    user: Option<Buckets<InboxKey>>,
-    connect: Option<Buckets<IpAddr>>,
+    keys: Keys,
+    ip: Option<Buckets<C>>,
+    user: Option<Buckets<C>>,
+    connect: Option<Buckets<C>>,
     service: Option<Rate>,
     /// One each, as each has its own rate. Bounded by [`SERVICES_MAX`].
-    services: DashMap<ServiceId, Arc<Bucket>, FxBuildHasher>,
+    services: DashMap<Key, Arc<Bucket<C>>, FxBuildHasher>,
+    /// Services that were not here yet, whose rate is therefore not known; on [`Limiter::now`].
+    new_services: Newcomers,
+    /// Whose use is to be told, by scope; none on a node that has no others.
+    noted: Option<[Arc<Noted>; Scope::ALL.len()]>,
+    clock: C,
+    start: C::Instant,
     metrics: metrics::LimitMetrics,
 }
 
-impl std::fmt::Debug for Limiter {
+impl<C: Clock> std::fmt::Debug for Limiter<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Limiter").finish_non_exhaustive()
     }
 }
 
 impl Limiter {
-    /// Begins with full buckets.
+    /// Of a node that has no others. Begins with full buckets.
     #[must_use]
     pub fn new(config: LimitConfig, recorder: &dyn ::metrics::Recorder) -> Self {
+        Self::with_clock(config, None, DefaultClock::default(), recorder)
+    }
+
+    /// Of a node that tells others what was used on it ([`Limiter::spent`]) and is told
+    /// ([`Limiter::charge`]). Begins with full buckets.
+    #[must_use]
+    pub fn in_cluster(
+        config: LimitConfig,
+        secret: &BudgetSecret,
+        recorder: &dyn ::metrics::Recorder,
+    ) -> Self {
+        Self::with_clock(config, Some(secret), DefaultClock::default(), recorder)
+    }
+}
+
+impl<C: Clock + Clone> Limiter<C> {
+    fn with_clock(
+        config: LimitConfig,
+        secret: Option<&BudgetSecret>,
+        clock: C,
+        recorder: &dyn ::metrics::Recorder,
+    ) -> Self {
         let LimitConfig { ip, user, service, connect, trusted_proxies } = config;
-        let clock = DefaultClock::default();
-        let addresses = |scope, rate| Buckets::new(scope, rate, ADDRESSES_MAX, clock.clone());
+        let noted = secret.map(|_| Scope::ALL.map(|_| Arc::new(Noted::default())));
+        let buckets = |scope: Scope, rate: Option<Rate>, keys_max| {
+            let noted = noted.as_ref().map(|noted| Arc::clone(&noted[scope as usize]));
+            rate.map(|rate| Buckets::new(scope, rate, keys_max, clock.clone(), noted))
+        };
         Self {
             proxies: TrustedProxies(trusted_proxies),
-            ip: ip.map(|rate| addresses(Scope::Ip, rate)),
-            user: user.map(|rate| Buckets::new(Scope::User, rate, USERS_MAX, clock.clone())),
-            connect: connect.map(|rate| addresses(Scope::Connect, rate)),
+            keys: secret.map_or_else(Keys::own, Keys::new),
+            ip: buckets(Scope::Ip, ip, ADDRESSES_MAX),
+            user: buckets(Scope::User, user, USERS_MAX),
+            connect: buckets(Scope::Connect, connect, ADDRESSES_MAX),
             service,
             services: DashMap::with_hasher(FxBuildHasher),
+            new_services: Newcomers::default(),
+            noted,
+            start: clock.now(),
+            clock,
             metrics: metrics::LimitMetrics::new(recorder),
         }
     }
@@ -180,7 +237,7 @@ impl Limiter {
     /// # Errors
     /// [`Limited`].
     pub fn request(&self, client: Client) -> Charge {
-        self.counted(take(self.ip.as_ref(), client))
+        self.take_address(Scope::Ip, client)
     }
 
     /// Counts a handshake.
@@ -188,17 +245,17 @@ impl Limiter {
     /// # Errors
     /// [`Limited`].
     pub fn connect(&self, client: Client) -> Charge {
-        self.counted(take(self.connect.as_ref(), client))
+        self.take_address(Scope::Connect, client)
     }
 
     /// After [`Limiter::request`]: what it showed was not ours.
     pub fn bad_request_credential(&self, client: Client) {
-        owe(self.ip.as_ref(), client);
+        self.owe(Scope::Ip, client);
     }
 
     /// After [`Limiter::connect`]: what it showed was not ours.
     pub fn bad_connect_credential(&self, client: Client) {
-        owe(self.connect.as_ref(), client);
+        self.owe(Scope::Connect, client);
     }
 
     /// Counts a request of a caller that was recognised. Admins are counted by address only.
@@ -231,7 +288,8 @@ impl Limiter {
     fn take(&self, caller: &Caller, units: u32, more: u32) -> Charge {
         let taken = match caller {
             Caller::User(user) => {
-                self.user.as_ref().map(|users| users.take(&user.inbox, units, more))
+                let users = self.user.as_ref();
+                users.map(|users| users.take(self.keys.user(&user.inbox), units, more))
             }
             Caller::Service(service) => self.bucket(service).map(|bucket| bucket.take(units, more)),
             Caller::Admin(_) => None,
@@ -239,14 +297,40 @@ impl Limiter {
         self.counted(taken.transpose())
     }
 
+    fn take_address(&self, scope: Scope, client: Client) -> Charge {
+        let taken = self.address(scope, client).map(|(buckets, key)| buckets.take(key, 1, 0));
+        self.counted(taken.transpose())
+    }
+
+    fn owe(&self, scope: Scope, client: Client) {
+        if let Some((buckets, key)) = self.address(scope, client) {
+            buckets.owe(key, BAD_CREDENTIAL_UNITS);
+        }
+    }
+
+    fn address(&self, scope: Scope, client: Client) -> Option<(&Buckets<C>, Key)> {
+        let buckets = self.buckets(scope).filter(|_| !client.is_local)?;
+        Some((buckets, self.keys.address(scope, client.key())))
+    }
+
+    const fn buckets(&self, scope: Scope) -> Option<&Buckets<C>> {
+        match scope {
+            Scope::Ip => self.ip.as_ref(),
+            Scope::User => self.user.as_ref(),
+            Scope::Connect => self.connect.as_ref(),
+            Scope::Service => None,
+        }
+    }
+
     fn service_rate(&self, service: &Service) -> Option<Rate> {
         service.rate_limit.map(Rate::from).or(self.service)
     }
 
     /// A service's bucket; a new one where its rate has changed.
-    fn bucket(&self, service: &Service) -> Option<Arc<Bucket>> {
+    fn bucket(&self, service: &Service) -> Option<Arc<Bucket<C>>> {
         let rate = self.service_rate(service)?;
-        if let Some(bucket) = self.services.get(&service.id)
+        let key = self.keys.service(&service.id);
+        if let Some(bucket) = self.services.get(&key)
             && bucket.rate() == rate
         {
             return Some(Arc::clone(&bucket));
@@ -255,13 +339,25 @@ impl Limiter {
         if self.services.len() >= SERVICES_MAX {
             self.services.clear();
         }
-        let bucket = Arc::new(Bucket::new(Scope::Service, rate));
-        self.services.insert(service.id.clone(), Arc::clone(&bucket));
+        let noted = self.noted.as_ref().map(|noted| Arc::clone(&noted[Scope::Service as usize]));
+        let bucket = Arc::new(Bucket::new(Scope::Service, key, rate, &self.clock, noted));
+        // Found under its key's lock, as it is put in: see `charge_service`.
+        let place = self.services.entry(key).insert(Arc::clone(&bucket));
+        let owed = self.new_services.arrived(key).unwrap_or(0).saturating_sub(self.now());
+        drop(place);
+        if owed > 0 {
+            bucket.charge(owed);
+            self.metrics.charged(Scope::Service, rate.units_of(owed));
+        }
         Some(bucket)
     }
 
     fn counted(&self, charge: Charge) -> Charge {
         charge.inspect_err(|limited| self.metrics.limited(limited.reading.scope))
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now().duration_since(self.start).as_u64()
     }
 
     /// Forgets full buckets, for ever. Spawn it once and drop it to stop.
@@ -274,82 +370,20 @@ impl Limiter {
     }
 
     fn forget_full(&self) {
-        for (scope, buckets) in [(Scope::Ip, &self.ip), (Scope::Connect, &self.connect)] {
-            if let Some(buckets) = buckets {
+        for scope in Scope::ALL {
+            if let Some(buckets) = self.buckets(scope) {
                 buckets.forget_full();
-                self.metrics.kept(scope, buckets.keys(), buckets.shared());
+                self.metrics.kept(scope, buckets.keys(), buckets.shared(), buckets.newcomers());
             }
         }
-        if let Some(buckets) = &self.user {
-            buckets.forget_full();
-            self.metrics.kept(Scope::User, buckets.keys(), buckets.shared());
+        self.new_services.forget_full(self.now());
+        let (services, newcomers) = (self.services.len(), self.new_services.len());
+        self.metrics.kept(Scope::Service, services, 0, newcomers);
+        if let Some(noted) = &self.noted {
+            self.metrics.not_noted(noted.iter().map(|noted| noted.refused()).sum());
         }
-        self.metrics.kept(Scope::Service, self.services.len(), 0);
-    }
-}
-
-fn take(buckets: Option<&Buckets<IpAddr>>, client: Client) -> Charge {
-    let buckets = buckets.filter(|_| !client.is_local);
-    buckets.map(|buckets| buckets.take(&client.key(), 1, 0)).transpose()
-}
-
-fn owe(buckets: Option<&Buckets<IpAddr>>, client: Client) {
-    if let Some(buckets) = buckets.filter(|_| !client.is_local) {
-        buckets.owe(&client.key(), BAD_CREDENTIAL_UNITS);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use ::metrics::NoopRecorder;
-    use protocol::{TenantId, Time};
-
-    use super::*;
-    use crate::control::{Level, RateLimit, Scope as Allowed, ServiceStatus, ServiceType};
-
-    fn service(id: &str, burst: u32) -> Caller {
-        Caller::Service(Arc::new(Service {
-            id: ServiceId::new(id).unwrap(),
-            name: id.to_owned(),
-            kind: ServiceType::Internal,
-            level: Level::Business,
-            permissions: Vec::new(),
-            scope: Allowed::default(),
-            rate_limit: (burst > 0).then_some(RateLimit { per_second: 1, burst }),
-            owner: String::new(),
-            status: ServiceStatus::Active,
-            tenant_id: TenantId::default(),
-            created_at: Time::default(),
-        }))
-    }
-
-    #[test]
-    fn a_new_rate_of_a_service_holds_at_once() {
-        let limiter = Limiter::new(LimitConfig::default(), &NoopRecorder);
-        assert_eq!(limiter.caller(&service("a", 0)), Ok(None));
-        assert_eq!(limiter.caller(&service("a", 5)).unwrap().unwrap().remaining, 4);
-        assert_eq!(limiter.caller(&service("b", 5)).unwrap().unwrap().remaining, 4);
-        assert_eq!(limiter.caller(&service("a", 9)).unwrap().unwrap().remaining, 8);
-        assert_eq!(limiter.largest_batch(&service("a", 9)), Some(9));
-        assert_eq!(limiter.largest_batch(&service("a", 0)), None);
-        assert_eq!(limiter.services.len(), 2);
-    }
-
-    #[test]
-    fn a_bad_token_at_the_handshake_is_paid_for_by_its_address() {
-        let config = LimitConfig { connect: Some(Rate::hourly(20)), ..LimitConfig::default() };
-        let limiter = Limiter::new(config, &NoopRecorder);
-        let client = |text: &str| limiter.client(text.parse().ok(), &HeaderMap::new());
-        let (guesser, other) = (client("203.0.113.9"), client("203.0.113.10"));
-        let mut attempts = 0;
-        while limiter.connect(guesser).is_ok() {
-            limiter.bad_connect_credential(guesser);
-            attempts += 1;
-        }
-        assert_eq!(attempts, 2);
-        assert!(limiter.connect(other).is_ok());
-        assert_eq!(limiter.connect(client("127.0.0.1")), Ok(None), "not limited at all");
-        limiter.forget_full();
-        assert!(limiter.connect(guesser).is_err(), "what is owed is not forgotten");
-    }
-}
+mod tests;

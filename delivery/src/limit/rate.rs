@@ -50,6 +50,16 @@ impl Rate {
     pub fn time_of(self, units: u32) -> Duration {
         self.interval * units
     }
+
+    /// The same in nanoseconds: an interval is a second at most, or in tests an hour.
+    pub(super) fn nanos_of(self, units: u32) -> u64 {
+        self.interval.as_nanos() as u64 * u64::from(units)
+    }
+
+    /// How many units take this long to come back, in nanoseconds; begun ones count.
+    pub(super) fn units_of(self, nanos: u64) -> u64 {
+        nanos.div_ceil(self.interval.as_nanos() as u64)
+    }
 }
 
 impl From<control::RateLimit> for Rate {

@@ -32,7 +32,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use self::{
     parts::{Cluster, Opening, Parts},
     ports::{Ports, Routers, Serving},
-    upkeep::FromOthers,
+    upkeep::{FromOthers, tell_spent},
 };
 use crate::{
     bus::Inbound,
@@ -97,7 +97,14 @@ impl App {
         let parts = open(&opening, &ports, &health).await?;
         let Parts { foundation, webhooks, store, bus, cluster } = parts;
 
-        let limiter = Arc::new(Limiter::new(config.limit.clone(), &*recorder));
+        let redis = cluster.as_ref().and_then(|cluster| cluster.redis.as_ref());
+        let limiter = Arc::new(match redis {
+            None => Limiter::new(config.limit.clone(), &*recorder),
+            Some(_) => {
+                let secret = foundation.secrets.of_budgets();
+                Limiter::in_cluster(config.limit.clone(), &secret, &*recorder)
+            }
+        });
         let shared: Arc<dyn Store> = store.clone();
         let directory: Arc<dyn Directory> = store.clone();
         let verifier = Tokens {
@@ -115,7 +122,7 @@ impl App {
         );
         let about = about(role);
         if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
-            let others = Arc::new(FromOthers::new(Arc::clone(store)));
+            let others = Arc::new(FromOthers::new(Arc::clone(store), Arc::clone(&limiter)));
             let inbound = FromNodes::new(Arc::clone(&live), others).about(about.clone());
             redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
         }
@@ -134,6 +141,7 @@ impl App {
             connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
         };
         let api = ApiState::new(api, &*recorder);
+        let telling = redis.map(|_| tell_spent(Arc::clone(&limiter), Arc::clone(&bus)));
         health.opened(shared, bus, Arc::clone(&live));
         let serving = ports.serve(routers(role, api, &live, health.clone()))?;
         let shutdown = serving.shutdown.clone();
@@ -146,6 +154,7 @@ impl App {
         if let Some(rate) = config.socket.shed_rate.filter(|_| role.holds_sockets()) {
             background.push(tokio::spawn(Arc::clone(&live).shed(rate)));
         }
+        background.extend(telling.map(tokio::spawn));
         Ok(Self {
             user_address: ports.user_address(),
             admin_address: ports.admin_address(),

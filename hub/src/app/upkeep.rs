@@ -1,20 +1,48 @@
-//! What other nodes say that concerns the store.
+//! What nodes say to each other that concerns the store and the rate limits.
 
 use std::sync::Arc;
 
-use delivery::store::postgres::PostgresStore;
-use protocol::{TenantId, envelope::Revoked};
+use delivery::{
+    limit::{Limiter, sharing::TELL_EVERY},
+    store::postgres::PostgresStore,
+};
+use protocol::{
+    TenantId,
+    envelope::{Revoked, Spent},
+};
+use tokio::time::MissedTickBehavior;
 
-use crate::live::Upkeep;
+use crate::{
+    bus::{Bus, State},
+    live::Upkeep,
+};
 
-/// Hands it to this node's part of the store.
+/// Hands it to this node's part of the store, and to its limits.
 pub(super) struct FromOthers {
     store: Arc<PostgresStore>,
+    limiter: Arc<Limiter>,
 }
 
 impl FromOthers {
-    pub(super) const fn new(store: Arc<PostgresStore>) -> Self {
-        Self { store }
+    pub(super) const fn new(store: Arc<PostgresStore>, limiter: Arc<Limiter>) -> Self {
+        Self { store, limiter }
+    }
+}
+
+/// Tells other nodes what callers used here, for ever. Spawn it once and drop it to stop.
+pub(super) async fn tell_spent(limiter: Arc<Limiter>, bus: Arc<dyn Bus>) {
+    let mut ticks = tokio::time::interval(TELL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // Not asked for while nobody hears it: then it is told later, as far as it is not past.
+        if bus.state() != State::Up {
+            continue;
+        }
+        let spent = limiter.spent();
+        if !spent.is_empty() {
+            bus.spent(spent);
+        }
     }
 }
 
@@ -26,6 +54,10 @@ impl Upkeep for FromOthers {
     /// Nothing is kept here that could go on being believed: keys and services are compared with the
     /// control data every second, and tokens are not revoked one by one.
     fn revoked(&self, _what: &Revoked) {}
+
+    fn spent(&self, spent: &[Spent]) {
+        self.limiter.charge(spent);
+    }
 
     /// As [`Upkeep::revoked`].
     fn doubt(&self) {}

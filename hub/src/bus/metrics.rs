@@ -97,7 +97,7 @@ pub const ALL: &[Metric] = &[
     CONFLICTS,
 ];
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "changes",
     "group",
     "connected",
@@ -107,6 +107,7 @@ const KINDS: [&str; 9] = [
     "node",
     "ping",
     "inquiry",
+    "spent",
 ];
 
 /// Why an envelope was not published.

@@ -50,7 +50,7 @@ use delivery::{
 };
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, Seq, TenantId, UserId,
-    envelope::{Findings, Inquiry, NodeAbout, Revoked, Target, Then, Which},
+    envelope::{Findings, Inquiry, NodeAbout, Revoked, Spent, Target, Then, Which},
 };
 
 pub use self::{
@@ -201,6 +201,9 @@ pub trait Inbound: Send + Sync + 'static {
     /// Something was revoked.
     fn revoked(&self, what: &Revoked);
 
+    /// What callers used of their rate limits on another node.
+    fn spent(&self, spent: &[Spent]);
+
     /// Who is in a channel on another node. `node` is that node's epoch.
     fn presence(&self, node: u64, tenant: &TenantId, channel: &ChannelId, news: PresenceNews<'_>);
 
@@ -268,6 +271,10 @@ pub trait Bus: Send + Sync + 'static {
     /// [`TooManyQuestions`] where too many are being asked already.
     fn ask(&self, which: Which, then: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>>;
 
+    /// Tells other nodes what callers used of their rate limits here. At most
+    /// [`protocol::envelope::SPENT_MAX`]; what is lost on the way is found out by nobody.
+    fn spent(&self, spent: Vec<Spent>);
+
     /// How it is.
     fn state(&self) -> State;
 
@@ -312,6 +319,7 @@ impl Bus for LocalBus {
     fn ask(&self, _: Which, _: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {
         Box::pin(std::future::ready(Ok(Asked::default())))
     }
+    fn spent(&self, _spent: Vec<Spent>) {}
     fn state(&self) -> State {
         State::Alone
     }

@@ -122,6 +122,7 @@ fn others(node: &Arc<Node>, sender: u64, event: Event) {
         }
         Event::Inquiry(inquiry) => node.answer(sender, inquiry),
         Event::Findings(found) => node.questions.found(sender, found),
+        Event::Spent(spent) => node.inbound(|inbound| inbound.spent(&spent)),
         // Of a topic that is somebody else's own.
         Event::Ping { .. } => {}
     }

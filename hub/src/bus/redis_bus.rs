@@ -14,8 +14,8 @@ use metrics::Recorder;
 use protocol::{
     ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
     envelope::{
-        Changes, Connected, Event, InboxChange, Inquiry, Revoked, Target, Then, USERS_MAX, What,
-        Which,
+        Changes, Connected, Event, InboxChange, Inquiry, Revoked, Spent, Target, Then, USERS_MAX,
+        What, Which,
     },
 };
 use rand::RngExt;
@@ -371,6 +371,14 @@ impl Bus for RedisBus {
             tokio::time::timeout(ANSWERS_WITHIN, all).await.ok();
             Ok(question.end())
         })
+    }
+
+    fn spent(&self, spent: Vec<Spent>) {
+        // Of now or of no use: what was used before the bus was away has come back since.
+        let control = self.node.topics.control();
+        if self.node.is_up(&control) {
+            self.node.say(&control, Event::Spent(spent), Class::Once);
+        }
     }
 
     fn state(&self) -> State {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use delivery::{Fanout, InboxKey, store::Stored};
 use protocol::{
     ChannelId, CloseReason, ConnectionId, Seq, TenantId, UserId,
-    envelope::{Findings, Inquiry, NodeAbout, Revoked, Target},
+    envelope::{Findings, Inquiry, NodeAbout, Revoked, Spent, Target},
 };
 
 use super::{Live, connection::Connection};
 use crate::bus::{Doubt, Inbound, PresenceNews};
 
-/// What other nodes say that is not the live side's affair: the store's, and of whoever keeps what it
-/// knows of tokens and services. Called as [`Inbound`] is: nothing here may wait.
+/// What other nodes say that is not the live side's affair: the store's, the rate limits', and of whoever
+/// keeps what it knows of tokens and services. Called as [`Inbound`] is: nothing here may wait.
 pub trait Upkeep: Send + Sync + 'static {
     /// Another node stored something for groups of a tenant, up to this position.
     fn group(&self, tenant: &TenantId, pos: u64);
@@ -20,6 +20,9 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Something was revoked. The connections of revoked users and sessions are closed already; those of a
     /// token are not, for a connection does not know its token.
     fn revoked(&self, what: &Revoked);
+
+    /// What callers used of their rate limits on another node.
+    fn spent(&self, spent: &[Spent]);
 
     /// Words of other nodes may have been missed: what is kept of tokens, services and settings is to be
     /// compared with where it comes from. The connections are compared with the store already.
@@ -123,6 +126,10 @@ impl Inbound for FromNodes {
             Revoked::Token { .. } | Revoked::Service(_) => {}
         }
         self.upkeep.revoked(what);
+    }
+
+    fn spent(&self, spent: &[Spent]) {
+        self.upkeep.spent(spent);
     }
 
     fn presence(&self, node: u64, tenant: &TenantId, channel: &ChannelId, news: PresenceNews<'_>) {

@@ -25,7 +25,7 @@ use hub::{
 use metrics::NoopRecorder;
 use protocol::{
     ChannelId, ClientFrame, CloseReason, Codec, ServerFrame, TenantId, Time,
-    envelope::{Revoked, Target},
+    envelope::{Revoked, Spent, Target},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -93,6 +93,7 @@ struct NoUpkeep;
 impl Upkeep for NoUpkeep {
     fn group(&self, _: &TenantId, _: u64) {}
     fn revoked(&self, _: &Revoked) {}
+    fn spent(&self, _: &[Spent]) {}
     fn doubt(&self) {}
 }
 

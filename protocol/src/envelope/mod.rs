@@ -48,6 +48,9 @@ pub const CHANGES_MAX: usize = 256;
 /// Most users in one envelope about presence; lists shown to clients have at most as many.
 pub const USERS_MAX: usize = 512;
 
+/// Most callers in one [`Event::Spent`]: some 32 KiB, five times a second, from each node.
+pub const SPENT_MAX: usize = 2_048;
+
 /// One thing that one node tells others.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -129,6 +132,9 @@ pub enum Event {
     Inquiry(Inquiry),
     /// What a node found, on the topic of who asked.
     Findings(Findings),
+    /// What callers used of their rate limits on the sender's node since it said so last, at most
+    /// [`SPENT_MAX`] of them.
+    Spent(Vec<Spent>),
 }
 
 /// Changes of one inbox.
@@ -257,6 +263,18 @@ pub struct NodeAbout {
     pub draining: bool,
 }
 
+/// What one caller used of a rate limit on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Which limit, by a number that whoever limits gives it; of a newer node perhaps one that is not known
+    /// here.
+    pub scope: u64,
+    /// Whose: a hash with a key that the nodes share.
+    pub key: u64,
+    /// How much: the time it takes to come back, in nanoseconds. A duration, so that no clocks are compared.
+    pub nanos: u64,
+}
+
 /// Why bytes are no envelope for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -292,6 +310,7 @@ mod kind {
     pub(super) const PING: u64 = 12;
     pub(super) const INQUIRY: u64 = 13;
     pub(super) const FINDINGS: u64 = 14;
+    pub(super) const SPENT: u64 = 20;
 }
 
 /// Numbers of what may stand in a payload, see [`kind`].
@@ -327,6 +346,7 @@ impl Event {
             Self::Hello(_) | Self::Heartbeat(_) | Self::Goodbye { .. } => "node",
             Self::Ping { .. } => "ping",
             Self::Inquiry(_) | Self::Findings(_) => "inquiry",
+            Self::Spent(_) => "spent",
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-    Event, InboxChange, NodeAbout, NodeFacts, Read, Revoked, Target, USERS_MAX, VERSION, What,
-    form,
+    Event, InboxChange, NodeAbout, NodeFacts, Read, Revoked, SPENT_MAX, Spent, Target, USERS_MAX,
+    VERSION, What, form,
     inquiry::{read_findings, read_inquiry},
     kind,
     pack::Reader,
@@ -138,6 +138,10 @@ fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
         kind::FINDINGS => {
             more = from.fields(4)?;
             Event::Findings(read_findings(from)?)
+        }
+        kind::SPENT => {
+            more = from.fields(1)?;
+            Event::Spent(list(from, SPENT_MAX, spent)?)
         }
         other => return Err(DecodeError::Kind(other)),
     };
@@ -303,6 +307,13 @@ fn about(from: &mut Reader<'_>) -> Read<NodeAbout> {
     };
     from.rest(more)?;
     Ok(about)
+}
+
+fn spent(from: &mut Reader<'_>) -> Read<Spent> {
+    let more = from.fields(3)?;
+    let spent = Spent { scope: from.uint()?, key: from.uint()?, nanos: from.uint()? };
+    from.rest(more)?;
+    Ok(spent)
 }
 
 fn take(more: &mut usize, known: usize) -> Read<()> {

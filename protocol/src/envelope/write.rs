@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
-    InboxChange, NodeAbout, NodeFacts, Revoked, Target, USERS_MAX, VERSION, What, form,
+    InboxChange, NodeAbout, NodeFacts, Revoked, SPENT_MAX, Spent, Target, USERS_MAX, VERSION, What,
+    form,
     inquiry::{write_findings, write_inquiry},
     kind,
     pack::Writer,
@@ -19,17 +20,22 @@ const OVERHEAD: usize = 96;
 /// About the bytes of what is found of one connection.
 const FACTS_BYTES: usize = 256;
 
+/// Bytes of a caller in [`Event::Spent`], mostly: of a key nine.
+const SPENT_BYTES: usize = 16;
+
 impl Envelope {
     /// As bytes. Bodies over [`BODY_BYTES_MAX`] are left out ([`What::InStore`]), and users of a list
-    /// over [`USERS_MAX`], which is then marked as incomplete, and connections over [`super::CONNECTIONS_MAX`].
-    /// Changes must have gone through
-    /// [`Changes::split`], and a [`Event::Presence`] name at most [`USERS_MAX`] users on each side.
+    /// over [`USERS_MAX`], which is then marked as incomplete, and connections over
+    /// [`super::CONNECTIONS_MAX`]. Changes must have gone through [`Changes::split`], a
+    /// [`Event::Presence`] name at most [`USERS_MAX`] users on each side, and a [`Event::Spent`] at most
+    /// [`SPENT_MAX`] callers.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let body = match &self.event {
             Event::Changes(changes) => changes.changes.iter().map(weight).sum(),
             Event::Presence { .. } | Event::PresenceList { .. } => 1 << 10,
             Event::Findings(findings) => findings.connections.len() * FACTS_BYTES,
+            Event::Spent(spent) => spent.len() * SPENT_BYTES,
             _ => 0,
         };
         let mut out = Writer(Vec::with_capacity(OVERHEAD + body));
@@ -99,6 +105,7 @@ const fn number(event: &Event) -> u64 {
         Event::Ping { .. } => kind::PING,
         Event::Inquiry(_) => kind::INQUIRY,
         Event::Findings(_) => kind::FINDINGS,
+        Event::Spent(_) => kind::SPENT,
     }
 }
 
@@ -171,6 +178,17 @@ fn payload(out: &mut Writer, event: &Event) {
         }
         Event::Inquiry(inquiry) => write_inquiry(out, inquiry),
         Event::Findings(findings) => write_findings(out, findings),
+        Event::Spent(spent) => {
+            debug_assert!(spent.len() <= SPENT_MAX);
+            out.array(1);
+            out.array(spent.len());
+            for Spent { scope, key, nanos } in spent {
+                out.array(3);
+                out.uint(*scope);
+                out.uint(*key);
+                out.uint(*nanos);
+            }
+        }
     }
 }
 

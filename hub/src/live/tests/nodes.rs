@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use protocol::{
     ChannelId, ClientFrame, CloseReason, ConnectionId, DeviceId, Seq, ServerFrame, TenantId,
     UserId,
-    envelope::{Revoked, Target, Then, Which},
+    envelope::{Revoked, Spent, Target, Then, Which},
 };
 
 use super::support::{Client, Server, config, eventually, inbox, stored};
@@ -66,6 +66,7 @@ impl Bus for Notes {
     fn ask(&self, _: Which, _: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {
         Box::pin(std::future::ready(Ok(Asked::default())))
     }
+    fn spent(&self, _spent: Vec<Spent>) {}
     fn state(&self) -> State {
         State::Up
     }
@@ -83,6 +84,9 @@ impl Upkeep for Notes {
     }
     fn revoked(&self, what: &Revoked) {
         self.add(format!("{what:?}"));
+    }
+    fn spent(&self, spent: &[Spent]) {
+        self.add(format!("{spent:?}"));
     }
     fn doubt(&self) {
         self.add("doubt");

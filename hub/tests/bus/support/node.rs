@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use protocol::{
     Body, ChannelId, CloseReason, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time,
     UserId,
-    envelope::{Revoked, Target},
+    envelope::{Revoked, Spent, Target},
 };
 
 use super::{SOON, eventually};
@@ -37,6 +37,7 @@ pub(crate) struct Ears {
     pub(crate) replaced: Mutex<Vec<ConnectionId>>,
     pub(crate) disconnects: Mutex<Vec<(Target, CloseReason)>>,
     pub(crate) revoked: Mutex<Vec<Revoked>>,
+    pub(crate) spent: Mutex<Vec<Spent>>,
     /// Who is in a channel elsewhere, by node.
     pub(crate) elsewhere: Mutex<BTreeMap<u64, BTreeSet<UserId>>>,
     /// Who is in a channel here.
@@ -83,6 +84,10 @@ impl Inbound for Ears {
 
     fn revoked(&self, what: &Revoked) {
         self.revoked.lock().push(what.clone());
+    }
+
+    fn spent(&self, spent: &[Spent]) {
+        self.spent.lock().extend(spent);
     }
 
     fn presence(
