@@ -25,6 +25,7 @@ fn metrics() -> String {
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,
         delivery::store::postgres::metrics::ALL,
+        delivery::store::outcome::ALL,
         delivery::store::single::metrics::LEDGER,
     ]
     .into_iter()

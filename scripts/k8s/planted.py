@@ -89,7 +89,9 @@ def missed(rendered, metrics) -> list[str]:
         # Anybody may write there, were it not for the read-only root.
         outside = copy.deepcopy(rendered["single"])
         manifests.settings_of(outside).update(USER_STORAGE_PATH="/var/tmp/planted")
-        expect("storage outside the volume", pod_life.problems(outside, metrics), "Read-only file system")
+        pod = manifests.workloads(outside)[0]
+        lived = pod_life.life(pod, outside, pod_life.SECRETS, metrics, pod_life.OF_CLUSTER)
+        expect("storage outside the volume", lived, "Read-only file system")
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "planted.yaml").write_text(BARE)

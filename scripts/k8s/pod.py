@@ -18,7 +18,7 @@ from manifests import ROOT, seconds, settings_of, workloads
 
 # What only the other shape measures.
 OF_CLUSTER = ("pushhub_bus_", "pushhub_postgres_")
-OF_FILES = ("pushhub_store_", "pushhub_ledger_")
+OF_FILES = ("pushhub_store_", "pushhub_ledger_", "pushhub_stats_lost_")
 
 SECRETS = {"jwt_secret": "0123456789abcdef0123456789abcdef\n", "admin_token": "0123456789abcdef\n"}
 

@@ -28,6 +28,7 @@ pub mod limits;
 mod list;
 mod mark;
 pub(crate) mod noted;
+pub mod outcome;
 pub(crate) mod portable;
 pub mod postgres;
 mod recalled;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
-use crate::metrics::Metric;
+use crate::{metrics::Metric, store::outcome::OutcomeMetrics};
 
 const COMMIT_SECONDS: Metric =
     Metric::histogram("pushhub_postgres_commit_seconds", "", "Time of one commit in the database.");
@@ -147,6 +147,7 @@ pub(super) struct PostgresMetrics {
     pub(super) replica_answered: Counter,
     pub(super) replica_behind: Counter,
     pub(super) replica_failed: Counter,
+    pub(super) outcome: OutcomeMetrics,
 }
 
 impl PostgresMetrics {
@@ -180,6 +181,7 @@ impl PostgresMetrics {
             replica_answered: counter(REPLICA, &[("result", "answered")]),
             replica_behind: counter(REPLICA, &[("result", "behind")]),
             replica_failed: counter(REPLICA, &[("result", "failed")]),
+            outcome: OutcomeMetrics::new(recorder),
         }
     }
 

@@ -3,7 +3,10 @@
 //! What is counted is a row of `stats_new` in the transaction of what is counted, so never twice and
 //! never in anybody's way; one node at a time adds these up in `stats`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use deadpool_postgres::Transaction;
 use protocol::{Body, TenantId, Time};
@@ -187,9 +190,19 @@ pub(super) async fn fold(core: &Core) -> Result<bool, Failure> {
         }
     }
     if !counted.is_empty() {
+        let sums: Vec<Counts> = counted.values().copied().collect();
         let counted = bounded(&transaction, counted).await?;
         add(&transaction, &counted).await?;
         core.commit(transaction).await?;
+        // Here, so that what several nodes noted is counted once, by the one that added it up.
+        for [_, delivered, read, read_ms] in sums {
+            core.metrics.outcome.delivered(delivered.cast_unsigned());
+            if read > 0 {
+                let after =
+                    Duration::from_millis(read_ms.max(0).cast_unsigned() / read.cast_unsigned());
+                core.metrics.outcome.read(read.cast_unsigned(), after);
+            }
+        }
     }
     Ok(taken.len() as i64 >= FOLD_MAX)
 }

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, Recorder};
 
-use crate::metrics::Metric;
+use crate::{metrics::Metric, store::outcome::OutcomeMetrics};
 
 const QUEUE_RECORDS: Metric = Metric::gauge(
     "pushhub_ledger_queue_records",
@@ -33,21 +33,6 @@ const PRUNED: Metric = Metric::counter(
     "what",
     "Rows of ledger.db that had been kept long enough.",
 );
-const DELIVERED: Metric = Metric::counter(
-    "pushhub_messages_delivered_total",
-    "",
-    "Messages that reached a first device of a recipient.",
-);
-const READ: Metric = Metric::counter(
-    "pushhub_messages_read_total",
-    "",
-    "Messages that a recipient read; once for each recipient.",
-);
-const READ_SECONDS: Metric = Metric::histogram(
-    "pushhub_messages_read_delay_seconds",
-    "",
-    "From a message being sent to a recipient having read it.",
-);
 const STATS_LOST: Metric = Metric::counter(
     "pushhub_stats_lost_total",
     "",
@@ -55,19 +40,8 @@ const STATS_LOST: Metric = Metric::counter(
 );
 
 /// Every metric of this area.
-pub const ALL: &[Metric] = &[
-    QUEUE_RECORDS,
-    QUEUE_BYTES,
-    SCHEDULED,
-    FIRED,
-    FIRE_DELAY,
-    FIRE_RETRIES,
-    PRUNED,
-    DELIVERED,
-    READ,
-    READ_SECONDS,
-    STATS_LOST,
-];
+pub const ALL: &[Metric] =
+    &[QUEUE_RECORDS, QUEUE_BYTES, SCHEDULED, FIRED, FIRE_DELAY, FIRE_RETRIES, PRUNED, STATS_LOST];
 
 pub(in super::super) struct LedgerMetrics {
     pub(super) queue_records: Gauge,
@@ -81,9 +55,7 @@ pub(in super::super) struct LedgerMetrics {
     pub(super) pruned_sent: Counter,
     pub(super) pruned_answers: Counter,
     pub(super) pruned_stats: Counter,
-    pub(super) delivered: Counter,
-    pub(super) read: Counter,
-    pub(super) read_seconds: Histogram,
+    pub(super) outcome: OutcomeMetrics,
     pub(super) stats_lost: Counter,
 }
 
@@ -106,9 +78,7 @@ impl LedgerMetrics {
             pruned_sent: pruned("sent"),
             pruned_answers: pruned("answers"),
             pruned_stats: pruned("stats"),
-            delivered: DELIVERED.to_counter(recorder, &[]),
-            read: READ.to_counter(recorder, &[]),
-            read_seconds: READ_SECONDS.to_histogram(recorder, &[]),
+            outcome: OutcomeMetrics::new(recorder),
             stats_lost: STATS_LOST.to_counter(recorder, &[]),
         }
     }

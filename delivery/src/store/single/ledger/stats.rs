@@ -184,16 +184,15 @@ impl Stats {
             match happening.what {
                 Happened::Delivered { first: true } => {
                     counts.delivered = 1;
-                    self.metrics.delivered.increment(1);
+                    self.metrics.outcome.delivered(1);
                 }
                 Happened::Read if !state.reread.contains(happening) => {
                     let took = happening.at.millis() - sent_at.millis();
                     counts.read = 1;
                     // A clock that was set back must not make time negative.
                     counts.read_ms = took.max(0);
-                    self.metrics.read.increment(1);
                     let took = Duration::from_millis(counts.read_ms.cast_unsigned());
-                    self.metrics.read_seconds.record(took);
+                    self.metrics.outcome.read(1, took);
                 }
                 Happened::Unread => state.reread.insert(happening),
                 Happened::Delivered { first: false }
