@@ -1,17 +1,14 @@
 //! Promise 6: concurrent reads from any devices end in one state everywhere; counts are derived.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use protocol::{ServerFrame, Status};
+use protocol::ServerFrame;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::{
     Api, TestClient, TestServer,
-    history::{Event, History, op_of, title},
+    history::{Event, History, Holding, op_of, title},
 };
 
 const MESSAGES: u64 = 60;
@@ -20,21 +17,9 @@ const OPERATIONS: usize = 60;
 
 /// What is read, by what a device was told.
 fn read_by(frames: &[ServerFrame]) -> BTreeSet<u64> {
-    let mut state = BTreeMap::new();
-    let mut ops = BTreeMap::new();
-    for frame in frames {
-        match frame {
-            ServerFrame::Message { data, .. } => {
-                ops.insert(data.fields.id.clone(), op_of(&data.fields.title));
-                state.insert(data.fields.id.clone(), data.state.is_read);
-            }
-            ServerFrame::StatusUpdate { data, .. } => {
-                state.insert(data.message_id.clone(), data.status != Status::Unread);
-            }
-            _ => {}
-        }
-    }
-    state.iter().filter(|(_, read)| **read).map(|(id, _)| ops[id]).collect()
+    let mut holding = Holding::default();
+    frames.iter().for_each(|frame| holding.take(frame));
+    holding.read()
 }
 
 async fn operate(api: Api, mut device: TestClient, ids: Arc<Vec<String>>) -> TestClient {
