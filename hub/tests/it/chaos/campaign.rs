@@ -33,6 +33,8 @@ pub(super) struct Campaign {
     pub(super) senders: usize,
     /// Between two operations of a sender, on average.
     pub(super) pause: Duration,
+    /// Events before the first fault.
+    pub(super) calm: usize,
     /// How long a fault lasts at least, and at most.
     pub(super) lasting: (Duration, Duration),
     pub(super) faults: Faults,
@@ -60,6 +62,7 @@ impl Campaign {
             users: 5,
             senders: 4,
             pause: Duration::from_millis(10),
+            calm: 200,
             lasting: (Duration::from_millis(800), Duration::from_millis(1_800)),
             faults: Faults::Each(faults.to_vec()),
             mischief: vec![],
@@ -82,7 +85,7 @@ impl Campaign {
         let senders = Senders::spawn(&world, self.senders, self.seed, self.pause);
         let begun = history.len();
         eventually_within("it is going on", SOON, || async {
-            (history.len() > begun + 200).then_some(())
+            (history.len() > begun + self.calm).then_some(())
         })
         .await;
         let mut strikes = Vec::new();

@@ -24,8 +24,8 @@ const LEAKS: &str = "
 const MISCOUNTS: &str =
     "UPDATE inboxes SET unread = unread + 1 WHERE (tenant, usr) = ('acme', 'user-3')";
 
-/// What was archived is not any more.
-const FORGETS: &str = "UPDATE messages SET status = 0 WHERE status = 2";
+/// What was read or archived is not any more.
+const FORGETS: &str = "UPDATE messages SET status = 0 WHERE status IN (1, 2)";
 
 /// Edits are undone.
 const UNDOES: &str =
@@ -34,6 +34,7 @@ const UNDOES: &str =
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_wrong_on_purpose_is_found() {
     let campaign = Campaign {
+        calm: 1_500,
         mischief: vec![Mischief::Drops, Mischief::Repeats, Mischief::Mixes],
         tampering: vec![DELETES, LEAKS, MISCOUNTS, FORGETS, UNDOES],
         ..Campaign::short(Form::Single, &[])

@@ -108,6 +108,7 @@ fn settings(builder: Builder, bus: &Bus, database: &str, way: &Proxy, n: usize) 
         .env("WS_PING_INTERVAL", "5s")
         .env("DRAIN_TIMEOUT", "5s")
         .env("RATE_LIMIT_USER", "off")
+        .env("LOG_LEVEL", "info,access=warn,business=warn")
 }
 
 impl Bus {

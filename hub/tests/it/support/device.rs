@@ -52,11 +52,11 @@ impl Addresses {
 /// What a device gets wrong, so that a test can prove that it would be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mischief {
-    /// Its tenth change does not arrive.
+    /// Its third change does not arrive.
     Drops,
-    /// It gets its tenth change twice.
+    /// It gets its third change twice.
     Repeats,
-    /// It gets its tenth change as if it were its neighbour's.
+    /// It gets its third change as if it were its neighbour's.
     Mixes,
 }
 
@@ -216,7 +216,7 @@ impl Life {
     fn note(&mut self, conn: u64, frame: &ServerFrame) {
         let change = self.history.change(frame).expect("it has a seq");
         self.seen += 1;
-        let mischief = self.habits.mischief.filter(|_| self.seen == 10);
+        let mischief = self.habits.mischief.filter(|_| self.seen == 3);
         let received = |change| self.history.note(Noted::Received { conn, change });
         match mischief {
             None => received(change),
