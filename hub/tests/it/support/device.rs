@@ -42,6 +42,11 @@ impl Addresses {
         self.0.lock().unwrap()[number] = address;
     }
 
+    /// One of them.
+    pub(crate) fn at(&self, number: usize) -> SocketAddr {
+        self.0.lock().unwrap()[number]
+    }
+
     /// Any of them.
     pub(crate) fn any(&self) -> SocketAddr {
         let addresses = self.0.lock().unwrap();

@@ -144,8 +144,10 @@ impl Connect {
             Event::Frame(ServerFrame::Welcome(welcome)) => {
                 Ok(TestClient { ws, codec, welcome, frames: vec![], last_seq: None })
             }
+            Event::Frame(ServerFrame::Disconnect { .. }) | Event::Closed(_) => {
+                Err(Error::ConnectionClosed)
+            }
             Event::Frame(other) => panic!("the first frame is {other:?}"),
-            Event::Closed(_) => Err(Error::ConnectionClosed),
         }
     }
 
