@@ -164,6 +164,7 @@ fn config() -> LiveConfig {
         max_connections_per_user: 100,
         allowed_origins: vec![],
         node_id: NodeId::new("bench").unwrap(),
+        clock: delivery::clock::WallClock::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{collections::HashSet, panic::resume_unwind, sync::Arc};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use protocol::{TenantId, Time};
+use protocol::TenantId;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +24,7 @@ use super::{
     shape::{Field, Form, formed, may},
 };
 use crate::{
-    StoreError, clock,
+    StoreError,
     identity::Caller,
     store::{SenderKey, StoredAnswer},
 };
@@ -153,7 +153,7 @@ impl Keep {
     /// The answer whose `data` this is; none for a request without a key.
     pub(super) fn answer(self, data: &impl Serialize) -> Option<StoredAnswer> {
         let data = || serde_json::to_string(data).expect("answers have string keys");
-        self.0.map(|answer| StoredAnswer { data: data(), at: clock::now(), ..answer })
+        self.0.map(|answer| StoredAnswer { data: data(), ..answer })
     }
 }
 
@@ -180,7 +180,7 @@ where
     }
     running.metrics.count(KeyResult::First);
     let asked = (tenant.clone(), sender.clone(), key.clone());
-    let (data, at) = (String::new(), Time::default());
+    let (data, at) = (String::new(), state.0.control.clock().now());
     let work = run(Keep(Some(StoredAnswer { tenant, sender, key, fingerprint, data, at })));
     let work = tokio::spawn(async move {
         let answered = work.await;

@@ -11,7 +11,6 @@ use super::{
     sql::{Database, Row, Statements, values},
     usage::UsageRow,
 };
-use crate::clock;
 
 /// Most tenants whose use is read: as many as can be counted. The rest is not shown.
 const ROWS_MAX: usize = TENANTS_COUNTED_MAX + TENANTS_MAX;
@@ -65,7 +64,7 @@ impl Control {
     pub fn spend(&self, tenant: &TenantId, recipients: u64) -> Result<Spent, QuotaReached> {
         let snapshot = self.shared.snapshot.load();
         let quotas = snapshot.tenants.get(tenant).map(|row| &row.quotas);
-        let spent = self.shared.usage.spend(tenant, quotas, recipients, clock::now())?;
+        let spent = self.shared.usage.spend(tenant, quotas, recipients, self.clock().now())?;
         self.tell_usage();
         Ok(spent)
     }
@@ -103,14 +102,15 @@ impl Control {
     /// # Errors
     /// [`ControlError::TooManyTenants`], or when the database cannot be written.
     pub fn set_quotas(&self, id: &TenantId, quotas: Quotas) -> Result<Tenant, ControlError> {
-        self.shared.write(|database| database.save_quotas(id, &quotas, clock::now()))?;
+        let now = self.clock().now();
+        self.shared.write(|database| database.save_quotas(id, &quotas, now))?;
         self.tenant(id)
     }
 
     /// Brings quotas, and what all nodes have written down of what was used, up to date.
     fn look_at_usage(&self) -> Result<Time, ControlError> {
         self.shared.refresh()?;
-        let now = clock::now();
+        let now = self.clock().now();
         self.shared.learn_usage(&mut *self.shared.reading()?, now, Tenants::All)?;
         Ok(now)
     }

@@ -21,6 +21,7 @@ use delivery::{
         doc::{self, Endpoint, Operation},
         starting_routes, user_routes,
     },
+    clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     store::{BoxFuture, Directory, Storage},
@@ -89,10 +90,17 @@ impl App {
         let health = HealthState::new(role, Arc::clone(&draining), metrics.clone());
 
         let node = node_id(config)?;
-        let live_config = live_config(&config.socket, role, node.clone());
+        let clock = SharedClock::default();
+        let live_config = live_config(&config.socket, role, node.clone(), clock.clock());
         let registry = Registry::new(&live_config, &*recorder);
-        let opening =
-            Opening { config, descriptors, node: &node, registry: &registry, recorder: &recorder };
+        let opening = Opening {
+            config,
+            descriptors,
+            node: &node,
+            registry: &registry,
+            recorder: &recorder,
+            clock: &clock,
+        };
         let parts = open(&opening, &ports, &health).await?;
         let Parts { foundation, webhooks, store, bus, cluster } = parts;
 
@@ -268,7 +276,7 @@ fn node_id(config: &Config) -> anyhow::Result<NodeId> {
     NodeId::new(name).context("NODE_ID")
 }
 
-fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig {
+fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId, clock: WallClock) -> LiveConfig {
     LiveConfig {
         ping_interval: socket.ping_interval,
         read_buffer_size: socket.read_buffer_bytes,
@@ -280,5 +288,6 @@ fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig
         max_connections_per_user: socket.connections_per_user_max,
         allowed_origins: socket.allowed_origins.clone(),
         node_id,
+        clock,
     }
 }

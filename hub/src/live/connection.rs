@@ -2,7 +2,7 @@
 
 use std::{io, io::IoSlice, sync::Arc, time::Instant};
 
-use delivery::{InboxKey, identity::UserCaller};
+use delivery::{InboxKey, clock::WallClock, identity::UserCaller};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use protocol::{CloseReason, Codec, ConnectionId, DeviceId, DeviceInfo, DeviceType, Seq, Time};
@@ -160,8 +160,10 @@ impl Connection {
         limits: Limits,
         metrics: &LiveMetrics,
         now: Instant,
+        wall: &WallClock,
     ) -> Option<Span> {
-        let io = Io { socket: &self.socket, limits, metrics, transport: self.transport(), now };
+        let transport = self.transport();
+        let io = Io { socket: &self.socket, limits, metrics, transport, now, wall };
         let (wake, delivered) = self.outbox.lock().offer(frames, io);
         if wake {
             self.waker.wake();
@@ -197,7 +199,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn describe(&self) -> ConnectionInfo {
+    pub(super) fn describe(&self, now: Time) -> ConnectionInfo {
         let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
         let info = self.info.lock();
         ConnectionInfo {
@@ -209,7 +211,7 @@ impl Connection {
             app_version: info.as_ref().map(|info| info.app_version.clone()).unwrap_or_default(),
             transport: self.transport(),
             codec: self.peer.framing.codec(),
-            connected_at: Time::from_millis(delivery::clock::now().millis().saturating_sub(age)),
+            connected_at: Time::from_millis(now.millis().saturating_sub(age)),
         }
     }
 }

@@ -48,7 +48,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{InboxKey, Store, api::doc::Endpoint, limit::Limiter};
+use delivery::{InboxKey, Store, api::doc::Endpoint, clock::WallClock, limit::Limiter};
 use protocol::{CloseReason, ConnectionId, NodeId};
 use rand::RngExt;
 use tokio::sync::{Notify, Semaphore};
@@ -96,6 +96,8 @@ pub struct LiveConfig {
     pub allowed_origins: Vec<String>,
     /// This node's name, in `welcome`.
     pub node_id: NodeId,
+    /// What time it is for all nodes: when tokens and messages expire.
+    pub clock: WallClock,
 }
 
 /// The live side of a node.
@@ -201,13 +203,21 @@ impl Live {
     /// Every connection of this node, as of about now.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.registry.all().iter().map(|connection| connection.describe()).collect()
+        self.registry
+            .all()
+            .iter()
+            .map(|connection| connection.describe(self.wall().now()))
+            .collect()
     }
 
     /// The connections of one inbox on this node.
     #[must_use]
     pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
-        self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
+        self.registry
+            .of(inbox)
+            .iter()
+            .map(|connection| connection.describe(self.wall().now()))
+            .collect()
     }
 
     /// Ends one connection; whether it was there.
@@ -221,7 +231,10 @@ impl Live {
         reason: CloseReason,
         which: impl Fn(&ConnectionInfo) -> bool,
     ) -> usize {
-        close_those(self.registry.all().iter(), reason, which)
+        let now = self.wall().now();
+        let all = self.registry.all();
+        let those = all.iter().filter(|connection| which(&connection.describe(now)));
+        those.map(|connection| connection.close(reason)).count()
     }
 
     /// How often a channel was joined, over all connections of this node.
@@ -298,6 +311,10 @@ impl Live {
         Duration::from_millis(self.restart_spread_ms.load(Ordering::Relaxed))
     }
 
+    const fn wall(&self) -> &WallClock {
+        &self.config.clock
+    }
+
     fn io<'a>(&'a self, connection: &'a Connection, now: Instant) -> Io<'a> {
         Io {
             socket: connection.socket(),
@@ -305,17 +322,7 @@ impl Live {
             metrics: self.metrics(),
             transport: connection.transport(),
             now,
+            wall: self.wall(),
         }
     }
-}
-
-fn close_those<'a>(
-    connections: impl Iterator<Item = &'a Arc<Connection>>,
-    reason: CloseReason,
-    which: impl Fn(&ConnectionInfo) -> bool,
-) -> usize {
-    connections
-        .filter(|connection| which(&connection.describe()))
-        .map(|connection| connection.close(reason))
-        .count()
 }

@@ -111,6 +111,7 @@ impl Node {
             max_connections_per_user: 100,
             allowed_origins: vec![],
             node_id: name.parse().unwrap(),
+            clock: delivery::clock::WallClock::default(),
         };
         let redis = RedisConfig {
             address: url.parse().unwrap(),

@@ -153,6 +153,7 @@ pub(crate) fn config() -> LiveConfig {
         max_connections_per_user: 100,
         allowed_origins: vec![],
         node_id: NodeId::new("test-node").unwrap(),
+        clock: delivery::clock::WallClock::default(),
     }
 }
 
