@@ -10,10 +10,11 @@ use crate::support::rounds;
 
 async fn long(form: Form) {
     let campaign = Campaign {
-        users: 8,
-        senders: 4,
+        users: 12,
+        // Many, for each waits for seconds where a node stands still.
+        senders: 24,
         pause: Duration::from_millis(4),
-        lasting: (Duration::from_millis(500), Duration::from_secs(6)),
+        lasting: (Duration::from_millis(500), Duration::from_secs(4)),
         faults: Faults::Until(rounds("CHAOS_OPERATIONS", 3_000)),
         ..Campaign::short(form, &[])
     };
