@@ -37,6 +37,8 @@ pub(super) struct Campaign {
     pub(super) calm: usize,
     /// How long a fault lasts at least, and at most.
     pub(super) lasting: (Duration, Duration),
+    /// After a bus is back every device has everything within this.
+    pub(super) caught_up_within: Duration,
     pub(super) faults: Faults,
     /// What goes wrong with recording, by the number of the device.
     pub(super) mischief: Vec<Mischief>,
@@ -64,6 +66,8 @@ impl Campaign {
             pause: Duration::from_millis(10),
             calm: 200,
             lasting: (Duration::from_millis(800), Duration::from_millis(1_800)),
+            // The figure that is promised.
+            caught_up_within: Duration::from_secs(5),
             faults: Faults::Each(faults.to_vec()),
             mischief: vec![],
             tampering: vec![],
@@ -111,11 +115,13 @@ impl Campaign {
             }
         }
         senders.stop().await;
+        let operations = history.len();
         let lives = verdict::settle(&world, devices).await;
         self.tampering.iter().for_each(|sql| servers::ask(&site.database, sql));
         verdict::take(&world, &site, lives).await;
         let violations = history.check();
-        Report { seed: self.seed, strikes, history, violations, site }
+        let Self { seed, caught_up_within, .. } = self;
+        Report { seed, operations, caught_up_within, strikes, history, violations, site }
     }
 
     fn devices(&self, world: &Arc<World>) -> Vec<Device> {

@@ -15,6 +15,8 @@ async fn long(form: Form) {
         senders: 24,
         pause: Duration::from_millis(4),
         lasting: (Duration::from_millis(500), Duration::from_secs(4)),
+        // They take all of the machine: asking the nodes for heads and reading them takes seconds.
+        caught_up_within: Duration::from_secs(15),
         faults: Faults::Until(rounds("CHAOS_OPERATIONS", 3_000)),
         ..Campaign::short(form, &[])
     };

@@ -8,14 +8,15 @@ use super::{
 };
 use crate::support::history::{Event, History, Violation};
 
-/// After a bus is back every device has everything within this (issue figure).
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
-
 /// What is wrong of what is shown.
 const SHOWN: usize = 5;
 
 pub(super) struct Report {
     pub(super) seed: u64,
+    /// What senders, users and devices did and saw.
+    pub(super) operations: usize,
+    /// As in the campaign.
+    pub(super) caught_up_within: Duration,
     pub(super) strikes: Vec<Strike>,
     pub(super) history: Arc<History>,
     pub(super) violations: BTreeSet<Violation>,
@@ -26,13 +27,15 @@ impl Report {
     /// Fails if anything was lost, repeated, put in another order, or too late.
     pub(super) fn is_clean(&self) {
         println!("{self}");
-        let late: Vec<&Strike> = self.strikes.iter().filter(|strike| is_late(strike)).collect();
+        let late: Vec<&Strike> =
+            self.strikes.iter().filter(|strike| self.is_late(strike)).collect();
         if self.violations.is_empty() && late.is_empty() {
             return;
         }
         let mut text = format!("seed {}\n", self.seed);
         for strike in &self.strikes {
-            text += &format!("{strike}{}\n", if is_late(strike) { "  <- too late" } else { "" });
+            text +=
+                &format!("{strike}{}\n", if self.is_late(strike) { "  <- too late" } else { "" });
         }
         for violation in self.violations.iter().take(SHOWN) {
             text += &format!("{violation:?}\n");
@@ -42,6 +45,11 @@ impl Report {
         }
         let logs = self.keep_logs();
         panic!("{} violations; logs in {}\n{text}", self.violations.len(), logs.display());
+    }
+
+    fn is_late(&self, strike: &Strike) -> bool {
+        let unnoticed = strike.noticed.is_some_and(|noticed| noticed > NOTICED_WITHIN);
+        unnoticed || (strike.fault.is_of_redis() && strike.caught_up > self.caught_up_within)
     }
 
     /// Writes what the nodes said to a folder that stays.
@@ -59,20 +67,15 @@ impl Report {
     }
 }
 
-fn is_late(strike: &Strike) -> bool {
-    let unnoticed = strike.noticed.is_some_and(|noticed| noticed > NOTICED_WITHIN);
-    unnoticed || (strike.fault.is_of_redis() && strike.caught_up > CAUGHT_UP_WITHIN)
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |kind: fn(&Event) -> bool| self.history.count(kind);
         write!(
             f,
-            "seed {}: {} events ({} sends, {} answered 2xx, {} deliveries, {} confirmations, {} marks, \
+            "seed {}: {} operations ({} sends, {} answered 2xx, {} deliveries, {} confirmations, {} marks, \
              edits and recalls, {} connections), {} faults, {} violations",
             self.seed,
-            self.history.len(),
+            self.operations,
             count(|event| matches!(event, Event::Send { .. })),
             self.history.acked(),
             count(|event| matches!(event, Event::Received { .. })),

@@ -21,6 +21,10 @@ use crate::support::{
 /// How long it may take until nothing changes any more: what was begun is finished, and devices hear of it.
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
+/// Nothing changes any more when nothing has for so long: a mark that a device sent over its socket is not
+/// answered, and may still be on its way.
+const STEADY: Duration = Duration::from_secs(2);
+
 /// Where the inboxes of devices stand, by their names.
 pub(super) type Heads = HashMap<String, u64>;
 
@@ -55,14 +59,13 @@ pub(super) async fn hold(devices: &[Device], heads: &Heads) {
 /// checker says so.
 pub(super) async fn settle(world: &World, devices: Vec<Device>) -> Vec<(String, Lived)> {
     let began = Instant::now();
-    let mut before = heads(world, &devices).await;
-    loop {
+    let (mut before, mut since) = (heads(world, &devices).await, Instant::now());
+    while since.elapsed() < STEADY && began.elapsed() < QUIET_WITHIN {
         hold(&devices, &before).await;
         let now = heads(world, &devices).await;
-        if (now == before && all_hold(&devices, &now)) || began.elapsed() > QUIET_WITHIN {
-            break;
+        if now != before || !all_hold(&devices, &now) {
+            (before, since) = (now, Instant::now());
         }
-        before = now;
     }
     let mut lives = Vec::new();
     for device in devices {
