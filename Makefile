@@ -4,12 +4,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint doc unit it api schemathesis k8s kill9 powercut fuzz bench loadtest
+.PHONY: test tools lint doc unit it api schemathesis k8s kill9 powercut chaos fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
 POWERCUT_ROUNDS ?= 100
 RECONNECTS ?= 10000
+CHAOS_OPERATIONS ?= 1000000
 FUZZ_SECONDS ?= 60
 SCHEMATHESIS_EXAMPLES ?= 200
 SCHEMATHESIS_SECONDS ?= 600
@@ -37,11 +38,12 @@ unit: tools
 	cargo test --workspace --locked --exclude hub
 	cargo test -p hub --locked --lib --bins --test readme
 
-# The product by its front door, the promises among it, with files and as a cluster, and the bus with real Redis servers. Needs root
-# for the disks.
+# The product by its front door, the promises among it, with files and as a cluster, and the bus with real Redis
+# servers. Needs root for the disks. The short form of the chaos suite has deadlines of seconds, so it goes by itself.
 it: tools
-	cargo test -p hub --locked --test it
+	cargo test -p hub --locked --test it -- --skip chaos::
 	scripts/it-cluster.sh
+	cargo test -p hub --locked --test it chaos::
 	cargo test -p hub --locked --test bus
 
 # The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
@@ -62,6 +64,12 @@ kill9: tools
 
 powercut: tools
 	POWERCUT_ROUNDS=$(POWERCUT_ROUNDS) cargo test -p hub --locked --release --test it -- --nocapture power_cut
+
+# Faults at random on each form of Redis, one after the other, until each run has seen CHAOS_OPERATIONS
+# operations. CHAOS_SEED repeats the faults and the workload of a run.
+chaos: tools
+	CHAOS_OPERATIONS=$(CHAOS_OPERATIONS) cargo test -p hub --locked --release --test it chaos::long -- \
+	  --ignored --nocapture --test-threads 1
 
 # Coverage-led; on the stable compiler by RUSTC_BOOTSTRAP. New corpus files stay in protocol/fuzz/corpus.
 fuzz: tools

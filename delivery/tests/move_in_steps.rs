@@ -239,7 +239,10 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
     // It goes on there: keys, cursors, edits, who is in what.
     let control = tokio::task::spawn_blocking({
         let url = url.clone();
-        move || Control::open_postgres(url.parse().unwrap(), tokio_postgres::NoTls).unwrap()
+        move || {
+            let clock = delivery::clock::SharedClock::default();
+            Control::open_postgres(url.parse().unwrap(), tokio_postgres::NoTls, clock).unwrap()
+        }
     })
     .await
     .unwrap();

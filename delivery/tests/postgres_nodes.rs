@@ -209,7 +209,7 @@ async fn one_key_stores_once_over_all_nodes() {
             let items = vec![message(&n.to_string(), to(&["ann"]))];
             match store.append(Batch { items, answer: Some(answer) }).await {
                 Ok(()) => Some(n),
-                Err(StoreError::Conflict(_)) => None,
+                Err(StoreError::KeyTaken) => None,
                 Err(error) => panic!("{error}"),
             }
         });

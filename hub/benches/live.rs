@@ -165,6 +165,7 @@ fn config() -> LiveConfig {
         allowed_origins: vec![],
         max_connection_age: None,
         node_id: NodeId::new("bench").unwrap(),
+        clock: delivery::clock::WallClock::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use delivery::{
+    clock::SharedClock,
     control::Control,
     identity::{Identity, IdentityConfig},
     store::{
@@ -29,9 +30,9 @@ impl Foundation {
     ///
     /// # Errors
     /// When the folder, a secret or the control data can neither be used nor made.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, clock: SharedClock) -> anyhow::Result<Self> {
         let secrets = Secrets::open(&config.auth, &config.store)?;
-        let control = open_control(config)?;
+        let control = open_control(config, clock)?;
         let identity = IdentityConfig {
             jwt_secret: secrets.jwt_secret.clone(),
             issuer: config.auth.issuer.clone(),
@@ -50,10 +51,12 @@ impl Foundation {
 /// # Errors
 /// When it can neither be used nor made, or the folder's data is in a database: whatever is changed here
 /// nobody would see.
-pub fn open_control(config: &Config) -> anyhow::Result<Arc<Control>> {
+///
+/// With a database `clock` follows that one's.
+pub fn open_control(config: &Config, clock: SharedClock) -> anyhow::Result<Arc<Control>> {
     if let Some(database) = &config.cluster.database {
         let (driver, tls) = connecting(database)?;
-        return Ok(Arc::new(Control::open_postgres(driver, tls)?));
+        return Ok(Arc::new(Control::open_postgres(driver, tls, clock)?));
     }
     check_not_moved(&config.store.path)?;
     let folder = hub_dir(&config.store.path);

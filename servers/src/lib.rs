@@ -14,13 +14,15 @@ mod kept;
 mod postgres;
 mod proxy;
 mod redis;
+mod redis_cluster;
 
 use std::time::{Duration, Instant};
 
 pub use self::{
-    postgres::{Postgres, aside, ask, copy_of, empty_database},
+    postgres::{Exhausted, Postgres, aside, ask, copy_of, empty_database},
     proxy::Proxy,
     redis::Redis,
+    redis_cluster::RedisCluster,
 };
 
 /// How long a server may take to start on a busy machine.

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -62,6 +62,21 @@ pub fn aside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) 
         runtime.block_on(task)
     };
     thread::spawn(run).join().unwrap()
+}
+
+/// Has all connections of a server; gives them back when dropped.
+pub struct Exhausted {
+    stop: Arc<AtomicBool>,
+    taking: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Exhausted {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(taking) = self.taking.take() {
+            taking.join().ok();
+        }
+    }
 }
 
 /// A server.
@@ -221,6 +236,35 @@ impl Postgres {
         // Not both in one: ALTER SYSTEM wants a transaction of its own.
         ask(&self.url("postgres"), "ALTER SYSTEM SET ssl = on");
         ask(&self.url("postgres"), "SELECT pg_reload_conf()");
+    }
+
+    /// Ends all connections and takes every one there is, again and again, until what it answers is dropped:
+    /// nobody else gets one but by luck.
+    #[must_use]
+    pub fn exhaust(&self) -> Exhausted {
+        const ENDS_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND application_name <> 'exhaust'";
+        let url = format!("{}&application_name=exhaust", self.url("postgres"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let taking = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (first, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                let mut taken = Vec::new();
+                while !stopped.load(Ordering::Relaxed) {
+                    first.batch_execute(ENDS_OTHERS).await.ok();
+                    while let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await
+                    {
+                        tokio::spawn(connection);
+                        taken.push(client);
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+        });
+        Exhausted { stop, taking: Some(taking) }
     }
 
     /// From now on everybody but the user `postgres` needs a password.

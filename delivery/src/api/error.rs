@@ -113,6 +113,12 @@ impl ApiError {
         Self::Invalid(vec![FieldProblem { path: path.to_owned(), problem: problem.into() }])
     }
 
+    /// Whether another node has stored a request of the same key meanwhile.
+    pub(crate) fn is_key_taken(&self) -> bool {
+        let (Self::Store(error) | Self::Send(SendError::Store(error))) = self else { return false };
+        matches!(error, StoreError::KeyTaken)
+    }
+
     /// What the caller is told.
     pub(crate) fn failure(&self) -> Failure {
         use ErrorType as T;
@@ -293,6 +299,8 @@ fn store(error: &StoreError) -> Failure {
     match error {
         StoreError::NotFound => Failure::new(ErrorType::NotFound, "there is no such message"),
         StoreError::Conflict(_) => Failure::new(ErrorType::Conflict, error.to_string()),
+        // Where its answer cannot be found at once it can be in a moment.
+        StoreError::KeyTaken => ApiError::KeyRunning.failure(),
         StoreError::Limit(_) => Failure::new(ErrorType::Invalid, error.to_string()),
         StoreError::VersionConflict(current) => {
             let failure = Failure::new(ErrorType::VersionConflict, error.to_string());

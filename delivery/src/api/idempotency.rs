@@ -2,7 +2,8 @@
 //!
 //! The answer is stored in the same commit as the messages, so that there is no moment at which one
 //! is durable and the other is not. What stands between two requests of one key that run at the same
-//! time is in memory. A request with a key goes on when its client hangs up: the store finishes what
+//! time is in memory, and between two nodes it is the store, which takes one of them: the other is answered
+//! what that one was. A request with a key goes on when its client hangs up: the store finishes what
 //! it was asked, so the key must not be free before it has.
 
 use std::{collections::HashSet, panic::resume_unwind, sync::Arc};
@@ -10,7 +11,7 @@ use std::{collections::HashSet, panic::resume_unwind, sync::Arc};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
-use protocol::{TenantId, Time};
+use protocol::TenantId;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -23,7 +24,7 @@ use super::{
     shape::{Field, Form, formed, may},
 };
 use crate::{
-    StoreError, clock,
+    StoreError,
     identity::Caller,
     store::{SenderKey, StoredAnswer},
 };
@@ -152,7 +153,7 @@ impl Keep {
     /// The answer whose `data` this is; none for a request without a key.
     pub(super) fn answer(self, data: &impl Serialize) -> Option<StoredAnswer> {
         let data = || serde_json::to_string(data).expect("answers have string keys");
-        self.0.map(|answer| StoredAnswer { data: data(), at: clock::now(), ..answer })
+        self.0.map(|answer| StoredAnswer { data: data(), ..answer })
     }
 }
 
@@ -175,17 +176,11 @@ where
     // Before the look into the store: an answer that comes in between is seen, or its key is.
     let claim = running.claim(slot(&tenant, &sender, &key))?;
     if let Some(stored) = state.0.store.answer(&tenant, &sender, &key).await? {
-        if stored.fingerprint != fingerprint {
-            running.metrics.count(KeyResult::Mismatch);
-            return Err(ApiError::KeyReused);
-        }
-        running.metrics.count(KeyResult::Replayed);
-        let mut response = answer.stored(&stored.data)?;
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        return Ok(response);
+        return replay(running, answer, &stored, fingerprint);
     }
     running.metrics.count(KeyResult::First);
-    let (data, at) = (String::new(), Time::default());
+    let asked = (tenant.clone(), sender.clone(), key.clone());
+    let (data, at) = (String::new(), state.0.control.clock().now());
     let work = run(Keep(Some(StoredAnswer { tenant, sender, key, fingerprint, data, at })));
     let work = tokio::spawn(async move {
         let answered = work.await;
@@ -193,11 +188,33 @@ where
         answered
     });
     match work.await {
+        Ok(Err(error)) if error.is_key_taken() => {
+            let (tenant, sender, key) = asked;
+            let stored = state.0.store.answer(&tenant, &sender, &key).await?;
+            replay(running, answer, &stored.ok_or(error)?, fingerprint)
+        }
         Ok(answered) => answered,
         // `observe` counts it.
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
         Err(_) => Err(ApiError::Draining),
     }
+}
+
+/// Answers as it was answered.
+fn replay(
+    running: &Running,
+    answer: Answer,
+    stored: &StoredAnswer,
+    fingerprint: [u8; 32],
+) -> Result<Response, ApiError> {
+    if stored.fingerprint != fingerprint {
+        running.metrics.count(KeyResult::Mismatch);
+        return Err(ApiError::KeyReused);
+    }
+    running.metrics.count(KeyResult::Replayed);
+    let mut response = answer.stored(&stored.data)?;
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::{
     shape::{Field, Shape, may, text},
 };
 use crate::{
-    StoreError, clock,
+    StoreError,
     identity::{Caller, with_all_rights},
     send::{
         self, EditRequest, SendError,
@@ -203,7 +203,7 @@ pub(super) async fn edit<A: Asker>(
         SentState::Recalled => return Err(StoreError::Conflict("the message was recalled").into()),
     };
     let before = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
-    let now = clock::now();
+    let now = state.0.control.clock().now();
     if before.expired(now) {
         return Err(StoreError::Conflict("the message has expired").into());
     }

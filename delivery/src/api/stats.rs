@@ -20,10 +20,7 @@ use super::{
     query::{ANY_TENANT, Parameters},
     shape::{Field, ID, Shape, may},
 };
-use crate::{
-    clock,
-    store::{StatsBy, StatsQuery, StatsRow, limits::STATS_ROWS_MAX},
-};
+use crate::store::{StatsBy, StatsQuery, StatsRow, limits::STATS_ROWS_MAX};
 
 /// Longest span of a question: a year by hours is as many rows as an answer may have.
 pub const STATS_SPAN_MAX: Duration = Duration::from_hours(366 * 24);
@@ -149,7 +146,7 @@ async fn count(
     tenant: Option<TenantId>,
     service: Option<ServiceId>,
 ) -> Result<Response, ApiError> {
-    let (from, to) = span(&mut parameters, clock::now());
+    let (from, to) = span(&mut parameters, state.0.control.clock().now());
     let by = parameters.word("group_by", GROUPS).unwrap_or(StatsBy::Hour);
     parameters.finish()?;
     let service = service.map(|id| id.as_str().to_owned());

@@ -68,6 +68,16 @@ impl Database {
         Ok(Revisions { services: row.int()?, templates: row.int()? })
     }
 
+    /// The time by the database's own clock; none where it is a file, and has no other than this machine's.
+    pub(super) fn wall_clock(&mut self) -> Result<Option<Time>, ControlError> {
+        if matches!(self, Self::Sqlite(_)) {
+            return Ok(None);
+        }
+        let sql = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let mut row = self.glance(sql, &[])?.pop().unwrap_or_default();
+        Ok(Some(Time::from_millis(row.int()?)))
+    }
+
     /// Everything, as of one moment, so that a key is never seen without its service.
     pub(super) fn load(&mut self) -> Result<Content, ControlError> {
         self.look(|database| {

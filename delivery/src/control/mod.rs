@@ -42,7 +42,7 @@ use tokio_postgres::{
 };
 
 use crate::{
-    clock,
+    clock::{SharedClock, WallClock},
     migration::Migrated,
     sql::{Database, postgres, sqlite},
 };
@@ -115,7 +115,8 @@ impl Control {
         let reading = sqlite::Connection::open_reader(&path)?;
         // One process counts, and goes on with what it had counted.
         let node = String::new();
-        Self::start(Database::Sqlite(writing), Database::Sqlite(reading), node)
+        let clock = SharedClock::default();
+        Self::start(Database::Sqlite(writing), Database::Sqlite(reading), node, clock)
     }
 
     /// Opens the control data of nodes that share a PostgreSQL, making or upgrading its tables. A node
@@ -124,7 +125,13 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownVersion`], [`ControlError::MigrationChanged`], or when the database cannot
     /// be used.
-    pub fn open_postgres<T>(config: tokio_postgres::Config, tls: T) -> Result<Self, ControlError>
+    ///
+    /// `clock` follows the database's from here on, and is what all of the node should go by.
+    pub fn open_postgres<T>(
+        config: tokio_postgres::Config,
+        tls: T,
+        clock: SharedClock,
+    ) -> Result<Self, ControlError>
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
         T::Stream: Send,
@@ -137,7 +144,7 @@ impl Control {
         let reading = postgres::Connection::new(&server, &AREA);
         // Not the node's configured name: two nodes that were given the same would count as one.
         let node = uuid::Uuid::now_v7().simple().to_string();
-        Self::start(Database::Postgres(writing), Database::Postgres(reading), node)
+        Self::start(Database::Postgres(writing), Database::Postgres(reading), node, clock)
     }
 
     /// Makes or upgrades the tables of control data in a PostgreSQL, and nothing else.
@@ -158,8 +165,13 @@ impl Control {
         Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
     }
 
-    fn start(writing: Database, reading: Database, node: String) -> Result<Self, ControlError> {
-        let shared = Arc::new(Shared::new(writing, reading, node)?);
+    fn start(
+        writing: Database,
+        reading: Database,
+        node: String,
+        clock: SharedClock,
+    ) -> Result<Self, ControlError> {
+        let shared = Arc::new(Shared::new(writing, reading, node, clock)?);
         let (notes, waiting) = mpsc::sync_channel(NOTES_MAX);
         let of_writer = Arc::clone(&shared);
         let writer = thread::Builder::new()
@@ -177,6 +189,12 @@ impl Control {
             until: Some(until),
             threads: vec![writer, looks],
         })
+    }
+
+    /// What time it is for whoever shares this control data.
+    #[must_use]
+    pub fn clock(&self) -> &WallClock {
+        &self.shared.clock
     }
 
     /// Counts from here on; the first recorder is kept.
@@ -210,7 +228,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::Invalid`], [`ControlError::IdTaken`], [`ControlError::TooManyServices`].
     pub fn create_service(&self, new: NewService) -> Result<(Service, ApiKeyOnce), ControlError> {
-        let now = clock::now();
+        let now = self.clock().now();
         let service = new.check(now).map_err(ControlError::Invalid)?;
         let (key, hash) = ApiKeyOnce::generate(service.id.clone(), now, None);
         self.shared.write(|database| database.insert_service(&service, &key.key, hash))?;
@@ -300,7 +318,7 @@ impl Control {
         service: &ServiceId,
         expires_at: Option<Time>,
     ) -> Result<ApiKeyOnce, ControlError> {
-        let now = clock::now();
+        let now = self.clock().now();
         if expires_at.is_some_and(|at| at <= now) {
             return Err(ControlError::ExpiryInPast);
         }

@@ -23,7 +23,10 @@ use super::{
     tenants::{QuotaRow, Tenants},
     usage::Counters,
 };
-use crate::{clock, sql::Database};
+use crate::{
+    clock::{self, SharedClock, WallClock},
+    sql::Database,
+};
 
 /// How long somebody waits for the connection while others use it, before they are refused: a database
 /// that hangs must not gather everybody who asks for it.
@@ -65,6 +68,9 @@ pub(super) struct Shared {
     /// Under which name this node's share of what is used is written down.
     pub(super) node: String,
     pub(super) after_looks: Mutex<Vec<AfterLook>>,
+    /// Follows the database's clock, where that is not this machine's.
+    shared_clock: SharedClock,
+    pub(super) clock: WallClock,
     pub(super) metrics: OnceLock<ControlMetrics>,
 }
 
@@ -74,6 +80,7 @@ impl Shared {
         writing: Database,
         reader: Database,
         node: String,
+        shared_clock: SharedClock,
     ) -> Result<Self, ControlError> {
         let shared = Self {
             writing: Mutex::new(writing),
@@ -83,9 +90,12 @@ impl Shared {
             usage: Counters::default(),
             node,
             after_looks: Mutex::default(),
+            clock: shared_clock.clock(),
+            shared_clock,
             metrics: OnceLock::new(),
         };
-        let now = clock::now();
+        shared.learn_time(&mut *shared.reading()?)?;
+        let now = shared.clock.now();
         let own = shared.reading()?.database.usage_of_own(&shared.node, day_of(now))?;
         shared.usage.restore(own, now);
         shared.look()?;
@@ -146,11 +156,21 @@ impl Shared {
     /// Looks at everything that is looked at time and again.
     fn look(&self) -> Result<(), ControlError> {
         let mut reading = self.reading()?;
+        self.learn_time(&mut reading)?;
         self.refresh_with(&mut reading)?;
         if self.snapshot.load().tenants.is_empty() {
             return Ok(());
         }
-        self.learn_usage(&mut reading, clock::now(), Tenants::WithQuotas)
+        self.learn_usage(&mut reading, self.clock.now(), Tenants::WithQuotas)
+    }
+
+    /// Learns what time it is where the database is.
+    fn learn_time(&self, reading: &mut Reading) -> Result<(), ControlError> {
+        let asked = clock::now();
+        if let Some(shown) = reading.database.wall_clock()? {
+            self.shared_clock.learn(asked, shown, clock::now());
+        }
+        Ok(())
     }
 
     /// Learns what other nodes have used.

@@ -8,10 +8,7 @@ use super::{
     Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
     database::to_json, notes::Note, usage::UsageRow,
 };
-use crate::{
-    clock,
-    sql::{Database, Row, Statements, values},
-};
+use crate::sql::{Database, Row, Statements, values};
 
 /// Most tenants whose use is read: as many as can be counted. The rest is not shown.
 const ROWS_MAX: usize = TENANTS_COUNTED_MAX + TENANTS_MAX;
@@ -65,7 +62,7 @@ impl Control {
     pub fn spend(&self, tenant: &TenantId, recipients: u64) -> Result<Spent, QuotaReached> {
         let snapshot = self.shared.snapshot.load();
         let quotas = snapshot.tenants.get(tenant).map(|row| &row.quotas);
-        let spent = self.shared.usage.spend(tenant, quotas, recipients, clock::now())?;
+        let spent = self.shared.usage.spend(tenant, quotas, recipients, self.clock().now())?;
         self.tell_usage();
         Ok(spent)
     }
@@ -103,14 +100,15 @@ impl Control {
     /// # Errors
     /// [`ControlError::TooManyTenants`], or when the database cannot be written.
     pub fn set_quotas(&self, id: &TenantId, quotas: Quotas) -> Result<Tenant, ControlError> {
-        self.shared.write(|database| database.save_quotas(id, &quotas, clock::now()))?;
+        let now = self.clock().now();
+        self.shared.write(|database| database.save_quotas(id, &quotas, now))?;
         self.tenant(id)
     }
 
     /// Brings quotas, and what all nodes have written down of what was used, up to date.
     fn look_at_usage(&self) -> Result<Time, ControlError> {
         self.shared.refresh()?;
-        let now = clock::now();
+        let now = self.clock().now();
         self.shared.learn_usage(&mut *self.shared.reading()?, now, Tenants::All)?;
         Ok(now)
     }

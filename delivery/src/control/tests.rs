@@ -145,9 +145,9 @@ fn keys_rotate_with_overlap_and_end<P: Place>() {
     let (other, _) = control.create_service(NewService::named("b")).unwrap();
     assert!(matches!(control.revoke_key(&other.id, &second.key.id), Err(ControlError::NotFound)));
 
-    let past = Time::from_millis(clock::now().millis() - 1);
+    let past = Time::from_millis(crate::clock::now().millis() - 1);
     assert!(matches!(control.create_key(&service.id, Some(past)), Err(ControlError::ExpiryInPast)));
-    let soon = Time::from_millis(clock::now().millis() + 1_000);
+    let soon = Time::from_millis(crate::clock::now().millis() + 1_000);
     let short = control.create_key(&service.id, Some(soon)).unwrap();
     assert!(control.verify(short.expose()).is_ok());
     eventually("the key expires", || control.verify(short.expose()).is_err());

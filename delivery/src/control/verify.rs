@@ -12,7 +12,6 @@ use super::{
     Control, ControlError, KeyError, LAST_USED_INTERVAL, ServiceStatus, key, notes::Note,
     service::Service, shared::Entry,
 };
-use crate::clock;
 
 /// Most requests that wait for the database at a time because they name a key or a template not known
 /// here: each holds a thread. Further ones wait in line; those who wait for one thing share a look.
@@ -61,7 +60,7 @@ impl Control {
         if !entry.record.hash.matches(secret) {
             return Err(KeyError::Bad);
         }
-        let now = clock::now();
+        let now = self.clock().now();
         if entry.record.key.expires_at.is_some_and(|at| at <= now) {
             return Err(KeyError::Bad);
         }

@@ -87,7 +87,7 @@ impl Identity {
         if token.len() > TOKEN_BYTES_MAX {
             return self.counted(Err(AuthError::BadToken));
         }
-        self.counted(self.tokens.verify(token))
+        self.counted(self.tokens.verify(token, self.control.clock().now()))
     }
 
     /// As [`Identity::verify_user`], remembering the token: under a microsecond for one that was
@@ -104,14 +104,14 @@ impl Identity {
             return Err(AuthError::BadToken);
         }
         let key = cache::key(token);
-        let known = self.cache.get(&key, crate::clock::now());
+        let known = self.cache.get(&key, self.control.clock().now());
         if let Some(metrics) = self.metrics.get() {
             metrics.cache(known.is_some());
         }
         if let Some(user) = known {
             return Ok(user);
         }
-        let user = Arc::new(self.tokens.verify(token)?);
+        let user = Arc::new(self.tokens.verify(token, self.control.clock().now())?);
         self.cache.insert(key, Arc::clone(&user));
         Ok(user)
     }
@@ -170,7 +170,7 @@ impl Identity {
     /// Makes a user's token.
     #[must_use]
     pub fn mint(&self, request: &MintRequest) -> String {
-        self.tokens.mint(request)
+        self.tokens.mint(request, self.control.clock().now())
     }
 
     fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use protocol::{DeviceId, TenantId, Time, UserId};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::{AuthError, IdentityConfig, Noted, UserCaller, department_role};
-use crate::{InboxKey, clock};
+use crate::InboxKey;
 
 /// Longest token, in bytes: a header line is at most 16 KiB, and every byte is hashed.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
@@ -101,6 +101,8 @@ struct Claims {
     sub: String,
     exp: f64,
     #[serde(default)]
+    nbf: Option<f64>,
+    #[serde(default)]
     iat: Option<f64>,
     #[serde(default)]
     user_id: Option<String>,
@@ -163,8 +165,9 @@ impl Tokens {
         let secret = config.jwt_secret.expose_secret().as_bytes();
         // One algorithm and one key: a token cannot choose how it is checked (RFC 8725 §3.1).
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = LEEWAY.as_secs();
-        validation.validate_nbf = true;
+        // Times are checked here: the library asks the system's clock.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         validation.set_issuer(&[&config.issuer]);
         validation.set_audience(&config.audience);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -178,13 +181,9 @@ impl Tokens {
         }
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<UserCaller, AuthError> {
+    pub(super) fn verify(&self, token: &str, now: Time) -> Result<UserCaller, AuthError> {
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => AuthError::Expired,
-                ErrorKind::ImmatureSignature => AuthError::NotYet,
-                _ => AuthError::BadToken,
-            })?;
+            .map_err(|_| AuthError::BadToken)?;
         // A token made for something else (a logout or refresh token, RFC 8725 §3.11), or one whose
         // maker demands an extension that is not understood here (RFC 7515 §4.1.11).
         let header = &decoded.header;
@@ -207,11 +206,19 @@ impl Tokens {
             return Err(AuthError::BadToken);
         }
         let expires_at = moment(claims.exp);
+        let leeway = i64::try_from(LEEWAY.as_millis()).unwrap_or(i64::MAX);
+        if expires_at.millis() < now.millis().saturating_sub(leeway) {
+            return Err(AuthError::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| moment(nbf).millis() > now.millis().saturating_add(leeway))
+        {
+            return Err(AuthError::NotYet);
+        }
         Ok(UserCaller {
             username: username.unwrap_or_else(|| user.as_str().to_owned()),
             email: claims.email.unwrap_or_default(),
             department,
-            issued_at: self.issued_at(claims.iat, expires_at),
+            issued_at: self.issued_at(claims.iat, expires_at, now),
             noted: Noted::default(),
             inbox: InboxKey::new(claims.tenant_id.unwrap_or_default(), user),
             device: claims.device_id,
@@ -224,14 +231,14 @@ impl Tokens {
 
     /// When a token was made, never later than now: one from the future would outlast every true one
     /// after it. A token that does not say is taken for one that lives as long as ours do.
-    fn issued_at(&self, iat: Option<f64>, expires_at: Time) -> Time {
+    fn issued_at(&self, iat: Option<f64>, expires_at: Time, now: Time) -> Time {
         let lived = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
         let guess = || Time::from_millis(expires_at.millis().saturating_sub(lived));
-        iat.map_or_else(guess, moment).min(clock::now())
+        iat.map_or_else(guess, moment).min(now)
     }
 
-    pub(super) fn mint(&self, request: &MintRequest) -> String {
-        let now = clock::now().millis() / 1_000;
+    pub(super) fn mint(&self, request: &MintRequest, now: Time) -> String {
+        let now = now.millis() / 1_000;
         let ttl = request.ttl.unwrap_or(self.ttl).as_secs();
         let exp = now.saturating_add_unsigned(ttl).min(Time::MAX.millis() / 1_000);
         let session = match &request.session {

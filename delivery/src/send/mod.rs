@@ -25,7 +25,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    clock,
     control::{Control, ControlError, QuotaReached},
     identity::Caller,
     store::{Batch, Directory, Outgoing, Store, StoreError, StoredAnswer},
@@ -130,7 +129,7 @@ impl Sender {
         caller: &Caller,
         request: SendRequest,
     ) -> Result<Prepared<Receipt>, SendError> {
-        let (tenant, now) = (caller.tenant(), clock::now());
+        let (tenant, now) = (caller.tenant(), self.control.clock().now());
         let looked = self.look_for_templates(&tenant, [&request].into_iter()).await;
         let checked = self.check(&tenant, request, &looked, now)?;
         let known = Known::default();
@@ -148,7 +147,7 @@ impl Sender {
         caller: &Caller,
         requests: Vec<Result<SendRequest, Vec<FieldProblem>>>,
     ) -> Result<Prepared<Vec<Result<Receipt, SendError>>>, StoreError> {
-        let (tenant, now) = (caller.tenant(), clock::now());
+        let (tenant, now) = (caller.tenant(), self.control.clock().now());
         let readable = requests.iter().filter_map(|request| request.as_ref().ok());
         let looked = self.look_for_templates(&tenant, readable).await;
         let check = |request: Result<SendRequest, _>| {

@@ -81,7 +81,7 @@ async fn ready(
     caller: &Caller,
     request: SendRequest,
 ) -> Result<(Outgoing, Receipt), SendError> {
-    let now = clock::now();
+    let now = crate::clock::now();
     let checked = sender.check(&caller.tenant(), request, &Ok(()), now)?;
     let mut rights = Rights::new(caller);
     let prepared = sender.prepare_one(&mut rights, &Known::default(), checked, now).await?;
@@ -115,7 +115,7 @@ fn problem_paths(request: SendRequest) -> Vec<String> {
 }
 
 fn from_now(seconds: i64) -> String {
-    Time::from_millis(clock::now().millis() + seconds * 1_000).to_string()
+    Time::from_millis(crate::clock::now().millis() + seconds * 1_000).to_string()
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_template_of_category_system_is_reserved_whatever_its_type() {
     let checked = validate::Checked::new(
         request(json!({"template_id": "file_share", "recipients": ["a"]})),
         Some(built_in_one("file_share")),
-        clock::now(),
+        crate::clock::now(),
     );
     let mut checked = checked.ok().unwrap();
     checked.template = Some(Arc::new(crate::template::Compiled::new(source, None)));
@@ -318,7 +318,7 @@ fn a_services_own_template_gives_it_no_type_beyond_its_scope() {
     let file = request(json!({"template_id": "file_share", "recipients": ["a"]}));
     let builtin = built_in_one("file_share");
     let mut checked =
-        validate::Checked::new(file, Some(Arc::clone(&builtin)), clock::now()).ok().unwrap();
+        validate::Checked::new(file, Some(Arc::clone(&builtin)), crate::clock::now()).ok().unwrap();
     assert_eq!(permission::check(&caller, &checked), Ok(()));
     for (author, allowed) in [("another", true), ("netdrive", false)] {
         let template = crate::template::Compiled::new(builtin.source.clone(), Some(of(author)));

@@ -84,6 +84,9 @@ pub enum StoreError {
     /// It cannot be done as things stand; one sentence says why.
     #[error("{0}")]
     Conflict(&'static str),
+    /// A request with this `Idempotency-Key` is stored already, by another node: its answer is there.
+    #[error("a request with this key is stored already")]
+    KeyTaken,
     /// One more would be over a limit of [`limits`]; one sentence says which.
     #[error("{0}")]
     Limit(&'static str),

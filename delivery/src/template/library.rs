@@ -20,10 +20,7 @@ use super::{
     metrics::TemplateMetrics,
     weight::weight,
 };
-use crate::{
-    clock,
-    control::{Author, Control, ControlError, TURN_MAX, TemplateChange, TemplateRow},
-};
+use crate::control::{Author, Control, ControlError, TURN_MAX, TemplateChange, TemplateRow};
 
 struct Kept {
     compiled: Arc<Compiled>,
@@ -199,7 +196,7 @@ impl Templates {
         writer.may_save(&draft)?;
         let id = draft.id.clone();
         let saved = self.save(tenant, writer, &id, |present| {
-            let now = clock::now();
+            let now = self.shelf.control.clock().now();
             let version = match present {
                 None => 1,
                 Some((row, present)) if row.deleted_at.is_some() => {
@@ -252,7 +249,7 @@ impl Templates {
                 created_by: present.created_by,
                 created_at: present.created_at,
                 // Never backwards, whatever the clock does.
-                updated_at: clock::now().max(present.updated_at),
+                updated_at: self.shelf.control.clock().now().max(present.updated_at),
                 ..draft
             };
             Ok((template, row.author.clone()))
@@ -274,7 +271,7 @@ impl Templates {
         if self.builtin.contains_key(id) {
             return Err(TemplateError::BuiltIn);
         }
-        let at = clock::now();
+        let at = self.shelf.control.clock().now();
         let mut version = 0;
         self.shelf.control.change_template(tenant, id, |present| {
             let (row, present) = living(found(present)?)?;

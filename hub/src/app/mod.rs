@@ -21,6 +21,7 @@ use delivery::{
         doc::{self, Endpoint, Operation},
         starting_routes, user_routes,
     },
+    clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     store::{BoxFuture, Directory, Storage},
@@ -90,10 +91,17 @@ impl App {
         let health = HealthState::new(role, Arc::clone(&draining), metrics.clone());
 
         let node = node_id(config)?;
-        let live_config = live_config(&config.socket, role, node.clone());
+        let clock = SharedClock::default();
+        let live_config = live_config(&config.socket, role, node.clone(), clock.clock());
         let registry = Registry::new(&live_config, &*recorder);
-        let opening =
-            Opening { config, descriptors, node: &node, registry: &registry, recorder: &recorder };
+        let opening = Opening {
+            config,
+            descriptors,
+            node: &node,
+            registry: &registry,
+            recorder: &recorder,
+            clock: &clock,
+        };
         let parts = open(&opening, &ports, &health).await?;
         let Parts { foundation, webhooks, store, bus, cluster } = parts;
 
@@ -294,7 +302,7 @@ fn node_id(config: &Config) -> anyhow::Result<NodeId> {
     NodeId::new(name).context("NODE_ID")
 }
 
-fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig {
+fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId, clock: WallClock) -> LiveConfig {
     LiveConfig {
         ping_interval: socket.ping_interval,
         read_buffer_size: socket.read_buffer_bytes,
@@ -307,5 +315,6 @@ fn live_config(socket: &SocketConfig, role: Role, node_id: NodeId) -> LiveConfig
         allowed_origins: socket.allowed_origins.clone(),
         max_connection_age: socket.connection_age_max,
         node_id,
+        clock,
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use delivery::{
+    clock::SharedClock,
     metrics::SharedRecorder,
     store::{
         Storage, Witness,
@@ -52,6 +53,8 @@ pub(super) struct Opening<'a> {
     pub(super) node: &'a NodeId,
     pub(super) registry: &'a Arc<Registry>,
     pub(super) recorder: &'a SharedRecorder,
+    /// Follows the database's, where nodes share one.
+    pub(super) clock: &'a SharedClock,
 }
 
 impl Opening<'_> {
@@ -135,8 +138,8 @@ impl Opening<'_> {
     }
 
     async fn foundation(&self) -> anyhow::Result<Foundation> {
-        let config = self.config.clone();
-        tokio::task::spawn_blocking(move || Foundation::open(&config)).await?
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        tokio::task::spawn_blocking(move || Foundation::open(&config, clock)).await?
     }
 
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {

@@ -1,8 +1,9 @@
 //! `pushhub service`.
 
 use clap::Subcommand;
-use delivery::control::{
-    ApiKeyOnce, Control, ControlError, Level, NewService, Service, ServiceStatus,
+use delivery::{
+    clock::SharedClock,
+    control::{ApiKeyOnce, Control, ControlError, Level, NewService, Service, ServiceStatus},
 };
 use protocol::{ServiceId, TenantId};
 use serde_json::json;
@@ -60,7 +61,7 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::Result<()> {
-    let control = open_control(config)?;
+    let control = open_control(config, SharedClock::default())?;
     match command {
         Command::Create { name, id, level, permission, owner, tenant } => {
             let new = NewService {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use delivery::identity::{DEPARTMENT_PREFIX, MintRequest, department_role};
+use delivery::{
+    clock::SharedClock,
+    identity::{DEPARTMENT_PREFIX, MintRequest, department_role},
+};
 use protocol::{DeviceId, TenantId, UserId};
 use serde_json::json;
 
@@ -69,5 +72,5 @@ pub(super) fn run(command: &Command, output: Output, config: &Config) -> anyhow:
 
 /// A token signed with this server's key.
 pub(super) fn mint(config: &Config, request: &MintRequest) -> anyhow::Result<String> {
-    Ok(Foundation::open(config)?.identity.mint(request))
+    Ok(Foundation::open(config, SharedClock::default())?.identity.mint(request))
 }

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use delivery::{InboxKey, identity::UserCaller};
+use delivery::{InboxKey, clock::WallClock, identity::UserCaller};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use protocol::{CloseReason, Codec, ConnectionId, DeviceId, DeviceInfo, DeviceType, Seq, Time};
@@ -184,8 +184,10 @@ impl Connection {
         limits: Limits,
         metrics: &LiveMetrics,
         now: Instant,
+        wall: &WallClock,
     ) -> Option<Span> {
-        let io = Io { socket: &self.socket, limits, metrics, transport: self.transport(), now };
+        let transport = self.transport();
+        let io = Io { socket: &self.socket, limits, metrics, transport, now, wall };
         let (wake, delivered) = self.outbox.lock().offer(frames, io);
         if wake {
             self.waker.wake();
@@ -226,11 +228,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn describe(&self) -> ConnectionInfo {
+    pub(super) fn describe(&self, now: Time) -> ConnectionInfo {
         let (last, queued_bytes, live) = {
             let outbox = self.outbox.lock();
             (outbox.last(), outbox.queued_bytes(), outbox.mode() == Mode::Live)
         };
+        let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
         let info = self.info.lock();
         ConnectionInfo {
             id: self.connection_id(),
@@ -246,13 +249,7 @@ impl Connection {
             acked: Seq(self.acked.load(Ordering::Relaxed)),
             queued_bytes,
             live,
-            connected_at: began(self.id),
+            connected_at: Time::from_millis(now.millis().saturating_sub(age)),
         }
     }
-}
-
-/// When a connection began: its id says so, and always the same, also after the clock was set.
-fn began(id: Uuid) -> Time {
-    let millis = id.as_u128() >> 80;
-    Time::from_millis(i64::try_from(millis).expect("48 bits are a time"))
 }

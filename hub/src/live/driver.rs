@@ -203,6 +203,7 @@ impl Driver {
                         self.live.page_permits().clone(),
                         self.connection.clone(),
                         request,
+                        self.live.wall().clone(),
                     ));
                 }
             }
@@ -416,7 +417,7 @@ impl Driver {
                 (ErrorType::Forbidden, "the token is of another user, tenant or device".to_owned())
             }
             Ok(caller) => {
-                self.session.refreshed(now, token_life(&caller));
+                self.session.refreshed(now, token_life(&caller, self.live.wall().now()));
                 let live = Arc::clone(&self.live);
                 self.live.tasks.spawn(async move { live.verifier().note(&caller).await });
                 return Ok(());

@@ -162,7 +162,7 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     tokio::time::timeout_at(deadline, live.verifier().note(&caller)).await.ok();
 
     let (reader, writer) = stream.into_split();
-    let life = token_life(&caller);
+    let life = token_life(&caller, live.wall().now());
     let connection = Arc::new(Connection::new(peer(caller, framing, address), device_type, writer));
     live.metrics().connections(device_type, framing).increment(1.0);
     if !head.is_empty() {
@@ -239,7 +239,7 @@ async fn start(
         seq: watch.head.seq,
         unread_count: watch.head.unread,
         ping_interval_ms: live.config().ping_interval.as_millis().try_into().unwrap_or(u64::MAX),
-        server_time: delivery::clock::now(),
+        server_time: live.wall().now(),
     });
     let start_at = resume_at.unwrap_or(watch.head.seq);
     // A stream that breaks before its first change comes back with this id, and not at a new head.

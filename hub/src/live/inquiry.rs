@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use delivery::InboxKey;
 use protocol::{
-    CloseReason, ConnectionId,
+    CloseReason, ConnectionId, Time,
     envelope::{CONNECTIONS_MAX, Close, ConnectionFacts, Findings, Inquiry, Then, Which},
 };
 use uuid::Uuid;
@@ -24,7 +24,8 @@ pub(super) fn inquire(live: &Live, Inquiry { id, which, then }: &Inquiry) -> Opt
         Then::List { after, limit } => {
             let limit = usize::try_from(*limit).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
             let page = page(meant.clone(), after.as_ref(), limit);
-            page.iter().map(|connection| facts(connection)).collect()
+            let now = live.wall().now();
+            page.iter().map(|connection| facts(connection, now)).collect()
         }
         Then::Close(close) => {
             let reason = match close {
@@ -80,8 +81,8 @@ fn page(
     all
 }
 
-fn facts(connection: &Connection) -> ConnectionFacts {
-    let info = connection.describe();
+fn facts(connection: &Connection, now: Time) -> ConnectionFacts {
+    let info = connection.describe(now);
     ConnectionFacts {
         id: info.id,
         tenant: info.inbox.tenant,

@@ -53,6 +53,7 @@ use std::{
 use delivery::{
     InboxKey, Store,
     api::doc::Endpoint,
+    clock::WallClock,
     limit::{Limiter, Rate},
 };
 use protocol::{
@@ -108,6 +109,8 @@ pub struct LiveConfig {
     pub max_connection_age: Option<Duration>,
     /// This node's name, in `welcome`.
     pub node_id: NodeId,
+    /// What time it is for all nodes: when tokens and messages expire.
+    pub clock: WallClock,
 }
 
 /// A connection's age is drawn from this part of the largest to the whole: those that came together do
@@ -243,13 +246,21 @@ impl Live {
     /// Every connection of this node, as of about now.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.registry.all().iter().map(|connection| connection.describe()).collect()
+        self.registry
+            .all()
+            .iter()
+            .map(|connection| connection.describe(self.wall().now()))
+            .collect()
     }
 
     /// The connections of one inbox on this node.
     #[must_use]
     pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
-        self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
+        self.registry
+            .of(inbox)
+            .iter()
+            .map(|connection| connection.describe(self.wall().now()))
+            .collect()
     }
 
     /// What an operator asks of this node's connections: names or closes them. None where it holds none
@@ -270,7 +281,10 @@ impl Live {
         reason: CloseReason,
         which: impl Fn(&ConnectionInfo) -> bool,
     ) -> usize {
-        close_those(self.registry.all().iter(), reason, which)
+        let now = self.wall().now();
+        let all = self.registry.all();
+        let those = all.iter().filter(|connection| which(&connection.describe(now)));
+        those.map(|connection| connection.close(reason)).count()
     }
 
     /// How often a channel was joined, over all connections of this node.
@@ -353,6 +367,10 @@ impl Live {
         Duration::from_millis(self.restart_spread_ms.load(Ordering::Relaxed))
     }
 
+    const fn wall(&self) -> &WallClock {
+        &self.config.clock
+    }
+
     fn io<'a>(&'a self, connection: &'a Connection, now: Instant) -> Io<'a> {
         Io {
             socket: connection.socket(),
@@ -360,17 +378,7 @@ impl Live {
             metrics: self.metrics(),
             transport: connection.transport(),
             now,
+            wall: self.wall(),
         }
     }
-}
-
-fn close_those<'a>(
-    connections: impl Iterator<Item = &'a Arc<Connection>>,
-    reason: CloseReason,
-    which: impl Fn(&ConnectionInfo) -> bool,
-) -> usize {
-    connections
-        .filter(|connection| which(&connection.describe()))
-        .map(|connection| connection.close(reason))
-        .count()
 }

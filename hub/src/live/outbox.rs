@@ -356,7 +356,7 @@ impl Outbox {
         let Some(queue) = self.queue.as_mut() else {
             return Ok((Flushed::Empty { unblocked: false }, None));
         };
-        queue.expire(io.metrics);
+        queue.expire(io);
         match write(queue.frames.iter(), queue.front_written, io) {
             Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);

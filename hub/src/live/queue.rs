@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
 
+use delivery::clock::WallClock;
 use protocol::Seq;
 use smallvec::SmallVec;
 
@@ -46,6 +47,7 @@ pub(super) struct Io<'a> {
     /// For metrics.
     pub(super) transport: Transport,
     pub(super) now: Instant,
+    pub(super) wall: &'a WallClock,
 }
 /// Waiting frames of one connection. It exists only while there are any.
 pub(super) struct Queue {
@@ -112,11 +114,11 @@ impl Queue {
 
     /// Puts what is to be shown instead in the place of messages that have expired while they waited.
     /// One that is half written goes out whole.
-    pub(super) fn expire(&mut self, metrics: &LiveMetrics) {
+    pub(super) fn expire(&mut self, io: Io<'_>) {
         if self.expiring == 0 {
             return;
         }
-        let now = delivery::clock::now();
+        let now = io.wall.now();
         let begun = usize::from(self.front_written > 0);
         for at in begun..self.frames.len() {
             let Some(expired) = self.frames[at].expired(now) else { continue };
@@ -124,7 +126,7 @@ impl Queue {
             let gone = std::mem::replace(&mut self.frames[at], expired.clone());
             self.count(&gone, false);
             self.count(&expired, true);
-            metrics.outbox_bytes.increment(self.bytes as f64 - before as f64);
+            io.metrics.outbox_bytes.increment(self.bytes as f64 - before as f64);
         }
     }
 

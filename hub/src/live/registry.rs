@@ -11,6 +11,7 @@ use std::{
 use dashmap::{DashMap, Entry};
 use delivery::{
     Fanout, InboxKey, Store,
+    clock::WallClock,
     store::{Change, Stored},
 };
 use metrics::Recorder;
@@ -33,6 +34,7 @@ pub struct Registry {
     inboxes: DashMap<InboxKey, Connections>,
     limits: Limits,
     per_user_max: usize,
+    clock: WallClock,
     metrics: Arc<LiveMetrics>,
     /// Told what went to which device. Not owned: the store owns this.
     store: OnceLock<Weak<dyn Store>>,
@@ -53,6 +55,7 @@ impl Registry {
                 write_bytes: config.write_buffer_size,
             },
             per_user_max: config.max_connections_per_user,
+            clock: config.clock.clone(),
             metrics: Arc::new(LiveMetrics::new(recorder)),
             store: OnceLock::new(),
         })
@@ -140,6 +143,15 @@ impl Registry {
         self.inboxes.iter().map(|entry| entry.key().clone()).collect()
     }
 
+    /// Now; only looked up where a message can expire.
+    fn now_for(&self, changes: &[Stored]) -> Time {
+        let can_expire = |stored: &Stored| match &stored.change {
+            Change::Message { body, .. } => body.expire_at().is_some(),
+            Change::Status(_) => false,
+        };
+        if changes.iter().any(can_expire) { self.clock.now() } else { Time::default() }
+    }
+
     /// How many inboxes have a connection.
     #[must_use]
     pub fn users_online(&self) -> usize {
@@ -159,23 +171,15 @@ impl Fanout for Registry {
         // One encoding per framing, however many devices.
         let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Framing::ALL.len()] =
             [const { None }; Framing::ALL.len()];
-        let clock = wall_clock(changes);
+        let now = self.now_for(changes);
         for connection in connections {
             let framing = connection.framing();
             let frames = encoded[framing.index()].get_or_insert_with(|| {
-                changes.iter().map(|change| WireFrame::change(change, framing, clock)).collect()
+                changes.iter().map(|change| WireFrame::change(change, framing, now)).collect()
             });
-            let delivered = connection.offer(frames, self.limits, &self.metrics, Instant::now());
+            let delivered =
+                connection.offer(frames, self.limits, &self.metrics, Instant::now(), &self.clock);
             self.note_delivered(&connection, delivered);
         }
     }
-}
-
-/// Now; only looked up where a message can expire.
-fn wall_clock(changes: &[Stored]) -> Time {
-    let can_expire = |stored: &Stored| match &stored.change {
-        Change::Message { body, .. } => body.expire_at().is_some(),
-        Change::Status(_) => false,
-    };
-    if changes.iter().any(can_expire) { delivery::clock::now() } else { Time::default() }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use delivery::{Store, StoreError, store::BoxFuture};
+use delivery::{Store, StoreError, clock::WallClock, store::BoxFuture};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -32,12 +32,13 @@ pub(super) fn read_page(
     permits: Arc<Semaphore>,
     connection: Arc<Connection>,
     request: PageRequest,
+    clock: WallClock,
 ) -> BoxFuture<'static, PageResult> {
     Box::pin(async move {
         let _permit = permits.acquire_owned().await.expect("the semaphore is never closed");
         let inbox = connection.inbox();
         let page = store.changes(inbox, request.since, PAGE_CHANGES_MAX, PAGE_BYTES_MAX).await?;
-        let now = delivery::clock::now();
+        let now = clock.now();
         let framing = connection.framing();
         let frames =
             page.changes.iter().map(|change| WireFrame::change(change, framing, now)).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delivery::{identity::UserCaller, store::BoxFuture};
-use protocol::ErrorType;
+use protocol::{ErrorType, Time};
 
 /// Checks what a client shows at the handshake and in `refresh`.
 pub trait TokenVerifier: Send + Sync + 'static {
@@ -47,7 +47,7 @@ impl Refusal {
 
 /// How long the token is good for from now on. Nothing for one that was let in by the leeway for
 /// clocks that differ.
-pub(super) fn token_life(caller: &UserCaller) -> Duration {
-    let left = caller.expires_at.millis().saturating_sub(delivery::clock::now().millis());
+pub(super) fn token_life(caller: &UserCaller, now: Time) -> Duration {
+    let left = caller.expires_at.millis().saturating_sub(now.millis());
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }

@@ -5,76 +5,7 @@ use std::time::{Duration, Instant};
 use hub::bus::{Bus, Doubt, State};
 
 use crate::support::{SOON, eventually, node::Node};
-use servers::{Redis, free_port};
-
-/// Three primaries, each with a third of the slots.
-struct Cluster {
-    servers: Vec<Redis>,
-}
-
-const SPLIT: [(u16, u16); 3] = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)];
-
-impl Cluster {
-    async fn start() -> Self {
-        let mut servers = Vec::new();
-        for (from, to) in SPLIT {
-            let bus = free_port().to_string();
-            let settings =
-                ["cluster-enabled", "yes", "cluster-port", &bus, "cluster-node-timeout", "2000"];
-            let server = Redis::start_with(&settings).await;
-            let answer =
-                server.command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
-            assert!(answer.starts_with("+OK"), "{answer}");
-            servers.push((server, bus));
-        }
-        for (epoch, (server, _)) in servers.iter().enumerate() {
-            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(epoch + 1).to_string()]);
-        }
-        let first = servers[0].0.port.to_string();
-        let first_bus = servers[0].1.clone();
-        for (server, _) in &servers[1..] {
-            let answer = server.command(&["CLUSTER", "MEET", "127.0.0.1", &first, &first_bus]);
-            assert!(answer.starts_with("+OK"), "{answer}");
-        }
-        let servers: Vec<Redis> = servers.into_iter().map(|(server, _)| server).collect();
-        eventually("the cluster is one", Duration::from_secs(20), || {
-            servers.iter().all(|server| {
-                let info = server.command(&["CLUSTER", "INFO"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            })
-        })
-        .await;
-        Self { servers }
-    }
-
-    fn url(&self) -> String {
-        let hosts: Vec<String> =
-            self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
-        format!("redis+cluster://{}", hosts.join(","))
-    }
-
-    fn id(&self, server: usize) -> String {
-        let answer = self.servers[server].command(&["CLUSTER", "MYID"]);
-        answer.lines().nth(1).unwrap().to_owned()
-    }
-
-    /// Gives all slots of a range to another primary, as `redis-cli --cluster reshard` does.
-    fn move_slots(&self, (from, to): (u16, u16), source: usize, target: usize) {
-        let id = self.id(target);
-        for slot in from..=to {
-            let slot = slot.to_string();
-            for server in [target, source] {
-                let answer =
-                    self.servers[server].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]);
-                assert!(answer.starts_with("+OK"), "{answer}");
-            }
-        }
-    }
-
-    fn sharded_channels(&self, server: usize) -> usize {
-        self.servers[server].sharded_channels()
-    }
-}
+use servers::RedisCluster;
 
 const USERS: usize = 60;
 
@@ -109,12 +40,12 @@ async fn all_reach(from: &Node, to: &Node, seq: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_are_shared_out_and_made_anew() {
-    let cluster = Cluster::start().await;
+    let cluster = RedisCluster::start().await;
     let (a, b) = (Node::up("a", &cluster.url()).await, Node::up("b", &cluster.url()).await);
     let _listening = attend_all(&b).await;
     all_reach(&a, &b, 1).await;
     for server in 0..3 {
-        assert!(cluster.sharded_channels(server) > USERS / 6);
+        assert!(cluster.servers[server].sharded_channels() > USERS / 6);
         assert_eq!(cluster.servers[server].channels(), 0);
     }
     for server in &cluster.servers {
@@ -127,7 +58,7 @@ async fn channels_are_shared_out_and_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_move_and_subscriptions_with_them() {
-    let cluster = Cluster::start().await;
+    let cluster = RedisCluster::start().await;
     let (a, b) = (Node::up("a", &cluster.url()).await, Node::up("b", &cluster.url()).await);
     let _listening = attend_all(&b).await;
     all_reach(&a, &b, 1).await;
@@ -138,7 +69,7 @@ async fn slots_move_and_subscriptions_with_them() {
     // All of a primary, which is then out of use; the topic of all nodes was there.
     cluster.move_slots((2_701, 5_460), 0, 2);
     let began = Instant::now();
-    while !(b.bus.state() == State::Up && cluster.sharded_channels(0) == 0) {
+    while !(b.bus.state() == State::Up && cluster.servers[0].sharded_channels() == 0) {
         if began.elapsed() > SOON {
             let nodes = cluster.servers[0].command(&["CLUSTER", "NODES"]);
             let channels = cluster.servers[0].command(&["PUBSUB", "SHARDCHANNELS"]);
@@ -153,7 +84,7 @@ async fn slots_move_and_subscriptions_with_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_primary_away_is_said_and_the_others_go_on() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = RedisCluster::start().await;
     let (a, b) = (Node::up("a", &cluster.url()).await, Node::up("b", &cluster.url()).await);
     for server in &cluster.servers {
         server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);

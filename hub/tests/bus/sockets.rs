@@ -113,6 +113,7 @@ impl Node {
             allowed_origins: vec![],
             max_connection_age: None,
             node_id: name.parse().unwrap(),
+            clock: delivery::clock::WallClock::default(),
         };
         let redis = RedisConfig {
             address: url.parse().unwrap(),

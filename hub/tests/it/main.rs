@@ -8,6 +8,7 @@ mod after_sending;
 mod auth;
 mod bad_input;
 mod channels;
+mod chaos;
 mod cluster;
 mod described;
 mod history_checker;

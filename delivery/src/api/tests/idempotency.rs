@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Answer, Api, request};
 use crate::{
-    StoreError, clock,
+    StoreError,
     control::NewService,
     limit::{LimitConfig, Rate},
     store::{Batch, Ledger, SenderKey, Store, StoredAnswer, limits::ANSWER_KEPT},
@@ -70,7 +70,7 @@ async fn a_key_is_forgotten_after_a_day() {
     let api = Api::new();
     let shop = named(&api, "shop");
     let before = |age: Duration| {
-        Time::from_millis(clock::now().millis() - i64::try_from(age.as_millis()).unwrap())
+        Time::from_millis(crate::clock::now().millis() - i64::try_from(age.as_millis()).unwrap())
     };
     let minute = Duration::from_secs(60);
     for (key, age, kept) in

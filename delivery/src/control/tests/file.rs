@@ -62,7 +62,7 @@ fn what_a_file_of_the_third_version_had_counted_goes_on() {
         file.execute_batch(schema).unwrap();
     }
     file.pragma_update(None, "user_version", 3).unwrap();
-    let day = tenant::day_of(clock::now());
+    let day = tenant::day_of(crate::clock::now());
     file.execute("INSERT INTO tenant_usage VALUES ('acme', ?1, 2, 3)", [day]).unwrap();
     file.execute("INSERT INTO tenant VALUES ('acme', '{\"messages_per_day\": 2}', 0)", []).unwrap();
     drop(file);
@@ -70,7 +70,7 @@ fn what_a_file_of_the_third_version_had_counted_goes_on() {
     let acme = TenantId::new("acme").unwrap();
     let shown = control.tenant(&acme).unwrap();
     // Not at midnight.
-    if tenant::day_of(clock::now()) == day {
+    if tenant::day_of(crate::clock::now()) == day {
         assert_eq!((shown.usage.messages, shown.usage.recipients), (2, 3));
         control.spend(&acme, 1).unwrap_err();
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_postgres::NoTls;
 
 use super::{place::Postgres, *};
+use crate::clock::SharedClock;
 use crate::template::{TemplateRequest, Templates, Writer};
 
 #[test]
@@ -141,7 +142,7 @@ fn what_nodes_use_of_a_quota_is_counted_together() {
     let (place, one, other) = two();
     let acme = TenantId::new("acme").unwrap();
     let quotas = Quotas { messages_per_day: Some(10), ..Quotas::default() };
-    let day = tenant::day_of(clock::now());
+    let day = tenant::day_of(crate::clock::now());
     one.set_quotas(&acme, quotas).unwrap();
     let lag = USAGE_FLUSH_INTERVAL + REFRESH_INTERVAL;
     within(REFRESH_INTERVAL, "the quota", || other.quotas(&acme) == quotas);
@@ -167,7 +168,7 @@ fn what_nodes_use_of_a_quota_is_counted_together() {
     drop((one, other));
     let later = place.open();
     // Not at midnight.
-    if tenant::day_of(clock::now()) == day {
+    if tenant::day_of(crate::clock::now()) == day {
         assert_eq!(used(&later), (10, 16), "exact, also what was counted last");
     }
 }
@@ -221,7 +222,8 @@ fn a_database_that_says_nothing_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://u:geheim@{}/x?sslmode=disable", silent.local_addr().unwrap());
     let began = Instant::now();
-    let refused = Control::open_postgres(url.parse().unwrap(), NoTls).unwrap_err();
+    let refused =
+        Control::open_postgres(url.parse().unwrap(), NoTls, SharedClock::default()).unwrap_err();
     assert!(matches!(refused, ControlError::Unavailable(_)), "{refused:?}");
     assert!(!format!("{refused:?}").contains("geheim"));
     assert!(began.elapsed() < Duration::from_secs(20));
@@ -234,8 +236,10 @@ fn nodes_that_start_at_once_make_the_tables_once_and_newer_ones_are_left_alone()
         let nodes: Vec<_> = (0..4).map(|_| scope.spawn(|| place.open())).collect();
         nodes.into_iter().for_each(|node| drop(node.join().unwrap()));
     });
-    let refused =
-        || Control::open_postgres(place.0.parse().unwrap(), NoTls).expect_err("it is not ours");
+    let refused = || {
+        Control::open_postgres(place.0.parse().unwrap(), NoTls, SharedClock::default())
+            .expect_err("it is not ours")
+    };
     let newer = "INSERT INTO control_migrations VALUES (99, 'later', 'x', ";
     servers::ask(&place.0, &format!("{newer} 1)"));
     drop(place.open());

@@ -3,6 +3,7 @@
 use tokio_postgres::NoTls;
 
 use super::Control;
+use crate::clock::SharedClock;
 
 /// A place with nothing in it at first.
 pub(crate) trait Place: Sync {
@@ -34,7 +35,7 @@ impl Place for Postgres {
     }
 
     fn open(&self) -> Control {
-        Control::open_postgres(self.0.parse().unwrap(), NoTls).unwrap()
+        Control::open_postgres(self.0.parse().unwrap(), NoTls, SharedClock::default()).unwrap()
     }
 }
 

@@ -50,7 +50,7 @@ fn an_edit_changes_what_it_names() {
             "actions": [{"type": "button", "text": "x"}]})),
     )
     .unwrap();
-    let now = clock::now();
+    let now = crate::clock::now();
     let after = |changes: Value| edit(changes).apply(&before, None, now).unwrap();
     let said = after(json!({"title": "new", "metadata": {"b": 2}, "actions": []})).unwrap();
     let expected = MessageFields {
@@ -76,7 +76,7 @@ fn an_edit_changes_what_it_names() {
 #[test]
 fn an_edit_is_held_to_the_limits_of_a_send() {
     let before = prepared(&business(), plain(json!({}))).unwrap();
-    let now = clock::now();
+    let now = crate::clock::now();
     let later = |ms: i64| Time::from_millis(now.millis() + ms);
     let paths = |changes: Value, scheduled_at: Option<Time>| -> Vec<String> {
         let problems = edit(changes).apply(&before, scheduled_at, now).unwrap_err();

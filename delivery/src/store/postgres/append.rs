@@ -22,9 +22,6 @@ use crate::{
     store::{Audience, Batch, Outgoing, SentState, StoredAnswer, limits::ANSWER_KEPT},
 };
 
-/// What a message is told whose key another one has used meanwhile.
-const KEY_USED: StoreError = StoreError::Conflict("a request with this key is stored already");
-
 /// A message as it goes into `bodies`.
 struct Row<'a> {
     outgoing: &'a Outgoing,
@@ -83,8 +80,8 @@ pub(super) async fn store(
     if messages.iter().any(|row| row.scheduled) {
         core.caught.alarm.notify_one();
     }
-    let answers =
-        (0..batches.len()).map(|at| if refused.contains(&at) { Err(KEY_USED) } else { Ok(()) });
+    let answers = (0..batches.len())
+        .map(|at| if refused.contains(&at) { Err(StoreError::KeyTaken) } else { Ok(()) });
     Ok(answers.collect())
 }
 

@@ -1,6 +1,9 @@
 use std::{io::IoSlice, time::Duration};
 
-use delivery::store::{Change, Stored};
+use delivery::{
+    clock::WallClock,
+    store::{Change, Stored},
+};
 use metrics::NoopRecorder;
 use proptest::prelude::*;
 use protocol::{Codec, MessageState, Time};
@@ -66,6 +69,7 @@ impl Bench {
             metrics: &self.metrics,
             transport: self.framing.transport(),
             now: self.start,
+            wall: &WallClock::default(),
         };
         act(&mut self.outbox, io)
     }
@@ -391,6 +395,7 @@ fn a_broken_socket_asks_for_the_end() {
         metrics: &bench.metrics,
         transport: Transport::WebSocket,
         now: bench.start + Duration::from_secs(1),
+        wall: &WallClock::default(),
     };
     assert!(bench.outbox.offer(&[FRAME(1)], io).0);
     assert_eq!(bench.outbox.close_requested(), Some(CloseReason::ConnectionLost));

@@ -154,6 +154,7 @@ pub(crate) fn config() -> LiveConfig {
         allowed_origins: vec![],
         max_connection_age: None,
         node_id: NodeId::new("test-node").unwrap(),
+        clock: delivery::clock::WallClock::default(),
     }
 }
 

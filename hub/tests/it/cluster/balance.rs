@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     promises::workload::{Senders, check, quiet, users},
     support::{
         Cluster, SOON, TestClient, TestServer,
-        device::{Address, Device, Habits},
+        device::{Addresses, Device, Habits},
         eventually, eventually_within,
         history::History,
         socket::{Connect, Event},
@@ -25,29 +25,23 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 fn devices(
     history: &Arc<History>,
     users: &[String],
-    address: &Address,
+    address: &Addresses,
     name: &str,
-) -> Vec<(String, Device)> {
+) -> Vec<Device> {
     let spawn = |user: &String| {
-        let habits = Habits {
-            user: user.clone(),
-            device: name.to_owned(),
-            codec: Codec::Json,
-            hangs_up_within: None,
-        };
-        (user.clone(), Device::spawn(Arc::clone(history), Arc::clone(address), habits))
+        let habits = Habits::of(user, name, Codec::Json);
+        Device::spawn(Arc::clone(history), address.clone(), habits)
     };
     users.iter().map(spawn).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn promise_8_rollouts_are_quiet_in_a_cluster() {
+async fn a_node_that_goes_spreads_its_clients_over_time() {
     let cluster = Cluster::new();
     let node = |name: &str| cluster.node(name).env("DRAIN_TIMEOUT", "15s").start();
     let (mut a, b) = tokio::join!(node("a"), node("b"));
     let (users, history) = (users(6), Arc::new(History::default()));
-    let address = |server: &TestServer| Arc::new(Mutex::new(server.user));
-    let (at_a, at_b) = (address(&a), address(&b));
+    let (at_a, at_b) = (Addresses::of([a.user]), Addresses::of([b.user]));
     let mut all = devices(&history, &users, &at_a, "phone");
     all.extend(devices(&history, &users, &at_b, "tablet"));
     let mut waiting = vec![];
@@ -62,7 +56,7 @@ async fn promise_8_rollouts_are_quiet_in_a_cluster() {
     let start = Instant::now();
     a.signal(libc::SIGTERM);
     // As a balancer does that looks at readiness.
-    *at_a.lock().unwrap() = b.user;
+    at_a.set(0, b.user);
     let mut delays = BTreeSet::new();
     for socket in &mut waiting {
         let closed = socket.closed_within(DRAIN_TIMEOUT).await;

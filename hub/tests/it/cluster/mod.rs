@@ -2,7 +2,9 @@
 
 mod balance;
 mod budgets;
+mod clocks;
 mod connections;
 mod database;
+mod once;
 mod shape;
 mod starts;

@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 
 use super::workload::{check, send_one, users};
 use crate::support::{
-    Api, TestServer,
-    disk::{Mount, SyncFault},
-    eventually_within,
-    history::History,
+    Api, TestServer, disk::Mount, eventually_within, history::History, preload::SyncFault,
 };
 
 const FIVE_SECONDS: Duration = Duration::from_secs(5);

@@ -1,19 +1,16 @@
 //! Promise 1: a send answered 2xx survives `kill -9` and power loss of the node right after.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use protocol::Codec;
 
-use super::workload::{Senders, check, quiet, users};
+use super::workload::{Senders, check, note_store, quiet, users};
 use crate::support::{
     TestServer,
-    device::{Device, Habits},
+    device::{Addresses, Device, Habits},
     disk::CrashDisk,
     eventually_within,
-    history::{Event, History},
+    history::History,
     rounds,
 };
 
@@ -25,20 +22,12 @@ async fn promise_1_durable_before_2xx_kill_9() {
     let history = Arc::new(History::default());
     let mut server = TestServer::start().await;
     let service = server.service().await;
-    let address = Arc::new(Mutex::new(server.user));
-    let habits = |user: &str, codec| Habits {
-        user: user.to_owned(),
-        device: "phone".to_owned(),
-        codec,
-        hangs_up_within: None,
-    };
-    let devices = vec![
-        (users[0].clone(), habits(&users[0], Codec::Json)),
-        (users[1].clone(), habits(&users[1], Codec::MsgPack)),
-    ];
+    let addresses = Addresses::of([server.user]);
+    let devices = [(&users[0], Codec::Json), (&users[1], Codec::MsgPack)];
     let devices: Vec<_> = devices
         .into_iter()
-        .map(|(user, habits)| (user, Device::spawn(history.clone(), address.clone(), habits)))
+        .map(|(user, codec)| Habits::of(user, "phone", codec))
+        .map(|habits| Device::spawn(history.clone(), addresses.clone(), habits))
         .collect();
     let mut acked = 0;
     for round in 0..rounds("KILL_ROUNDS", 30) {
@@ -56,7 +45,7 @@ async fn promise_1_durable_before_2xx_kill_9() {
         server.kill_9().await;
         senders.ended().await;
         server.spawn().await;
-        *address.lock().unwrap() = server.user;
+        addresses.set(0, server.user);
         if round % 100 == 99 {
             println!("{} kills, {} sends answered", round + 1, history.acked());
         }
@@ -95,9 +84,7 @@ async fn power_cut(sync: Option<&str>) -> Result<usize, String> {
 
     let server = settings().storage(&after.path().join("storage")).try_start().await?;
     for user in &users {
-        let changes = server.as_user(user).changes_after(0).await;
-        let changes = changes.iter().map(super::workload::noted).collect();
-        history.note(Event::Store { user: user.clone(), changes });
+        note_store(&history, &server.as_user(user), user).await;
     }
     let violations = history.check();
     if sync.is_none() {

@@ -1,17 +1,14 @@
 //! Promise 2: a connection gets the changes of its inbox in order, each once, and goes on where it
 //! was.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use protocol::Codec;
 
 use super::workload::{Senders, check, quiet, users};
 use crate::support::{
     TestServer,
-    device::{Device, Habits},
+    device::{Addresses, Device, Habits},
     eventually_within,
     history::{Event, History},
     rounds,
@@ -25,18 +22,14 @@ async fn promise_2_gapless_ordered_once() {
     let history = Arc::new(History::default());
     let server = TestServer::start().await;
     let service = server.service().await;
-    let address = Arc::new(Mutex::new(server.user));
+    let addresses = Addresses::of([server.user]);
     let mut devices = vec![];
     for user in &users {
         for (n, hangs_up_within) in [Some(1), Some(5), Some(40), None].into_iter().enumerate() {
-            let habits = Habits {
-                user: user.clone(),
-                device: format!("device-{n}"),
-                codec: if n % 2 == 0 { Codec::Json } else { Codec::MsgPack },
-                hangs_up_within,
-            };
-            let device = Device::spawn(history.clone(), address.clone(), habits);
-            devices.push((user.clone(), device));
+            let codec = if n % 2 == 0 { Codec::Json } else { Codec::MsgPack };
+            let habits =
+                Habits { hangs_up_within, ..Habits::of(user, &format!("device-{n}"), codec) };
+            devices.push(Device::spawn(history.clone(), addresses.clone(), habits));
         }
     }
     let senders = Senders::spawn(&history, &service, &users, 4);

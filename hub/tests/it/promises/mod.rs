@@ -6,6 +6,7 @@ mod bounded;
 mod disk_faults;
 mod durable;
 mod gapless;
+mod nodes;
 mod read_state;
 mod rollouts;
 mod walls;

@@ -1,17 +1,14 @@
 //! Promise 6: concurrent reads from any devices end in one state everywhere; counts are derived.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use protocol::{ServerFrame, Status};
+use protocol::ServerFrame;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::{
     Api, TestClient, TestServer,
-    history::{Event, History, op_of, title},
+    history::{Event, History, Holding, op_of, title},
 };
 
 const MESSAGES: u64 = 60;
@@ -20,21 +17,9 @@ const OPERATIONS: usize = 60;
 
 /// What is read, by what a device was told.
 fn read_by(frames: &[ServerFrame]) -> BTreeSet<u64> {
-    let mut state = BTreeMap::new();
-    let mut ops = BTreeMap::new();
-    for frame in frames {
-        match frame {
-            ServerFrame::Message { data, .. } => {
-                ops.insert(data.fields.id.clone(), op_of(&data.fields.title));
-                state.insert(data.fields.id.clone(), data.state.is_read);
-            }
-            ServerFrame::StatusUpdate { data, .. } => {
-                state.insert(data.message_id.clone(), data.status != Status::Unread);
-            }
-            _ => {}
-        }
-    }
-    state.iter().filter(|(_, read)| **read).map(|(id, _)| ops[id]).collect()
+    let mut holding = Holding::default();
+    frames.iter().for_each(|frame| holding.take(frame));
+    holding.read()
 }
 
 async fn operate(api: Api, mut device: TestClient, ids: Arc<Vec<String>>) -> TestClient {
@@ -63,13 +48,17 @@ async fn operate(api: Api, mut device: TestClient, ids: Arc<Vec<String>>) -> Tes
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_6_read_state_converges() {
+    converge(&[TestServer::start().await]).await;
+}
+
+/// Devices and callers of one user at these nodes, in turn.
+pub(super) async fn converge(nodes: &[TestServer]) {
     let history = History::default();
-    let server = TestServer::start().await;
-    let service = server.service().await;
-    let ann = server.as_user("ann");
+    let node = |n: usize| &nodes[n % nodes.len()];
+    let service = nodes[0].service().await;
     let mut devices = vec![];
     for n in 0..DEVICES {
-        let device = server.socket("ann").device(&format!("d{n}")).since(0);
+        let device = node(n).socket("ann").device(&format!("d{n}")).since(0);
         devices.push(device.connect().await);
     }
     let mut ids = vec![];
@@ -78,8 +67,9 @@ async fn promise_6_read_state_converges() {
     }
     let ids = Arc::new(ids);
     let mut tasks = JoinSet::new();
-    for device in devices {
-        tasks.spawn(operate(ann.clone(), device, ids.clone()));
+    for (n, device) in devices.into_iter().enumerate() {
+        // What it says by REST it says elsewhere.
+        tasks.spawn(operate(node(n + 1).as_user("ann"), device, ids.clone()));
     }
     let mut devices = tasks.join_all().await;
     // What a device said is done when its ping is answered; then nothing changes any more.
@@ -87,24 +77,27 @@ async fn promise_6_read_state_converges() {
         device.send(protocol::ClientFrame::Ping(None)).await;
         while device.next().await != ServerFrame::Pong {}
     }
-    let head = ann.changes_after(0).await.last().unwrap().seq().unwrap().0;
-    let listed = ann.all_messages().await;
-    let read: BTreeSet<u64> = listed
-        .iter()
-        .filter(|message| message["is_read"] == true)
-        .map(|message| op_of(message["title"].as_str().unwrap()))
-        .collect();
-    assert_eq!(ann.unread().await, MESSAGES - read.len() as u64);
-    let note = |who: &str, read| {
-        history.note(Event::Read { user: "ann".into(), who: who.into(), read });
+    let head = nodes[0].as_user("ann").changes_after(0).await.last().unwrap().seq().unwrap().0;
+    let note = |who: String, read| {
+        history.note(Event::Read { user: "ann".into(), who, read });
     };
-    note("the list", read);
-    note("sync", read_by(&ann.changes_after(0).await));
+    for (n, node) in nodes.iter().enumerate() {
+        let ann = node.as_user("ann");
+        let listed = ann.all_messages().await;
+        let read: BTreeSet<u64> = listed
+            .iter()
+            .filter(|message| message["is_read"] == true)
+            .map(|message| op_of(message["title"].as_str().unwrap()))
+            .collect();
+        assert_eq!(ann.unread().await, MESSAGES - read.len() as u64);
+        note(format!("the list of node {n}"), read);
+        note(format!("sync by node {n}"), read_by(&ann.changes_after(0).await));
+    }
     for mut device in devices {
         if device.last_seq < Some(head) {
             device.until_seq(head).await;
         }
-        note(device.welcome.device_id.as_str(), read_by(&device.frames));
+        note(device.welcome.device_id.to_string(), read_by(&device.frames));
     }
     history.assert_clean();
 }

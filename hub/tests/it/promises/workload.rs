@@ -17,7 +17,7 @@ use crate::support::{
     api::message_to,
     device::Device,
     eventually_within,
-    history::{Event, History, op_of, title},
+    history::{Event, History, title},
 };
 
 /// Senders at work; they end when the server goes away, or when told.
@@ -71,7 +71,7 @@ pub(crate) async fn send_one(history: &History, api: &Api, users: &[String]) -> 
     message["content"] = "x".repeat(rand::random_range(0..600)).into();
     history.note(Event::Send { op, users: to });
     match api.try_call(Method::POST, "/api/v3/messages/send", Some(message)).await {
-        Ok(answer) if answer.status == 200 => history.note(Event::Acked { op }),
+        Ok(answer) if answer.status == 200 => history.note(Event::Acked { op, message: None }),
         Ok(answer) if answer.status < 500 => history.note(Event::Refused { op }),
         // "maybe": the store may have it although it could not say so.
         Ok(_) => {}
@@ -80,33 +80,30 @@ pub(crate) async fn send_one(history: &History, api: &Api, users: &[String]) -> 
     true
 }
 
-/// What a frame of a log is to the checker.
-pub(crate) fn noted(frame: &ServerFrame) -> (u64, Option<u64>) {
-    match frame {
-        ServerFrame::Message { seq, data } => (seq.0, Some(op_of(&data.fields.title))),
-        other => (other.seq().expect("a change").0, None),
-    }
+/// Writes down what the store has of a user.
+pub(crate) async fn note_store(history: &History, user_api: &Api, user: &str) {
+    let log = user_api.changes_after(0).await;
+    let changes = log.iter().filter_map(|frame| history.change(frame)).collect();
+    history.note(Event::Store { user: user.to_owned(), changes });
 }
 
 /// Writes down what the store has of these users, and checks everything.
 pub(crate) async fn check(history: &History, server: &TestServer, users: &[String]) {
     for user in users {
-        let changes = server.as_user(user).changes_after(0).await.iter().map(noted).collect();
-        history.note(Event::Store { user: user.clone(), changes });
+        note_store(history, &server.as_user(user), user).await;
     }
     history.assert_clean();
 }
 
 /// Waits until the devices hold their heads, ends them, and says how often they connected.
-pub(crate) async fn quiet(server: &TestServer, devices: Vec<(String, Device)>) -> u64 {
+pub(crate) async fn quiet(server: &TestServer, devices: Vec<Device>) -> u64 {
     let mut connects = 0;
-    for (user, device) in devices {
-        let head = server.as_user(&user).changes_after(0).await.last().map_or(0, |f| noted(f).0);
-        eventually_within(&format!("a device of {user} is at {head}"), SOON * 4, || async {
-            (device.seq() == head).then_some(())
-        })
-        .await;
-        connects += device.quiet().await;
+    for device in devices {
+        let log = server.as_user(&device.inbox).changes_after(0).await;
+        let head = log.last().and_then(ServerFrame::seq).map_or(0, |seq| seq.0);
+        let what = format!("a device of {} is at {head}", device.inbox);
+        eventually_within(&what, SOON * 4, || async { (device.seq() == head).then_some(()) }).await;
+        connects += device.quiet().await.connects;
     }
     connects
 }

@@ -200,10 +200,15 @@ impl Api {
 
     /// The caller's list, whole, oldest first.
     pub(crate) async fn all_messages(&self) -> Vec<Value> {
+        self.listed("status=all").await
+    }
+
+    /// A list of the caller's messages, whole, oldest first.
+    pub(crate) async fn listed(&self, filter: &str) -> Vec<Value> {
         let mut messages = vec![];
         let mut cursor = String::new();
         loop {
-            let path = format!("/api/v3/messages?sort=oldest&status=all&size=200{cursor}");
+            let path = format!("/api/v3/messages?sort=oldest&size=200&{filter}{cursor}");
             let answer = self.get(&path).await;
             let page = answer.data();
             messages.extend(page["messages"].as_array().expect("data.messages").iter().cloned());

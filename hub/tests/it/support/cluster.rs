@@ -20,11 +20,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// One with nobody in it.
     pub(crate) fn new() -> Self {
-        Self {
-            database: postgres::database(),
-            redis: shared_redis().url(),
-            prefix: uuid::Uuid::now_v7().simple().to_string(),
-        }
+        Self::at(postgres::database(), shared_redis().url())
+    }
+
+    /// One on servers that a test may harm.
+    pub(crate) fn at(database: String, redis: String) -> Self {
+        Self { database, redis, prefix: uuid::Uuid::now_v7().simple().to_string() }
     }
 
     /// One on a database that is there.

@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub(crate) mod document;
 pub(crate) mod history;
 pub(crate) mod hooks;
+pub(crate) mod preload;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod socket;

@@ -144,8 +144,10 @@ impl Connect {
             Event::Frame(ServerFrame::Welcome(welcome)) => {
                 Ok(TestClient { ws, codec, welcome, frames: vec![], last_seq: None })
             }
+            Event::Frame(ServerFrame::Disconnect { .. }) | Event::Closed(_) => {
+                Err(Error::ConnectionClosed)
+            }
             Event::Frame(other) => panic!("the first frame is {other:?}"),
-            Event::Closed(_) => Err(Error::ConnectionClosed),
         }
     }
 
@@ -323,12 +325,22 @@ impl TestClient {
 
     /// Says something.
     pub(crate) async fn send(&mut self, frame: ClientFrame) {
-        let bytes = self.codec.encode_client(&frame);
-        let raw = match self.codec {
+        let raw = self.raw(&frame);
+        self.send_raw(raw).await;
+    }
+
+    /// Says something to a server that may be gone; whether it could be said.
+    pub(crate) async fn try_send(&mut self, frame: ClientFrame) -> bool {
+        let raw = self.raw(&frame);
+        self.ws.send(raw).await.is_ok()
+    }
+
+    fn raw(&self, frame: &ClientFrame) -> Raw {
+        let bytes = self.codec.encode_client(frame);
+        match self.codec {
             Codec::Json => Raw::text(String::from_utf8(bytes.to_vec()).unwrap()),
             Codec::MsgPack => Raw::binary(bytes),
-        };
-        self.send_raw(raw).await;
+        }
     }
 
     /// Says something that may be no frame.
