@@ -123,7 +123,7 @@ async fn live(folder: &Path, round: &str) {
         for one in [&ids[3], &ids[9]] {
             if one == &ids[9] && n % 2 == 0 {
                 for version in 1..=3 {
-                    store.edit(&tenant, &id(one), body(one, version)).await.unwrap();
+                    store.edit(&tenant, &id(one), None, body(one, version)).await.unwrap();
                     say(&format!("edited {one} {version}"));
                 }
                 continue;

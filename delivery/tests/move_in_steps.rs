@@ -74,7 +74,7 @@ impl Folder {
             if n == 2 {
                 fields.title = "again".to_owned();
                 store
-                    .edit(&TenantId::default(), &fields.id, Arc::new(Body::new(&fields)))
+                    .edit(&TenantId::default(), &fields.id, None, Arc::new(Body::new(&fields)))
                     .await
                     .unwrap();
             }

@@ -275,6 +275,12 @@ impl Body {
         Self::from_tail(id, expire_at, tail.into())
     }
 
+    /// Whether it is the same message with the same content, byte by byte.
+    #[must_use]
+    pub fn says_as(&self, other: &Self) -> bool {
+        self.id == other.id && self.json_tail == other.json_tail
+    }
+
     /// From another node: `tail` is what [`Body::json_tail`] gave.
     pub(crate) fn from_tail(id: MessageId, expire_at: Option<Time>, tail: Bytes) -> Self {
         Self { id, expire_at, json_tail: tail, msgpack: OnceLock::new(), facts: OnceLock::new() }

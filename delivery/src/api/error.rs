@@ -301,6 +301,9 @@ fn store(error: &StoreError) -> Failure {
         StoreError::Conflict(_) => Failure::new(ErrorType::Conflict, error.to_string()),
         // Where its answer cannot be found at once it can be in a moment.
         StoreError::KeyTaken => ApiError::KeyRunning.failure(),
+        StoreError::Raced => {
+            Failure::new(ErrorType::Unavailable, error.to_string()).retry(RETRY_AFTER_BUSY)
+        }
         StoreError::Limit(_) => Failure::new(ErrorType::Invalid, error.to_string()),
         StoreError::VersionConflict(current) => {
             let failure = Failure::new(ErrorType::VersionConflict, error.to_string());

@@ -3,8 +3,6 @@
 
 pub(super) mod docs;
 
-use std::hash::{BuildHasher, RandomState};
-
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
@@ -13,7 +11,6 @@ use http::Uri;
 use protocol::{Body, MessageFields, MessageId, TenantId, Time};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     ApiState,
@@ -86,29 +83,9 @@ const OF_MESSAGE_BY_ADMIN: &[Field] = &[TENANT_ID];
 const RECEIPTS: &[Field] = &[ID_CURSOR_PARAMETER, SIZE];
 const RECEIPTS_BY_ADMIN: &[Field] = &[TENANT_ID, ID_CURSOR_PARAMETER, SIZE];
 
-/// Edits of different messages that may run at a time; those of one message run one by one, because
-/// what an edit leaves out is taken from what is there. More locks than a node has cores are enough:
-/// each is held for one read and one commit.
-const EDIT_LOCKS: usize = 64;
-
-/// Lets one edit of a message run at a time.
-pub(crate) struct Edits {
-    locks: [Mutex<()>; EDIT_LOCKS],
-    hasher: RandomState,
-}
-
-impl Default for Edits {
-    fn default() -> Self {
-        Self { locks: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
-    }
-}
-
-impl Edits {
-    async fn turn(&self, id: &MessageId) -> MutexGuard<'_, ()> {
-        let index = self.hasher.hash_one(id) % EDIT_LOCKS as u64;
-        self.locks[usize::try_from(index).expect("less than 64")].lock().await
-    }
-}
+/// How often an edit is made anew because somebody else's came between reading and writing. Each time one of
+/// them has come through, so this many at the same moment are refused for a moment.
+const EDIT_TRIES_MAX: usize = 16;
 
 type IdPath = Result<Path<String>, PathRejection>;
 
@@ -189,10 +166,25 @@ pub(super) async fn edit<A: Asker>(
     Decoded(body): Decoded<EditRequest>,
 ) -> Result<Response, ApiError> {
     let change = changeable(&state, who, &uri, id).await?;
-    let Change { tenant, id, .. } = &change;
+    let mut tries = 1;
+    let (state, changed, message) = loop {
+        match try_edit(&state, &change, &body).await {
+            Err(ApiError::Store(StoreError::Raced)) if tries < EDIT_TRIES_MAX => tries += 1,
+            done => break done?,
+        }
+    };
+    Ok(answer.success(&Edited { message_id: change.id, state, changed, message }))
+}
+
+/// One try: what the edit leaves out is taken from what is there.
+async fn try_edit(
+    state: &ApiState,
+    change: &Change,
+    edit: &EditRequest,
+) -> Result<(SentState, bool, MessageFields), ApiError> {
+    let Change { tenant, id, .. } = change;
     let store = &state.0.store;
-    let _turn = state.0.edits.turn(id).await;
-    // Looked at again in turn: it may have been sent or taken back in between.
+    // Looked at again: it may have been sent or taken back in between.
     let sent = store.sent(tenant, id).await?.ok_or(StoreError::NotFound)?;
     let waits_until = match sent.state {
         SentState::Scheduled => sent.scheduled_at,
@@ -202,20 +194,19 @@ pub(super) async fn edit<A: Asker>(
         }
         SentState::Recalled => return Err(StoreError::Conflict("the message was recalled").into()),
     };
-    let before = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
+    let over = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
     let now = state.0.control.clock().now();
-    if before.expired(now) {
+    if over.expired(now) {
         return Err(StoreError::Conflict("the message has expired").into());
     }
-    let before = before.fields()?;
-    let after = body.apply(&before, waits_until, now).map_err(SendError::Invalid)?;
-    let changed = after.is_some();
+    let before = over.fields()?;
+    let after = edit.clone().apply(&before, waits_until, now).map_err(SendError::Invalid)?;
     if let Some(after) = &after {
-        store.edit(tenant, id, Body::new(after).into()).await?;
+        store.edit(tenant, id, Some(over), Body::new(after).into()).await?;
         change.log("message_edited");
     }
-    let message = after.unwrap_or(before);
-    Ok(answer.success(&Edited { message_id: change.id, state: sent.state, changed, message }))
+    let changed = after.is_some();
+    Ok((sent.state, changed, after.unwrap_or(before)))
 }
 
 /// What has become of a message.

@@ -192,13 +192,17 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Option<Arc<Body>>, StoreError>>;
 
     /// Gives a message another content, for all who received it, or, where it is scheduled, will.
+    /// `over` is what the edit was made from, where that matters: somebody else may edit it too, on
+    /// another node.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` for one that was recalled or cancelled.
+    /// `NotFound`; `Conflict` for one that was recalled or cancelled; `Raced`, and nothing is changed, where
+    /// it does not say any more what it was edited over.
     fn edit(
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<Arc<Body>>,
         body: Arc<Body>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 

@@ -87,6 +87,9 @@ pub enum StoreError {
     /// A request with this `Idempotency-Key` is stored already, by another node: its answer is there.
     #[error("a request with this key is stored already")]
     KeyTaken,
+    /// What a change was made over has changed meanwhile: look again.
+    #[error("somebody else has changed it at the same moment")]
+    Raced,
     /// One more would be over a limit of [`limits`]; one sentence says which.
     #[error("{0}")]
     Limit(&'static str),

@@ -437,7 +437,7 @@ impl<B: Backend> Life<B> {
             fields.expire_at = Some(in_millis(-1));
         }
         let (tenant, id) = sent;
-        match self.fix.store.edit(&tenant, &id, Arc::new(Body::new(&fields))).await {
+        match self.fix.store.edit(&tenant, &id, None, Arc::new(Body::new(&fields))).await {
             // It was recalled.
             Err(StoreError::Conflict(_)) => return,
             edited => edited.unwrap(),

@@ -15,7 +15,7 @@ use super::{
 
 async fn edit<B: Backend>(fix: &Fixture<B>, inbox: &InboxKey, fields: &MessageFields) {
     let body = Arc::new(Body::new(fields));
-    fix.store.edit(&inbox.tenant, &fields.id, body).await.unwrap();
+    fix.store.edit(&inbox.tenant, &fields.id, None, body).await.unwrap();
 }
 
 /// Title, status and whether it says when it was read.

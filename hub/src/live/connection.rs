@@ -50,6 +50,7 @@ pub(super) struct Connection {
     id: Uuid,
     peer: Peer,
     connected_at: Instant,
+    began: Time,
     socket: OwnedWriteHalf,
     outbox: Mutex<Outbox>,
     waker: AtomicWaker,
@@ -92,13 +93,20 @@ pub struct ConnectionInfo {
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, device_type: DeviceType, socket: OwnedWriteHalf) -> Self {
+    /// One that begins now, which by the clock of all nodes is `began`.
+    pub(super) fn new(
+        peer: Peer,
+        device_type: DeviceType,
+        socket: OwnedWriteHalf,
+        began: Time,
+    ) -> Self {
         let info = (device_type != DeviceType::Unknown)
             .then(|| Box::new(DeviceInfo { device_type, ..DeviceInfo::default() }));
         Self {
             id: Uuid::now_v7(),
             peer,
             connected_at: Instant::now(),
+            began,
             socket,
             outbox: Mutex::new(Outbox::new()),
             waker: AtomicWaker::new(),
@@ -228,12 +236,11 @@ impl Connection {
         }
     }
 
-    pub(super) fn describe(&self, now: Time) -> ConnectionInfo {
+    pub(super) fn describe(&self) -> ConnectionInfo {
         let (last, queued_bytes, live) = {
             let outbox = self.outbox.lock();
             (outbox.last(), outbox.queued_bytes(), outbox.mode() == Mode::Live)
         };
-        let age = i64::try_from(self.connected_at.elapsed().as_millis()).unwrap_or(i64::MAX);
         let info = self.info.lock();
         ConnectionInfo {
             id: self.connection_id(),
@@ -249,7 +256,7 @@ impl Connection {
             acked: Seq(self.acked.load(Ordering::Relaxed)),
             queued_bytes,
             live,
-            connected_at: Time::from_millis(now.millis().saturating_sub(age)),
+            connected_at: self.began,
         }
     }
 }

@@ -163,7 +163,12 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
 
     let (reader, writer) = stream.into_split();
     let life = token_life(&caller, live.wall().now());
-    let connection = Arc::new(Connection::new(peer(caller, framing, address), device_type, writer));
+    let connection = Arc::new(Connection::new(
+        peer(caller, framing, address),
+        device_type,
+        writer,
+        live.wall().now(),
+    ));
     live.metrics().connections(device_type, framing).increment(1.0);
     if !head.is_empty() {
         // Goes out with `welcome`, in one packet; before it nothing of ours is written.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use delivery::InboxKey;
 use protocol::{
-    CloseReason, ConnectionId, Time,
+    CloseReason, ConnectionId,
     envelope::{CONNECTIONS_MAX, Close, ConnectionFacts, Findings, Inquiry, Then, Which},
 };
 use uuid::Uuid;
@@ -24,8 +24,7 @@ pub(super) fn inquire(live: &Live, Inquiry { id, which, then }: &Inquiry) -> Opt
         Then::List { after, limit } => {
             let limit = usize::try_from(*limit).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
             let page = page(meant.clone(), after.as_ref(), limit);
-            let now = live.wall().now();
-            page.iter().map(|connection| facts(connection, now)).collect()
+            page.iter().map(|connection| facts(connection)).collect()
         }
         Then::Close(close) => {
             let reason = match close {
@@ -81,8 +80,8 @@ fn page(
     all
 }
 
-fn facts(connection: &Connection, now: Time) -> ConnectionFacts {
-    let info = connection.describe(now);
+fn facts(connection: &Connection) -> ConnectionFacts {
+    let info = connection.describe();
     ConnectionFacts {
         id: info.id,
         tenant: info.inbox.tenant,

@@ -246,21 +246,13 @@ impl Live {
     /// Every connection of this node, as of about now.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.registry
-            .all()
-            .iter()
-            .map(|connection| connection.describe(self.wall().now()))
-            .collect()
+        self.registry.all().iter().map(|connection| connection.describe()).collect()
     }
 
     /// The connections of one inbox on this node.
     #[must_use]
     pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
-        self.registry
-            .of(inbox)
-            .iter()
-            .map(|connection| connection.describe(self.wall().now()))
-            .collect()
+        self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
     }
 
     /// What an operator asks of this node's connections: names or closes them. None where it holds none
@@ -281,9 +273,8 @@ impl Live {
         reason: CloseReason,
         which: impl Fn(&ConnectionInfo) -> bool,
     ) -> usize {
-        let now = self.wall().now();
         let all = self.registry.all();
-        let those = all.iter().filter(|connection| which(&connection.describe(now)));
+        let those = all.iter().filter(|connection| which(&connection.describe()));
         those.map(|connection| connection.close(reason)).count()
     }
 

@@ -278,6 +278,7 @@ pub(super) fn refused_by_store(error: &StoreError, frame: &str) -> ServerFrame {
         | StoreError::NotWritable(_)
         | StoreError::Closing
         | StoreError::KeyTaken
+        | StoreError::Raced
         | StoreError::Damaged(_) => ErrorType::Unavailable,
     };
     error_frame(kind, error.to_string(), Some(frame.to_owned()))

@@ -356,9 +356,10 @@ impl Ledger for TestStore {
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<Arc<Body>>,
         body: Arc<Body>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.with(|store| store.edit(tenant, id, body))
+        self.with(|store| store.edit(tenant, id, over, body))
     }
 
     fn recall(

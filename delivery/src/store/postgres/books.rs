@@ -49,10 +49,13 @@ impl Ledger for PostgresStore {
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<Arc<Body>>,
         body: Arc<Body>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
-        Box::pin(self.run(async move { core.retry(|| core.edit(&tenant, &id, &body)).await }))
+        Box::pin(self.run(async move {
+            core.retry(|| core.edit(&tenant, &id, over.as_deref(), &body)).await
+        }))
     }
 
     fn recall(

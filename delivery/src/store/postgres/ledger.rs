@@ -112,12 +112,17 @@ impl Core {
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<&Body>,
         body: &Arc<Body>,
     ) -> Result<(), Failure> {
         debug_assert_eq!(body.id(), id, "an edit keeps the message's id");
         let mut client = self.db.client().await?;
         let transaction = pool::begin(&mut client).await?;
         let sent = taken(&transaction, tenant, id).await?;
+        let is_open = matches!(sent.message.state, SentState::Scheduled | SentState::Sent);
+        if is_open && over.is_some_and(|over| !sent.body.says_as(over)) {
+            return Err(StoreError::Raced.into());
+        }
         match sent.message.state {
             SentState::Scheduled => {
                 write_body(&transaction, sent.id, body, SentState::Scheduled).await?;

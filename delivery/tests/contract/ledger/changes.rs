@@ -22,6 +22,30 @@ async fn state<B: LedgerBackend>(fix: &LedgerFixture<B>, id: &MessageId) -> Sent
     fix.books.sent(&tenant(), id).await.unwrap().unwrap().state
 }
 
+pub(crate) async fn an_edit_over_what_is_not_there_any_more_changes_nothing(
+    backend: impl LedgerBackend,
+) {
+    let mut fix = LedgerFixture::new(backend).await;
+    let (now, later) = (message("one"), message("one"));
+    fix.append(vec![outgoing(&[&inbox("ann")], &now)]).await;
+    let due = Some(fix.clock.later(HOUR));
+    fix.append(vec![Outgoing { scheduled_at: due, ..outgoing(&[&inbox("ann")], &later) }]).await;
+    for fields in [&now, &later] {
+        let id = &fields.id;
+        let over = fix.books.sent_body(&tenant(), id).await.unwrap();
+        fix.books.edit(&tenant(), id, over.clone(), edited(fields, "two")).await.unwrap();
+        let raced = fix.books.edit(&tenant(), id, over, edited(fields, "lost")).await;
+        assert!(matches!(raced, Err(StoreError::Raced)), "{raced:?}");
+        assert_eq!(says(&fix, id).await.as_deref(), Some("two"));
+    }
+    fix.kill().await;
+    for fields in [&now, &later] {
+        let over = fix.books.sent_body(&tenant(), &fields.id).await.unwrap();
+        fix.books.edit(&tenant(), &fields.id, over, edited(fields, "three")).await.unwrap();
+        assert_eq!(says(&fix, &fields.id).await.as_deref(), Some("three"));
+    }
+}
+
 pub(crate) async fn a_sent_message_is_edited_and_recalled(backend: impl LedgerBackend) {
     let mut fix = LedgerFixture::new(backend).await;
     let fields = message("first");
@@ -29,7 +53,7 @@ pub(crate) async fn a_sent_message_is_edited_and_recalled(backend: impl LedgerBa
     let id = fields.id.clone();
     assert_eq!(says(&fix, &id).await.as_deref(), Some("first"));
     for word in ["second", "third"] {
-        fix.books.edit(&tenant(), &id, edited(&fields, word)).await.unwrap();
+        fix.books.edit(&tenant(), &id, None, edited(&fields, word)).await.unwrap();
         assert_eq!(says(&fix, &id).await.as_deref(), Some(word));
     }
     fix.kill().await;
@@ -43,7 +67,7 @@ pub(crate) async fn a_sent_message_is_edited_and_recalled(backend: impl LedgerBa
         fix.reopen().await;
         assert_eq!(state(&fix, &id).await, SentState::Recalled);
     }
-    let edit = fix.books.edit(&tenant(), &id, edited(&fields, "late")).await;
+    let edit = fix.books.edit(&tenant(), &id, None, edited(&fields, "late")).await;
     assert!(matches!(edit, Err(StoreError::Conflict(_))), "{edit:?}");
     let cancelled = fix.books.cancel(&tenant(), &id).await;
     assert!(matches!(cancelled, Err(StoreError::Conflict(_))), "{cancelled:?}");
@@ -53,7 +77,7 @@ pub(crate) async fn a_sent_message_is_edited_and_recalled(backend: impl LedgerBa
     let nobody = MessageId::new("nobody's").unwrap();
     for (tenant, id) in [(other, mine.clone()), (tenant(), nobody)] {
         let body = edited(&MessageFields { id: id.clone(), ..message("x") }, "y");
-        let edit = fix.books.edit(&tenant, &id, body).await;
+        let edit = fix.books.edit(&tenant, &id, None, body).await;
         assert!(matches!(edit, Err(StoreError::NotFound)), "{edit:?}");
         let recall = fix.books.recall(&tenant, &id).await;
         assert!(matches!(recall, Err(StoreError::NotFound)), "{recall:?}");
@@ -110,7 +134,7 @@ pub(crate) async fn what_is_said_now_is_found_wherever_it_stands(backend: impl L
             fix.reopen().await;
         }
     }
-    fix.books.edit(&tenant(), &all.id, edited(&all, "edited")).await.unwrap();
+    fix.books.edit(&tenant(), &all.id, None, edited(&all, "edited")).await.unwrap();
     assert_eq!(says(&fix, &all.id).await.as_deref(), Some("edited"));
     fix.reopen().await;
     assert_eq!(says(&fix, &all.id).await.as_deref(), Some("edited"));
@@ -124,7 +148,7 @@ pub(crate) async fn a_scheduled_message_is_edited_and_cancelled(backend: impl Le
     let two = fix.schedule(&[&ann], "cancelled", HOUR).await;
     let three = fix.schedule(&[&ann], "recalled", HOUR).await;
     let accepted = fix.books.sent(&tenant(), &one).await.unwrap().unwrap().accepted_at;
-    fix.books.edit(&tenant(), &one, edited(&fields, "final")).await.unwrap();
+    fix.books.edit(&tenant(), &one, None, edited(&fields, "final")).await.unwrap();
     assert_eq!(says(&fix, &one).await.as_deref(), Some("final"));
     for _ in 0..2 {
         fix.books.cancel(&tenant(), &two).await.unwrap();
@@ -133,7 +157,7 @@ pub(crate) async fn a_scheduled_message_is_edited_and_cancelled(backend: impl Le
         fix.kill().await;
     }
     let two_fields = MessageFields { id: two.clone(), ..message("late") };
-    let edit = fix.books.edit(&tenant(), &two, edited(&two_fields, "late")).await;
+    let edit = fix.books.edit(&tenant(), &two, None, edited(&two_fields, "late")).await;
     assert!(matches!(edit, Err(StoreError::Conflict(_))), "{edit:?}");
     fix.clock.step(2 * HOUR);
     assert_eq!(fix.arrived(&ann, 1).await, ["final"]);
@@ -145,7 +169,7 @@ pub(crate) async fn a_scheduled_message_is_edited_and_cancelled(backend: impl Le
         assert_eq!(state(&fix, id).await, SentState::Cancelled);
     }
     // From here on it is like any other.
-    fix.books.edit(&tenant(), &one, edited(&fields, "afterwards")).await.unwrap();
+    fix.books.edit(&tenant(), &one, None, edited(&fields, "afterwards")).await.unwrap();
     assert_eq!(says(&fix, &one).await.as_deref(), Some("afterwards"));
     assert_eq!(fix.books.recall(&tenant(), &one).await.unwrap(), SentState::Recalled);
 }
@@ -167,7 +191,7 @@ pub(crate) async fn concurrent_changes_of_one_message_are_in_one_order(
                     return None;
                 }
                 let body = edited(&fields, &n.to_string());
-                match books.edit(&tenant(), &fields.id, body).await {
+                match books.edit(&tenant(), &fields.id, None, body).await {
                     Ok(()) => Some(true),
                     Err(StoreError::Conflict(_)) => Some(false),
                     Err(error) => panic!("{error}"),
@@ -185,7 +209,7 @@ pub(crate) async fn concurrent_changes_of_one_message_are_in_one_order(
     for n in 0..20 {
         let (books, fields) = (fix.books.clone(), fields.clone());
         tasks.spawn(async move {
-            books.edit(&tenant(), &fields.id, edited(&fields, &n.to_string())).await.unwrap();
+            books.edit(&tenant(), &fields.id, None, edited(&fields, &n.to_string())).await.unwrap();
         });
     }
     tasks.join_all().await;
@@ -201,13 +225,13 @@ pub(crate) async fn a_dropped_future_leaves_no_lock_behind(backend: impl LedgerB
     let fields = message("first");
     fix.append(vec![outgoing(&[&ann], &fields)]).await;
     for n in 0..60_u64 {
-        let edit = books.edit(&tenant(), &fields.id, edited(&fields, &n.to_string()));
+        let edit = books.edit(&tenant(), &fields.id, None, edited(&fields, &n.to_string()));
         let _ = tokio::time::timeout(Duration::from_micros(n * 20), edit).await;
         let waiting = fix.schedule(&[&ann], "w", HOUR).await;
         let cancel = books.cancel(&tenant(), &waiting);
         let _ = tokio::time::timeout(Duration::from_micros(n * 20), cancel).await;
     }
-    let last = books.edit(&tenant(), &fields.id, edited(&fields, "last"));
+    let last = books.edit(&tenant(), &fields.id, None, edited(&fields, "last"));
     tokio::time::timeout(Duration::from_secs(10), last).await.unwrap().unwrap();
     assert_eq!(says(&fix, &fields.id).await.as_deref(), Some("last"));
     fix.schedule(&[&inbox("bob")], "due", 1).await;

@@ -192,6 +192,7 @@ macro_rules! ledger_suite {
                 answers: an_answer_survives_and_ends_after_a_day,
                 answers: an_answer_is_there_if_and_only_if_its_messages_are,
                 changes: a_sent_message_is_edited_and_recalled,
+                changes: an_edit_over_what_is_not_there_any_more_changes_nothing,
                 changes: a_recall_is_published_once,
                 changes: what_is_said_now_is_found_wherever_it_stands,
                 changes: a_scheduled_message_is_edited_and_cancelled,

@@ -164,7 +164,7 @@ pub(crate) async fn a_kill_at_any_point_sends_it_once(backend: impl LedgerBacken
             }
             "cancelled" => fix.books.cancel(&tenant(), &id).await.unwrap(),
             "edited" => {
-                fix.books.edit(&tenant(), &id, edited(&fields, "edit")).await.unwrap();
+                fix.books.edit(&tenant(), &id, None, edited(&fields, "edit")).await.unwrap();
                 expected.push("edit".to_owned());
             }
             _ => expected.push(point.to_owned()),

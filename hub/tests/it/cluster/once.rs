@@ -8,6 +8,26 @@ use tokio::task::JoinSet;
 
 use crate::support::{Answer, Cluster, SOON, TestServer, api::message_to, eventually_within};
 
+/// Each leaves out what the other changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_at_once_on_two_nodes_lose_nothing_of_each_other() {
+    let [a, b]: [TestServer; 2] = Cluster::new().nodes().await;
+    let service = a.service().await;
+    let elsewhere = service.moved_to(b.user);
+    for round in 0..20 {
+        let id = service.sent("ann", "first").await;
+        let path = format!("/api/v3/messages/{id}");
+        let (title, content) = (format!("title {round}"), format!("content {round}"));
+        let (one, other) = tokio::join!(
+            service.put(&path, json!({"title": title})),
+            elsewhere.put(&path, json!({"content": content})),
+        );
+        (one.ok(), other.ok());
+        let message = a.as_user("ann").get(&path).await.ok();
+        assert_eq!((&message["title"], &message["content"]), (&json!(title), &json!(content)));
+    }
+}
+
 /// A request is repeated to another node while the first one may still be at it, or was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_stores_once_whichever_nodes_are_asked_at_once() {

@@ -63,10 +63,18 @@ impl SingleStore {
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<&Body>,
         body: Arc<Body>,
     ) -> Result<(), StoreError> {
         debug_assert_eq!(body.id(), id, "an edit keeps the message's id");
         let held = self.hold(tenant, id).await?;
+        let is_open = matches!(held.row.message.state, SentState::Scheduled | SentState::Sent);
+        if let Some(over) = over.filter(|_| is_open)
+            && let Some(now) = self.body_of(tenant, id).await?
+            && !now.says_as(over)
+        {
+            return Err(StoreError::Raced);
+        }
         match held.row.message.state {
             SentState::Scheduled => {
                 let Held { row: SentRow { message, .. }, locks } = held;

@@ -54,10 +54,11 @@ impl Ledger for SingleStore {
         &self,
         tenant: &TenantId,
         id: &MessageId,
+        over: Option<Arc<Body>>,
         body: Arc<Body>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let (tenant, id) = (tenant.clone(), id.clone());
-        Box::pin(async move { self.run_edit(&tenant, &id, body).await })
+        Box::pin(async move { self.run_edit(&tenant, &id, over.as_deref(), body).await })
     }
 
     fn recall(
@@ -92,7 +93,7 @@ impl Ledger for SingleStore {
 
 impl SingleStore {
     /// What a message says now.
-    async fn body_of(
+    pub(super) async fn body_of(
         &self,
         tenant: &TenantId,
         id: &MessageId,
