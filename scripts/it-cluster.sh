@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 skip=(
+  chaos::                                            # the same, and harms its own servers
   cluster::                                          # is one already
   migrate::                                          # begins with a folder
   operate::secrets_are_made_kept_and_reused          # a cluster makes none
