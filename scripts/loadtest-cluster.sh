@@ -89,7 +89,36 @@ run() {
   awk "BEGIN { printf \"CPU beside the nodes: PostgreSQL %.1f s, Redis %.1f s\\n\", \
     $(cpu "$postgres") - $before_postgres, $(cpu "$redis") - $before_redis }"
 }
-if [ $# -gt 0 ]; then
+# `scale SOCKETS HOLD`: so many sockets on each node, a generator for each, held so long.
+scale() {
+  local sockets=$1 hold=$2 generators=() began=$SECONDS
+  for node in $(seq "$nodes"); do
+    local at=$(((node - 1) * 6))
+    target/release/loadtest connect -N "$sockets" --connecting 32 --hold "$hold" --user-prefix "node-$node" --quiet \
+      --time-limit 30m --grace 60s --out "$folder/report-$node" --lag-metric none "${arguments[@]:at:6}" \
+      >"$folder/generator-$node" 2>&1 &
+    generators+=($!)
+  done
+  local failed=0
+  while kill -0 "${generators[0]}" 2>/dev/null; do
+    sleep 5
+    local sum=0 most=0 each
+    for pid in "${pids[@]}"; do
+      each=$(awk '/VmRSS/ { print $2 }' "/proc/$pid/status")
+      sum=$((sum + each))
+      [ "$each" -le "$most" ] || most=$each
+    done
+    echo "$((SECONDS - began)) s: established $(ss -Htn state established '( sport = :0 or sport != :0 )' | wc -l), nodes' RSS $((sum / 1024)) MiB, the largest $((most / 1024))"
+  done
+  for generator in "${generators[@]}"; do wait "$generator" || failed=1; done
+  for node in $(seq "$nodes"); do
+    grep -E "connects_per_s|ready|idle|lost  |all bounds|missed" "$folder/generator-$node" | sed "s/^/node $node: /" | head -12
+  done
+  return "$failed"
+}
+if [ "${1:-}" = scale ]; then
+  scale "$2" "$3"
+elif [ $# -gt 0 ]; then
   run "$@"
 else
   run connect -N 3000 --touch --hold 5s
