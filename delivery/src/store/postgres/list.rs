@@ -47,7 +47,7 @@ impl Conditions {
         let mut conditions = Self {
             sql: "m.inbox = $1".to_owned(),
             values: vec![Box::new(inbox)],
-            counted: query.text.is_none(),
+            counted: query.text.is_none() && query.metadata.is_empty(),
         };
         conditions.add("m.status = ANY", Box::new(statuses(query)));
         if let Some(channel) = &query.channel_id {
@@ -65,6 +65,14 @@ impl Conditions {
                 conditions.add(sql, value);
                 conditions.counted = false;
             }
+        }
+        for asked in &query.metadata {
+            conditions.values.extend([boxed(asked.key()), boxed(asked.value())]);
+            let at = conditions.values.len();
+            conditions.sql.push_str(&format!(
+                " AND b.metadata @> jsonb_build_object(${}::text, ${at}::text)",
+                at - 1
+            ));
         }
         conditions
     }
@@ -206,12 +214,15 @@ async fn page(
 ) -> Result<ListPage, Failure> {
     let mut page = ListPage { unread: head_of(inbox).unread, ..nothing() };
     let mut conditions = Conditions::new(inbox.id, query);
-    let mut joins = "messages m";
+    let mut joins = "messages m".to_owned();
     if let Some(terms) = &query.text {
         search::add(&mut conditions, client, inbox.id, terms).await?;
-        joins = "messages m JOIN search_texts s ON s.inbox = m.inbox AND s.seq = m.seq";
+        joins.push_str(" JOIN search_texts s ON s.inbox = m.inbox AND s.seq = m.seq");
     }
-    page.total = total(client, inbox, &conditions, query, joins).await?;
+    if !query.metadata.is_empty() {
+        joins.push_str(" JOIN bodies b ON b.id = m.body");
+    }
+    page.total = total(client, inbox, &conditions, query, &joins).await?;
     let skip = match query.at {
         ListPosition::Offset(skip) if skip >= page.total => return Ok(page),
         ListPosition::Offset(skip) => skip,
