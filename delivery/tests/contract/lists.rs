@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::{
     Backend,
-    fixture::{Fixture, audience, inbox, inbox_of, message, title, to_audience, to_everyone},
+    fixture::{
+        Fixture, audience, inbox, inbox_of, message, outgoing, title, to_audience, to_everyone,
+    },
 };
 
 pub(crate) async fn filters_select_and_sorts_order(backend: impl Backend) {
@@ -238,6 +240,19 @@ pub(crate) async fn metadata_is_found_by_what_it_says(backend: impl Backend) {
     fix.send_as(&[&inbox_of("t2", "ann")], &with_metadata("x", json!({"k": "v"}))).await;
     fix.send_as(&[&inbox("bob")], &with_metadata("y", json!({"k": "v"}))).await;
     assert_eq!(fix.having(&ann, &["k:v"]).await, "a", "what is another's is not found");
+    // Many, where a store may ask in another way.
+    let many = (0..1_500).map(|n| {
+        let fields =
+            with_metadata("z", json!({"n": n, "k": if n % 2 == 0 { "even" } else { "v" }}));
+        outgoing(&[&ann], &fields)
+    });
+    fix.store.append(many.collect::<Vec<_>>().into()).await.unwrap();
+    assert_eq!(fix.having(&ann, &["n:777"]).await, "z");
+    assert_eq!(fix.having(&ann, &["n:777", "k:even"]).await, "");
+    assert_eq!(fix.list(&ann, asking(&["k:even"])).await.total, 750);
+    let words = Some(Terms::parse("内容").unwrap());
+    let found = fix.list(&ann, ListQuery { text: words, size: 9, ..asking(&["k:v"]) }).await;
+    assert_eq!((found.total, names(&found)), (751, "azzzzzzzz".to_owned()));
 }
 
 pub(crate) async fn metadata_goes_with_everything_else_a_list_can_do(backend: impl Backend) {
@@ -317,8 +332,8 @@ pub(crate) async fn metadata_goes_with_everything_else_a_list_can_do(backend: im
 pub(crate) async fn metadata_is_that_of_now(backend: impl Backend) {
     let mut fix = Fixture::new(backend).await;
     let (ann, bob) = (inbox("ann"), inbox("bob"));
-    for user in [&ann, &bob] {
-        fix.token(&user.user.to_string(), 1, &["staff"]).await;
+    for user in ["ann", "bob"] {
+        fix.token(user, 1, &["staff"]).await;
     }
     let mut sent = vec![];
     for (name, to) in [("a", audience(&["ann", "bob"], &[])), ("b", audience(&[], &["staff"]))] {

@@ -221,6 +221,7 @@ async fn page(
     }
     if !query.metadata.is_empty() {
         joins.push_str(" JOIN bodies b ON b.id = m.body");
+        plan_for_the_value(client, inbox).await?;
     }
     page.total = total(client, inbox, &conditions, query, &joins).await?;
     let skip = match query.at {
@@ -256,6 +257,25 @@ async fn page(
             page.messages.iter().map(|message| search::highlight(terms, &message.body)).collect();
     }
     Ok(page)
+}
+
+/// Up to this many messages of an inbox, what is asked of metadata is looked up in each one's body: 3 ms, whatever
+/// the database believes of the value.
+const BY_INBOX_MAX: i64 = 1_000;
+
+/// Has the rest of the transaction planned for the value that is asked for: one that few messages of the tenant
+/// have is found by the index, one that many have by going through the inbox. A plan for any value always goes
+/// through the inbox: 300 ms for 100,000 messages, where the index takes 0.2. Joins that read all bodies to save
+/// looking up many are left out: what a list costs may grow with its inbox, not with everybody's messages.
+async fn plan_for_the_value(client: &impl GenericClient, inbox: &Inbox) -> Result<(), Failure> {
+    // The index can be read by a bitmap only.
+    let by_index = if inbox.kept > BY_INBOX_MAX { "on" } else { "off" };
+    let sql = format!(
+        "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_hashjoin = off;
+         SET LOCAL enable_mergejoin = off; SET LOCAL max_parallel_workers_per_gather = 0;
+         SET LOCAL enable_bitmapscan = {by_index}"
+    );
+    Ok(client.batch_execute(&sql).await?)
 }
 
 /// How many messages fulfil the conditions.
