@@ -42,7 +42,22 @@ impl Fanout for Count {
     }
 }
 
+/// What a sender of orders puts into each message: three values that can be asked for.
+fn of_an_order(n: usize) -> serde_json::Map<String, serde_json::Value> {
+    [("kind", "order".into()), ("order", n.into()), ("customer", (n * 7_919 % USERS).into())]
+        .map(|(key, value): (&str, serde_json::Value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
 fn outgoing(audience: Audience) -> Outgoing {
+    with_metadata(audience, serde_json::Map::new())
+}
+
+fn with_metadata(
+    audience: Audience,
+    metadata: serde_json::Map<String, serde_json::Value>,
+) -> Outgoing {
     let body = Body::new(&MessageFields {
         id: MessageId::new(format!("msg-{}", Uuid::now_v7().simple())).unwrap(),
         channel_id: None,
@@ -58,7 +73,7 @@ fn outgoing(audience: Audience) -> Outgoing {
         edited_at: None,
         expire_at: None,
         collapse_key: None,
-        metadata: serde_json::Map::new(),
+        metadata,
         attachments: vec![],
         actions: vec![],
     });
@@ -71,7 +86,7 @@ fn user(n: usize) -> UserId {
 }
 
 /// Sends from so many callers, each to so many users at a time, one after the other.
-async fn sends(store: &Arc<PostgresStore>, callers: usize, recipients: usize) {
+async fn sends(store: &Arc<PostgresStore>, callers: usize, recipients: usize, metadata: bool) {
     let (next, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..callers {
@@ -83,7 +98,9 @@ async fn sends(store: &Arc<PostgresStore>, callers: usize, recipients: usize) {
                 // Neighbours and strangers: rows of an index lie anywhere.
                 let users = (0..recipients).map(|at| user((n * recipients + at) * 7_919)).collect();
                 let began = Instant::now();
-                store.append(vec![outgoing(Audience::users(users))].into()).await.unwrap();
+                let metadata = if metadata { of_an_order(n) } else { serde_json::Map::new() };
+                let item = with_metadata(Audience::users(users), metadata);
+                store.append(vec![item].into()).await.unwrap();
                 latencies.push(began.elapsed());
             }
             latencies
@@ -92,8 +109,9 @@ async fn sends(store: &Arc<PostgresStore>, callers: usize, recipients: usize) {
     let mut latencies: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
     latencies.sort_unstable();
     let rows = (latencies.len() * recipients) as f64 / started.elapsed().as_secs_f64();
+    let with = if metadata { ", with metadata" } else { "" };
     println!(
-        "{callers:>4} callers, {recipients:>5} recipients a send: {rows:>8.0} rows/s, p50 {:?}, p99 {:?}",
+        "{callers:>4} callers, {recipients:>5} recipients a send{with}: {rows:>8.0} rows/s, p50 {:?}, p99 {:?}",
         latencies[latencies.len() / 2],
         latencies[latencies.len() * 99 / 100],
     );
@@ -157,12 +175,16 @@ async fn main() {
         let users = part.iter().map(|n| user(*n)).collect();
         store.append(vec![outgoing(Audience::users(users))].into()).await.unwrap();
     }
-    sends(&store, 1, 1).await;
-    sends(&store, 32, 1).await;
-    sends(&store, 256, 1).await;
-    sends(&store, 32, 100).await;
-    sends(&store, 8, 1_000).await;
-    sends(&store, 2, 10_000).await;
+    sends(&store, 1, 1, false).await;
+    sends(&store, 32, 1, false).await;
+    sends(&store, 256, 1, false).await;
+    // Turn about, so that what the machine does besides falls on both.
+    for metadata in [true, false, true] {
+        sends(&store, 256, 1, metadata).await;
+    }
+    sends(&store, 32, 100, false).await;
+    sends(&store, 8, 1_000, false).await;
+    sends(&store, 2, 10_000, false).await;
     reads(&store).await;
     everyone(&store, &told, 1_000).await;
     everyone(&store, &told, 10_000).await;

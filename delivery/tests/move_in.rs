@@ -154,6 +154,8 @@ mod moved_store {
         groups: tenants_are_apart,
         ids: every_legal_id_has_an_inbox_of_its_own,
         lists: a_cursor_does_not_move_when_messages_arrive,
+        lists: metadata_is_found_by_what_it_says,
+        lists: metadata_is_that_of_now,
         log: concurrent_appends_make_one_log_that_stays,
         log: inboxes_and_tenants_are_apart,
         marks: unread_is_counted_by_channel,

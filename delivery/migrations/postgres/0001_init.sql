@@ -66,9 +66,13 @@ CREATE TABLE bodies (
     template text COLLATE "C" NOT NULL,
     pos bigint,                          -- its place in broadcasts, where it is for groups
     body text NOT NULL,                  -- JSON, as sent to clients
+    -- What lists may ask for of its metadata: {"key": "value"}, all values as texts, so that 42 and "42"
+    -- are found by the same words; null where there is nothing.
+    metadata jsonb,
     UNIQUE (tenant, message_id)
 );
 CREATE INDEX bodies_due ON bodies (scheduled_at, priority DESC, id) WHERE state = 0;
+CREATE INDEX bodies_metadata ON bodies USING gin (metadata jsonb_path_ops) WHERE metadata IS NOT NULL;
 
 -- What was sent to groups and to everyone, and edits and recalls of it: inboxes take it over when they
 -- are next touched.

@@ -21,7 +21,9 @@ use super::{
 use crate::{
     channel::ChannelError,
     identity::UserCaller,
-    store::{InboxMessage, ListPosition, ListQuery, Sort, StatusFilter, StoreError},
+    store::{
+        InboxMessage, ListPosition, ListQuery, Sort, StatusFilter, StoreError, metadata::has_all,
+    },
 };
 
 /// Most messages of a channel's history that one request looks at to find those that it lists. What
@@ -159,4 +161,6 @@ fn fits(body: &Body, query: &ListQuery) -> bool {
         && query.sender.as_ref().is_none_or(|sender| *sender == facts.sender)
         && query.since.is_none_or(|since| since <= created_at)
         && query.until.is_none_or(|until| created_at < until)
+        && (query.metadata.is_empty()
+            || std::str::from_utf8(&body.json()).is_ok_and(|json| has_all(json, &query.metadata)))
 }

@@ -63,6 +63,26 @@ impl Parameters {
 
     /// A parameter's text, also an empty one.
     fn given(&mut self, name: &'static str) -> Option<String> {
+        let mut values = self.take(name);
+        if values.len() > 1 {
+            self.say(name, "must be given once");
+        }
+        values.pop()
+    }
+
+    /// The texts of a parameter that may be given several times; empty ones count as left out.
+    fn several(&mut self, name: &'static str, most: usize) -> Vec<String> {
+        let mut values = self.take(name);
+        values.retain(|value| !value.is_empty());
+        if values.len() > most {
+            self.say(name, format!("must be given at most {most} times"));
+            values.clear();
+        }
+        values
+    }
+
+    /// All texts of a parameter.
+    fn take(&mut self, name: &'static str) -> Vec<String> {
         debug_assert!(self.described.iter().any(|field| field.name == name), "{name}: undescribed");
         self.taken.push(name);
         let mut values = Vec::new();
@@ -72,10 +92,7 @@ impl Parameters {
             }
             given != name
         });
-        if values.len() > 1 {
-            self.say(name, "must be given once");
-        }
-        values.pop()
+        values
     }
 
     /// A parameter that can be parsed; `expected` says how it should look.

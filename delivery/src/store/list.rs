@@ -2,7 +2,7 @@
 
 use protocol::{ChannelId, Seq, Time};
 
-use super::InboxMessage;
+use super::{InboxMessage, MetadataIs};
 use crate::search::{Highlight, Terms};
 
 /// How a list is sorted.
@@ -54,6 +54,8 @@ pub struct ListQuery {
     pub until: Option<Time>,
     /// Only with these words, see [`crate::search`].
     pub text: Option<Terms>,
+    /// Only with all of these in their metadata.
+    pub metadata: Vec<MetadataIs>,
     /// Order.
     pub sort: Sort,
     /// Where in the list.

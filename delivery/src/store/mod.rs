@@ -27,6 +27,7 @@ mod ledger;
 pub mod limits;
 mod list;
 mod mark;
+pub(crate) mod metadata;
 pub(crate) mod noted;
 pub mod outcome;
 pub(crate) mod portable;
@@ -53,6 +54,10 @@ pub use self::{
     },
     list::{ListPage, ListPosition, ListQuery, Sort, StatusFilter, UnreadCounts},
     mark::{Mark, MarkTarget, Marked, Pressing},
+    metadata::{
+        METADATA_ASKED_MAX, METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX, MetadataError,
+        MetadataIs,
+    },
 };
 
 /// A boxed future, so that the trait can be used as an object.

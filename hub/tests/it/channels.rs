@@ -18,7 +18,7 @@ async fn members(api: &Api, id: &str, change: Value) -> Value {
 
 async fn send(api: &Api, channel: &str, title: &str) -> String {
     let message = json!({"title": title, "content": "c", "recipients": [channel],
-        "recipient_type": "channel"});
+        "recipient_type": "channel", "metadata": {"of": title}});
     let sent = api.send(message).await.ok();
     sent["message_id"].as_str().unwrap().to_owned()
 }
@@ -207,6 +207,8 @@ async fn a_channel_with_history_shows_what_came_before() {
     assert_eq!(walk("plain", "").await, after);
     assert_eq!(walk("log", "&status=unread").await, after);
     assert_eq!(walk("log", "&sender=nobody").await, [""; 0]);
+    assert_eq!(walk("log", "&metadata=of:after%201").await, ["after 1"]);
+    assert_eq!(walk("log", "&metadata=of:before%202").await, ["before 2"]);
     assert_eq!(ann.unread().await, 6, "history counts nowhere");
     // Who missed some in between finds them behind what they have.
     members(&service, "log", json!({"leave": ["ann"]})).await;

@@ -113,6 +113,38 @@ async fn filters_and_sorts_say_what_they_do() {
 }
 
 #[tokio::test]
+async fn metadata_is_asked_for_by_key_and_value() {
+    let server = TestServer::start().await;
+    let service = server.service().await;
+    let ann = server.as_user("ann");
+    for (title, metadata) in [
+        ("a", json!({"order": 1042, "carrier": "顺丰", "paid": true})),
+        ("b", json!({"order": "1042", "lines": [1, 2]})),
+        ("c", json!({})),
+    ] {
+        let mut message = message_to(&["ann"], title);
+        message["metadata"] = metadata;
+        service.send(message).await.ok();
+    }
+    let list = async |query: &str| ann.get(&format!("/api/v3/messages?{query}")).await.ok();
+    for (query, expected) in [
+        ("metadata=order:1042", &["b", "a"][..]),
+        ("metadata=order:1042&metadata=carrier:%E9%A1%BA%E4%B8%B0", &["a"]),
+        ("metadata=paid:true&sort=oldest", &["a"]),
+        ("metadata=lines:1", &[]),
+        ("metadata=order:104", &[]),
+    ] {
+        assert_eq!(titles(&list(query).await), expected, "{query}");
+    }
+    let id = list("metadata=paid:true").await["messages"][0]["id"].as_str().unwrap().to_owned();
+    service.put(&format!("/api/v3/messages/{id}"), json!({"metadata": {"paid": false}})).await.ok();
+    assert_eq!(titles(&list("metadata=paid:true").await), [""; 0]);
+    assert_eq!(titles(&list("metadata=paid:false").await), ["a"]);
+    service.post(&format!("/api/v3/messages/{id}/recall"), json!({})).await.ok();
+    assert_eq!(titles(&list("metadata=paid:false&include=recalled").await), [""; 0]);
+}
+
+#[tokio::test]
 async fn wrong_queries_are_refused_with_the_limit() {
     let server = TestServer::start().await;
     let ann = server.as_user("ann");
@@ -126,6 +158,7 @@ async fn wrong_queries_are_refused_with_the_limit() {
         ("priority_min=11", &["priority_min", "10"]),
         ("cursor=%00", &["cursor"]),
         ("since=yesterday", &["since", "RFC 3339"]),
+        ("metadata=order", &["metadata", "key:value"]),
         ("siez=3", &["siez", "size"]),
     ] {
         let answer = ann.get(&format!("/api/v3/messages?{query}")).await;

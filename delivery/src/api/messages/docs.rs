@@ -54,6 +54,14 @@ pub(crate) fn list() -> Doc {
             Example::new("search", "Words in it, and where", By::User)
                 .after(sent())
                 .query("q=%E6%B6%88%E6%81%AF"),
+            Example::new("metadata", "What a sender marked so", By::User)
+                .after(Given::post(
+                    By::Service,
+                    "/api/v3/messages/send",
+                    r#"{"title": "订单已发货", "content": "快递正在路上", "recipients": ["user123"],
+                       "metadata": {"order": 1042, "carrier": "顺丰"}}"#,
+                ))
+                .query("metadata=order:1042&metadata=carrier:%E9%A1%BA%E4%B8%B0"),
             Example::new("wrong", "What is not known is refused by name", By::User)
                 .query("pages=1")
                 .answers(422),

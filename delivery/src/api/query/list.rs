@@ -10,7 +10,10 @@ use crate::{
         shape::{Field, Form, ID, Shape, formed, may, some_text},
     },
     search::{QUERY_BYTES_MAX, Terms},
-    store::{ListPosition, ListQuery, Sort, StatusFilter},
+    store::{
+        ListPosition, ListQuery, METADATA_ASKED_MAX, METADATA_KEY_BYTES_MAX,
+        METADATA_VALUE_BYTES_MAX, MetadataIs, Sort, StatusFilter,
+    },
 };
 
 const CURSOR: Field = may(
@@ -42,6 +45,7 @@ pub(crate) const LIST: &[Field] = &[
     SENDER,
     SINCE,
     UNTIL,
+    METADATA,
     SORT,
     TEXT,
     INCLUDE,
@@ -59,6 +63,7 @@ pub(crate) const LIST_OF_CHANNEL: &[Field] = &[
     SENDER,
     SINCE,
     UNTIL,
+    METADATA,
     SORT,
     TEXT,
     INCLUDE,
@@ -81,6 +86,21 @@ const SORT: Field = may(
     "sort",
     Shape::Word(&["newest", "oldest", "priority"]),
     "The order; newest first unless said.",
+);
+const METADATA: Field = may(
+    "metadata",
+    Shape::List(
+        &formed(
+            Form::Pattern(r"^([^:\u0000]+:[^\u0000]*)?$"),
+            0,
+            METADATA_KEY_BYTES_MAX + 1 + METADATA_VALUE_BYTES_MAX,
+        ),
+        0,
+        METADATA_ASKED_MAX,
+    ),
+    "Only messages whose `metadata` has this member, as `key:value`: a text as it is, a number, `true`, \
+     `false` and `null` by their JSON. Objects and lists are never found, nor keys with a colon. May be \
+     given 4 times; all must hold. Key and value have at most 128 bytes each.",
 );
 const TEXT: Field = may(
     "q",
@@ -152,6 +172,13 @@ impl ListRequest {
         let text = parameters.given("q").and_then(|text| {
             Terms::parse(&text).map_err(|error| parameters.say("q", error.to_string())).ok()
         });
+        let metadata = parameters.several("metadata", METADATA_ASKED_MAX);
+        let metadata = metadata.iter().filter_map(|text| {
+            MetadataIs::parse(text)
+                .map_err(|error| parameters.say("metadata", error.to_string()))
+                .ok()
+        });
+        let metadata = metadata.collect();
         let (page, size) = parameters.paging();
         let cursor_text = parameters.text("cursor");
         let history = cursor_text
@@ -182,6 +209,7 @@ impl ListRequest {
             since: parameters.time("since"),
             until: parameters.time("until"),
             text,
+            metadata,
             sort,
             at: match cursor {
                 Some(seq) => ListPosition::After(seq),

@@ -124,6 +124,46 @@ async fn a_searched_list_shows_what_matched_in_both_codecs() {
 }
 
 #[tokio::test]
+async fn lists_ask_for_metadata() {
+    let api = Api::new();
+    let chief = api.user("chief", &["system_admin"]);
+    for (title, metadata) in [
+        ("one", json!({"order": 1042, "carrier": "顺丰"})),
+        ("two", json!({"order": "1042", "note": "a:b c"})),
+        ("three", json!({})),
+    ] {
+        let message =
+            json!({"title": title, "content": "c", "recipients": ["bob"], "metadata": metadata});
+        api.post(&chief, "/messages/send", message).await.data();
+    }
+    let bob = api.user("bob", &[]);
+    let list = async |query: &str| api.get(&bob, &format!("/messages?{query}")).await;
+    assert_eq!(titles(list("metadata=order:1042").await.data()), ["two", "one"]);
+    let both = list("metadata=order%3A1042&metadata=carrier:%E9%A1%BA%E4%B8%B0&size=1").await;
+    assert_eq!(titles(both.data()), ["one"]);
+    assert_eq!((&both.data()["total"], &both.data()["unread_count"]), (&json!(1), &json!(3)));
+    assert_eq!(titles(list("metadata=note:a:b+c&q=one").await.data()), [""; 0]);
+    assert_eq!(titles(list("metadata=note:a:b+c&q=two").await.data()), ["two"]);
+    assert_eq!(titles(list("metadata=&metadata=order:1042&size=1").await.data()), ["two"]);
+    let long = format!("metadata=k:{}", "v".repeat(129));
+    let many = "metadata=a:b&".repeat(5);
+    for (query, limit) in [
+        ("metadata=order", "key:value"),
+        ("metadata=:1042", "key:value"),
+        ("metadata=a%00:b", "U+0000"),
+        (&long, "128"),
+        (&format!("metadata={}:v", "k".repeat(129)), "128"),
+        (&many, "at most 4"),
+    ] {
+        let answer = list(query).await;
+        answer.error(422, "invalid");
+        assert_eq!(answer.fields(), ["metadata"], "{query}");
+        assert!(answer.body["message"].as_str().unwrap().contains(limit), "{}", answer.body);
+    }
+    assert_eq!(list("metadata=a&metadata=b").await.fields(), ["metadata", "metadata"]);
+}
+
+#[tokio::test]
 async fn every_wrong_parameter_is_named() {
     let api = Api::new();
     let bob = api.user("bob", &[]);

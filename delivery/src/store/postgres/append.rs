@@ -19,7 +19,9 @@ use super::{
 };
 use crate::{
     InboxKey, StoreError,
-    store::{Audience, Batch, Outgoing, SentState, StoredAnswer, limits::ANSWER_KEPT},
+    store::{
+        Audience, Batch, Outgoing, SentState, StoredAnswer, limits::ANSWER_KEPT, metadata::askable,
+    },
 };
 
 /// A message as it goes into `bodies`.
@@ -201,7 +203,8 @@ pub(super) struct BodyColumns {
     pub(super) service: Vec<String>,
     pub(super) template: Vec<String>,
     pub(super) pos: Vec<Option<i64>>,
-    pub(super) body: Vec<String>,
+    body: Vec<String>,
+    metadata: Vec<Option<String>>,
 }
 
 impl BodyColumns {
@@ -227,7 +230,13 @@ impl BodyColumns {
         self.service.push(service);
         self.template.push(template);
         self.pos.push(row.pos);
-        self.body.push(json_of(body));
+        self.say(json_of(body));
+    }
+
+    /// The last of a row's columns: what it says, and what of that can be asked for.
+    pub(super) fn say(&mut self, json: String) {
+        self.metadata.push(askable(&json));
+        self.body.push(json);
     }
 
     async fn store(&self, transaction: &Transaction<'_>) -> Result<Vec<i64>, Failure> {
@@ -246,10 +255,11 @@ impl BodyColumns {
         }
         let sql = format!(
             "INSERT INTO bodies (tenant, message_id, sender, audience, recipients, state, priority,
-                accepted_at, scheduled_at, sent_at, expire_at, service, template, pos, body)
+                accepted_at, scheduled_at, sent_at, expire_at, service, template, pos, body, metadata)
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[],
                 $6::smallint[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[],
-                $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::text[]) {then}"
+                $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::text[],
+                $16::text[]::jsonb[]) {then}"
         );
         rows(
             client,
@@ -270,6 +280,7 @@ impl BodyColumns {
                 &self.template,
                 &self.pos,
                 &self.body,
+                &self.metadata,
             ],
         )
         .await

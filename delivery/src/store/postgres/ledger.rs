@@ -19,7 +19,7 @@ use crate::{
     StoreError,
     store::{
         Audience, SenderKey, SentMessage, SentState, StoredAnswer, limits::ANSWER_KEPT,
-        recalled::without_content,
+        metadata::askable, recalled::without_content,
     },
 };
 
@@ -223,11 +223,13 @@ async fn write_body(
     let (service, template) = counted_by(body);
     let sql =
         "UPDATE bodies SET body = $2, expire_at = $3, priority = $4, service = $5, template = $6,
-        state = $7 WHERE id = $1";
+        state = $7, metadata = $8::text::jsonb WHERE id = $1";
     let expire_at = body.expire_at().map(protocol::Time::millis);
     let priority = i16::from(body.facts().priority);
+    let (json, state) = (json_of(body), state_code(state));
+    let metadata = askable(&json);
     let values: pool::Values<'_> =
-        &[&id, &json_of(body), &expire_at, &priority, &service, &template, &state_code(state)];
+        &[&id, &json, &expire_at, &priority, &service, &template, &state, &metadata];
     execute(transaction, sql, values).await.map(drop)
 }
 

@@ -47,7 +47,7 @@ impl Conditions {
         let mut conditions = Self {
             sql: "m.inbox = $1".to_owned(),
             values: vec![Box::new(inbox)],
-            counted: query.text.is_none(),
+            counted: query.text.is_none() && query.metadata.is_empty(),
         };
         conditions.add("m.status = ANY", Box::new(statuses(query)));
         if let Some(channel) = &query.channel_id {
@@ -65,6 +65,14 @@ impl Conditions {
                 conditions.add(sql, value);
                 conditions.counted = false;
             }
+        }
+        for asked in &query.metadata {
+            conditions.values.extend([boxed(asked.key()), boxed(asked.value())]);
+            let at = conditions.values.len();
+            conditions.sql.push_str(&format!(
+                " AND b.metadata @> jsonb_build_object(${}::text, ${at}::text)",
+                at - 1
+            ));
         }
         conditions
     }
@@ -206,12 +214,16 @@ async fn page(
 ) -> Result<ListPage, Failure> {
     let mut page = ListPage { unread: head_of(inbox).unread, ..nothing() };
     let mut conditions = Conditions::new(inbox.id, query);
-    let mut joins = "messages m";
+    let mut joins = "messages m".to_owned();
     if let Some(terms) = &query.text {
         search::add(&mut conditions, client, inbox.id, terms).await?;
-        joins = "messages m JOIN search_texts s ON s.inbox = m.inbox AND s.seq = m.seq";
+        joins.push_str(" JOIN search_texts s ON s.inbox = m.inbox AND s.seq = m.seq");
     }
-    page.total = total(client, inbox, &conditions, query, joins).await?;
+    if !query.metadata.is_empty() {
+        joins.push_str(" JOIN bodies b ON b.id = m.body");
+        plan_for_the_value(client, inbox).await?;
+    }
+    page.total = total(client, inbox, &conditions, query, &joins).await?;
     let skip = match query.at {
         ListPosition::Offset(skip) if skip >= page.total => return Ok(page),
         ListPosition::Offset(skip) => skip,
@@ -245,6 +257,25 @@ async fn page(
             page.messages.iter().map(|message| search::highlight(terms, &message.body)).collect();
     }
     Ok(page)
+}
+
+/// Up to this many messages of an inbox, what is asked of metadata is looked up in each one's body: 3 ms, whatever
+/// the database believes of the value.
+const BY_INBOX_MAX: i64 = 1_000;
+
+/// Has the rest of the transaction planned for the value that is asked for: one that few messages of the tenant
+/// have is found by the index, one that many have by going through the inbox. A plan for any value always goes
+/// through the inbox: 300 ms for 100,000 messages, where the index takes 0.2. Joins that read all bodies to save
+/// looking up many are left out: what a list costs may grow with its inbox, not with everybody's messages.
+async fn plan_for_the_value(client: &impl GenericClient, inbox: &Inbox) -> Result<(), Failure> {
+    // The index can be read by a bitmap only.
+    let by_index = if inbox.kept > BY_INBOX_MAX { "on" } else { "off" };
+    let sql = format!(
+        "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_hashjoin = off;
+         SET LOCAL enable_mergejoin = off; SET LOCAL max_parallel_workers_per_gather = 0;
+         SET LOCAL enable_bitmapscan = {by_index}"
+    );
+    Ok(client.batch_execute(&sql).await?)
 }
 
 /// How many messages fulfil the conditions.

@@ -24,8 +24,11 @@
 //! both have one order.
 //!
 //! **One row for what was sent.** `bodies` is the content, once however many recipients, and what its
-//! sender sees of it: two tables would be two inserts and two unique keys for each message. Metadata
-//! has no index: nothing asks for it yet, and it would cost each send.
+//! sender sees of it: two tables would be two inserts and two unique keys for each message. What lists
+//! may ask for of its metadata stands beside it (`bodies.metadata`), in an index that messages without
+//! metadata are not in; what the index costs is in `loadtest/RESULTS.md`. The values stand there as
+//! texts, by the rule of `store::metadata`: `jsonb` of its own takes `1` and `1.0` for the same, and
+//! knows `42` from `"42"`, both of which a question in a URL cannot mean.
 //!
 //! **Time is the database's.** Nodes whose clocks differ agree when a message is due, expires, was read.
 //! Order never depends on it.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, Writer};
 use crate::api::{
-    doc::{Example, Field, Given},
+    doc::{Example, Field, Given, Shape},
     idempotency,
 };
 
@@ -16,7 +16,7 @@ const JSON: &str = "application/json";
 /// Parameters of the path, the query and the header.
 pub(super) fn parameters(operation: &Operation) -> Vec<Value> {
     let doc = &operation.doc;
-    let of = |place: &str, field: &Field, value: &dyn Fn(&Example) -> Option<String>| {
+    let of = |place: &str, field: &Field, value: &dyn Fn(&Example) -> Option<Value>| {
         let mut parameter = json!({
             "name": field.name,
             "in": place,
@@ -28,7 +28,7 @@ pub(super) fn parameters(operation: &Operation) -> Vec<Value> {
             .examples
             .iter()
             .filter(|example| example.status == 200)
-            .filter_map(|example| Some((example.name.to_owned(), typed(&value(example)?))))
+            .filter_map(|example| Some((example.name.to_owned(), value(example)?)))
             .map(|(name, value)| (name, json!({ "value": value })))
             .collect();
         if !examples.is_empty() {
@@ -40,14 +40,14 @@ pub(super) fn parameters(operation: &Operation) -> Vec<Value> {
         parameter
     };
     let given = |pairs: &[(&str, &str)], name: &str| {
-        pairs.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned())
+        pairs.iter().find(|(given, _)| *given == name).map(|(_, value)| typed(value))
     };
     let path = doc
         .path
         .iter()
         .map(|field| of("path", field, &|example: &Example| given(&example.call.path, field.name)));
     let query = doc.query.iter().map(|field| {
-        of("query", field, &|example: &Example| query_value(example.call.query, field.name))
+        of("query", field, &|example: &Example| query_value(example.call.query, field))
     });
     let key = operation.told.repeatable.then_some(&idempotency::KEY);
     let headers = doc.headers.iter().chain(key).map(|field| {
@@ -61,10 +61,18 @@ fn typed(text: &str) -> Value {
     text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
 }
 
-fn query_value(query: &str, name: &str) -> Option<String> {
+/// What a query gives a parameter: all of it where that may be given several times.
+fn query_value(query: &str, field: &Field) -> Option<Value> {
     let uri: Uri = format!("/?{query}").parse().ok()?;
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri).ok()?;
-    pairs.into_iter().find(|(given, _)| given == name).map(|(_, value)| value)
+    let mut values = pairs.into_iter().filter(|(given, _)| given == field.name);
+    match field.shape {
+        Shape::List(..) => {
+            let all: Vec<String> = values.map(|(_, value)| value).collect();
+            (!all.is_empty()).then(|| json!(all))
+        }
+        _ => values.next().map(|(_, value)| typed(&value)),
+    }
 }
 
 pub(super) fn request_body(writer: &mut Writer, operation: &Operation) -> Option<Value> {

@@ -19,7 +19,7 @@ use super::{
     },
     Import, ImportError, Part, begin,
 };
-use crate::store::{SentState, portable::SentBody};
+use crate::store::{SentState, metadata::askable, portable::SentBody};
 
 /// Answers ids of those that are there as well.
 const IN_ANY_CASE: &str =
@@ -62,11 +62,13 @@ impl Import {
         let tenants: Vec<&str> = said.iter().map(|(body, _)| body.tenant.as_str()).collect();
         let ids: Vec<&str> = said.iter().map(|(body, _)| body.id.as_str()).collect();
         let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
+        let metadata: Vec<Option<String>> = texts.iter().map(|text| askable(text)).collect();
         let client = self.db.client().await?;
-        let sql = "UPDATE bodies b SET body = k.body
-            FROM unnest($1::text[], $2::text[], $3::text[]) AS k (tenant, message_id, body)
+        let sql = "UPDATE bodies b SET body = k.body, metadata = k.metadata
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]::jsonb[])
+                AS k (tenant, message_id, body, metadata)
             WHERE b.tenant = k.tenant AND b.message_id = k.message_id AND b.sender = ''";
-        execute(&client, sql, &[&tenants, &ids, &texts]).await?;
+        execute(&client, sql, &[&tenants, &ids, &texts, &metadata]).await?;
         Ok(())
     }
 }
@@ -126,5 +128,5 @@ fn push(columns: &mut BodyColumns, sent: &SentBody) {
     columns.service.push(service);
     columns.template.push(template);
     columns.pos.push(sent.place.map(u64::cast_signed));
-    columns.body.push(sent.body.as_ref().map_or_else(|| NOTHING.to_owned(), |body| json_of(body)));
+    columns.say(sent.body.as_ref().map_or_else(|| NOTHING.to_owned(), |body| json_of(body)));
 }

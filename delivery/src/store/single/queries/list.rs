@@ -7,7 +7,7 @@ use super::{
         schema::Templates,
         user_files::{FileError, UserFiles},
     },
-    COLUMNS, at_most_i64, message,
+    COLUMNS, Page, Said, at_most_i64, message,
 };
 use crate::store::{InboxMessage, ListPosition, ListQuery, Sort, StatusFilter};
 
@@ -227,9 +227,33 @@ impl Conditions {
     }
 }
 
-fn list(db: &Connection, query: &ListQuery, draft: bool) -> rusqlite::Result<Listed> {
-    let mut conditions = Conditions::new(query);
-    conditions.choose(db, draft)?;
+/// Where bodies decide: the messages that fulfil the rest are walked once, for the page and the total.
+fn by_body(
+    db: &Connection,
+    query: &ListQuery,
+    conditions: &Conditions,
+) -> rusqlite::Result<(Vec<i64>, u64, bool)> {
+    let (order, index, sql) = (order(query.sort), conditions.index, &conditions.sql);
+    let (mut page, mut said) = (Page::of(query), Said::new(db, query)?);
+    let mut select = db.prepare_cached(&format!(
+        "SELECT seq FROM message INDEXED BY {index} WHERE {sql} ORDER BY {order}"
+    ))?;
+    let mut rows = select.query(params_from_iter(conditions.values.iter().map(AsRef::as_ref)))?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        if said.fits(seq)? {
+            page.offer(seq);
+        }
+    }
+    Ok((page.seqs, page.total, page.more))
+}
+
+/// Where columns decide.
+fn by_columns(
+    db: &Connection,
+    query: &ListQuery,
+    mut conditions: Conditions,
+) -> rusqlite::Result<(Vec<i64>, u64, bool)> {
     let total = conditions.count(db, query)?;
     let size = query.size as u64;
     let (seqs, more) = match query.at {
@@ -262,6 +286,17 @@ fn list(db: &Connection, query: &ListQuery, draft: bool) -> rusqlite::Result<Lis
             seqs.truncate(query.size);
             (seqs, more)
         }
+    };
+    Ok((seqs, total, more))
+}
+
+fn list(db: &Connection, query: &ListQuery, draft: bool) -> rusqlite::Result<Listed> {
+    let mut conditions = Conditions::new(query);
+    conditions.choose(db, draft)?;
+    let (seqs, total, more) = if query.metadata.is_empty() {
+        by_columns(db, query, conditions)?
+    } else {
+        by_body(db, query, &conditions)?
     };
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE seq = ?1"))?;
     let messages = seqs

@@ -4,6 +4,7 @@
 mod changes;
 mod decide;
 mod list;
+mod page;
 mod receipt;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::store::{Head, InboxMessage, Pressed, UnreadCounts};
 pub(super) use self::{
     decide::{Decision, PressDecision, Refusal},
     list::{Listed, conditions, order},
+    page::{Page, Said},
 };
 
 /// What [`message`] reads.

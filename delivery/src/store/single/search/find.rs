@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use protocol::Seq;
 use rusqlite::{OptionalExtension, ToSql, params_from_iter};
 
-use super::{super::queries, index::Index};
+use super::{
+    super::queries::{self, Page, Said},
+    index::Index,
+};
 use crate::{
     search::{Highlight, Term, Terms, Texts},
-    store::{InboxMessage, ListPosition, ListQuery, Sort, StatusFilter},
+    store::{InboxMessage, ListQuery, Sort, StatusFilter},
 };
 
 /// What a search found.
@@ -71,16 +73,21 @@ impl Index {
         let mut select = self.db.prepare_cached(&sql)?;
         let mut rows = select.query(params_from_iter(values.iter().map(AsRef::as_ref)))?;
         let mut page = Page::of(query);
-        if query.sort == Sort::Priority {
-            // Eight bytes each for the length of a turn.
-            let mut matches: Vec<i64> = Vec::new();
-            while let Some(row) = rows.next()? {
-                matches.push(row.get(0)?);
-            }
-            return self.by_priority(page, &matches);
-        }
+        let mut said = Said::new(&self.db, query)?;
+        // Eight bytes each for the length of a turn.
+        let mut matches: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
-            page.offer(row.get(0)?);
+            let seq = row.get(0)?;
+            if !said.fits(seq)? {
+                continue;
+            }
+            match query.sort {
+                Sort::Newest | Sort::Oldest => page.offer(seq),
+                Sort::Priority => matches.push(seq),
+            }
+        }
+        if query.sort == Sort::Priority {
+            return self.by_priority(page, &matches);
         }
         Ok((page.seqs, page.total, page.more))
     }
@@ -110,38 +117,6 @@ impl Index {
     }
 }
 
-/// A page that fills while matches come in its order.
-struct Page<'a> {
-    query: &'a ListQuery,
-    seqs: Vec<i64>,
-    /// How many have come.
-    total: u64,
-    /// Whether one came after the page.
-    more: bool,
-}
-
-impl<'a> Page<'a> {
-    fn of(query: &'a ListQuery) -> Self {
-        Self { query, seqs: Vec::new(), total: 0, more: false }
-    }
-
-    fn offer(&mut self, seq: i64) {
-        let here = match self.query.at {
-            ListPosition::Offset(skip) => self.total >= skip,
-            ListPosition::After(Seq(at)) => match self.query.sort {
-                Sort::Newest | Sort::Priority => seq.cast_unsigned() < at,
-                Sort::Oldest => seq.cast_unsigned() > at,
-            },
-        };
-        self.total += 1;
-        if here && self.seqs.len() < self.query.size {
-            self.seqs.push(seq);
-        } else {
-            self.more |= here;
-        }
-    }
-}
-
 type Statement = (String, Vec<Box<dyn ToSql>>);
 
 /// Where nothing but archiving and the like decides: the matches, without or only with those of the
@@ -159,6 +134,7 @@ fn by_state(query: &ListQuery) -> Option<Statement> {
         since: None,
         until: None,
         text: _,
+        metadata,
         sort,
         at: _,
         size: _,
@@ -166,6 +142,9 @@ fn by_state(query: &ListQuery) -> Option<Statement> {
     else {
         return None;
     };
+    if !metadata.is_empty() {
+        return None;
+    }
     let state = match status {
         StatusFilter::Inbox => "EXCEPT SELECT seq FROM message WHERE status > 1",
         StatusFilter::Archived => {
