@@ -346,7 +346,7 @@ pub(crate) async fn metadata_is_that_of_now(backend: impl Backend) {
     sent.push(fields);
     let change = async |fix: &Fixture<_>, fields: &MessageFields| {
         let body = Arc::new(Body::new(fields));
-        fix.store.edit(&ann.tenant, &fields.id, body).await.unwrap();
+        fix.store.edit(&ann.tenant, &fields.id, None, body).await.unwrap();
     };
     // Bob has not looked yet when it is edited.
     assert_eq!(fix.having(&ann, &["step:1"]).await, "abc");

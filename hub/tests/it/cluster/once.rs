@@ -22,7 +22,8 @@ async fn edits_at_once_on_two_nodes_lose_nothing_of_each_other() {
             service.put(&path, json!({"title": title})),
             elsewhere.put(&path, json!({"content": content})),
         );
-        (one.ok(), other.ok());
+        one.ok();
+        other.ok();
         let message = a.as_user("ann").get(&path).await.ok();
         assert_eq!((&message["title"], &message["content"]), (&json!(title), &json!(content)));
     }
