@@ -58,7 +58,7 @@ pub struct SharedClock(Arc<AtomicI64>);
 const DIFFERENCE_MIN: Duration = Duration::from_millis(500);
 
 /// A look that took longer than this says too little of the time.
-const LOOK_MAX: Duration = Duration::from_secs(2);
+const LOOK_MAX: Duration = Duration::from_millis(900);
 
 impl SharedClock {
     /// As it is handed down.

@@ -127,8 +127,9 @@ impl Inner {
         let full = sockets == Some(false);
         let ready = store.is_ok() && !draining && !(full && self.role == Role::Hub);
         self.ready.set(if ready { 1.0 } else { 0.0 });
-        // A probe comes every few seconds: only a change is news.
-        if self.was_ready.swap(ready, Ordering::AcqRel) != ready {
+        // A probe comes every few seconds: only a change is news. A node that waits for its database says
+        // so elsewhere, once.
+        if self.opened.get().is_some() && self.was_ready.swap(ready, Ordering::AcqRel) != ready {
             match &store {
                 _ if ready => tracing::info!("ready again"),
                 Ok(()) if draining => tracing::info!("not ready: draining"),

@@ -184,7 +184,8 @@ async fn try_edit(
 ) -> Result<(SentState, bool, MessageFields), ApiError> {
     let Change { tenant, id, .. } = change;
     let store = &state.0.store;
-    // Looked at again: it may have been sent or taken back in between.
+    // Before its state: if it is sent in between, it says something else than this, and the edit is raced.
+    let over = store.sent_body(tenant, id).await?;
     let sent = store.sent(tenant, id).await?.ok_or(StoreError::NotFound)?;
     let waits_until = match sent.state {
         SentState::Scheduled => sent.scheduled_at,
@@ -194,7 +195,7 @@ async fn try_edit(
         }
         SentState::Recalled => return Err(StoreError::Conflict("the message was recalled").into()),
     };
-    let over = store.sent_body(tenant, id).await?.ok_or(StoreError::NotFound)?;
+    let over = over.ok_or(StoreError::NotFound)?;
     let now = state.0.control.clock().now();
     if over.expired(now) {
         return Err(StoreError::Conflict("the message has expired").into());

@@ -74,7 +74,6 @@ use self::{
     writer::Writer,
 };
 use crate::{
-    clock,
     control::{Control, TURN_MAX},
     migration::Migrated,
     networks::Networks,
@@ -178,9 +177,11 @@ struct World {
 }
 
 impl World {
-    fn real() -> Self {
+    /// Its clock is the one that all nodes go by.
+    fn real(control: &Control) -> Self {
+        let clock = control.clock().clone();
         Self {
-            clock: Arc::new(clock::now),
+            clock: Arc::new(move || clock.now()),
             resolver: Arc::new(SystemResolver),
             roots: system_roots(),
             timing: Timing::default(),
@@ -208,7 +209,7 @@ impl Webhooks {
         control: Arc<Control>,
         recorder: &dyn Recorder,
     ) -> Result<Self, WebhookError> {
-        Self::open_in(World::real(), dir, config, control, recorder)
+        Self::open_in(World::real(&control), dir, config, control, recorder)
     }
 
     fn open_in(
@@ -249,7 +250,7 @@ impl Webhooks {
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
         let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
-        Self::open_postgres_in(World::real(), &server, config, control, recorder)
+        Self::open_postgres_in(World::real(&control), &server, config, control, recorder)
     }
 
     /// Makes or upgrades the tables of webhooks in a PostgreSQL, and nothing else.

@@ -8,7 +8,9 @@ use delivery::{
     metrics::SharedRecorder,
     store::{
         Storage, Witness,
-        postgres::{Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, probe},
+        postgres::{
+            Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, may_pass, probe,
+        },
         single::{SingleConfig, SingleStore, hub_dir},
     },
     webhook::Webhooks,
@@ -85,9 +87,11 @@ impl Opening<'_> {
         }
     }
 
-    /// Whether an error may be over in a moment. What fails after the first look says so in many ways:
-    /// another look decides.
+    /// Whether an error may be over in a moment. Where it does not say so itself, another look decides.
     async fn may_pass(&self, error: &anyhow::Error) -> bool {
+        if may_pass(error.as_ref()) {
+            return true;
+        }
         match (error.downcast_ref::<ProbeError>(), &self.config.cluster.database) {
             (Some(error), _) => error.may_pass(),
             (None, Some(database)) => probe(database).await.is_err_and(|error| error.may_pass()),

@@ -15,7 +15,7 @@ use delivery::{
     move_in::{Outcome, Progress, Step, move_in},
     store::{
         postgres::{PostgresConfig, PostgresStore, connecting},
-        single::{SingleConfig, check_is_folder, hub_dir},
+        single::{SingleConfig, check_at_rest, hub_dir},
     },
     webhook::Webhooks,
 };
@@ -61,8 +61,8 @@ async fn migrate(
     database: &PostgresConfig,
 ) -> anyhow::Result<()> {
     if let Some(from) = &arguments.from {
-        // Before the database is touched.
-        check_is_folder(from)?;
+        // Before the database is touched, and before anything in the folder is.
+        check_at_rest(from)?;
     }
     let store = PostgresStore::migrate(database).await?;
     let (mut driver, tls) = connecting(database)?;

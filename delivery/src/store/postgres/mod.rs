@@ -103,7 +103,7 @@ pub use self::{
     config::{PostgresConfig, UrlError, check_address},
     migrate::MigrateError,
     pool::PoolError,
-    probe::{ProbeError, connecting, probe},
+    probe::{ProbeError, connecting, may_pass, probe},
     tls::TlsError,
 };
 use crate::{Fanout, StoreError, migration::Migrated, store::noted::Noted};

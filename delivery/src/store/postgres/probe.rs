@@ -64,8 +64,20 @@ impl ProbeError {
     }
 }
 
-/// Whether what an error says of the network may be otherwise in a moment.
-fn may_pass(error: &tokio_postgres::Error) -> bool {
+/// Whether an error is one of the database or the way to it that may be over in a moment.
+#[must_use]
+pub fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return is_away(error);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn is_away(error: &tokio_postgres::Error) -> bool {
     if let Some(code) = error.code() {
         // 53: no connection left; 57: starting, stopping.
         return *code == SqlState::TOO_MANY_CONNECTIONS
@@ -104,7 +116,7 @@ pub async fn probe(config: &PostgresConfig) -> Result<(), ProbeError> {
     let at = config.describe();
     let failed = |source: tokio_postgres::Error| {
         let at = config.describe();
-        if may_pass(&source) {
+        if is_away(&source) {
             ProbeError::Away { at, source }
         } else {
             ProbeError::Refused { at, source }

@@ -50,7 +50,20 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         tokio::time::sleep(FOLD_EVERY).await;
         core.metrics.pool(core.db.status());
-        while let Ok(true) = super::stats::fold(&core).await {}
+        loop {
+            match super::stats::fold(&core).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                // What was counted waits; readiness and other metrics say when the database is away.
+                Err(failure) => {
+                    tracing::warn!(
+                        error = &failure as &dyn std::error::Error,
+                        "statistics could not be added up"
+                    );
+                    break;
+                }
+            }
+        }
         // What fails is noted again with the inbox's next message.
         if let Err(failure) = core.prune_over().await {
             tracing::debug!(error = &failure as &dyn std::error::Error, "inboxes stay too long");

@@ -187,6 +187,11 @@ impl Core {
     ) -> Result<Known, Failure> {
         super::deliver::hold(transaction, &key.tenant).await?;
         names::make(transaction, &[(key, None)], now).await?;
+        // What only moves `issued_at` takes no other lock than this one: without it an older token that is
+        // looked at here would be written over a newer one.
+        let sql = "SELECT 1 FROM users u JOIN inboxes i ON i.id = u.inbox
+            WHERE i.tenant = $1 AND i.usr = $2 FOR UPDATE OF u";
+        row(transaction, sql, &[&key.tenant.as_str(), &key.user.as_str()]).await?;
         find(transaction, key).await?.ok_or(Failure::Gone)
     }
 

@@ -111,7 +111,7 @@ pub(crate) use self::{
 };
 pub use self::{
     layout::{hub_dir, inbox_dir},
-    moved::{MARK as MOVED_MARK, check_is_folder, check_not_moved},
+    moved::{MARK as MOVED_MARK, check_at_rest, check_not_moved},
     private::own_dir,
 };
 

@@ -50,11 +50,15 @@ pub fn check_not_moved(root: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Whether a node has ever served a folder.
+/// Whether a node has served a folder, and none does now.
 ///
 /// # Errors
-/// [`OpenError::NotOurs`].
-pub fn check_is_folder(root: &Path) -> Result<(), OpenError> {
+/// [`OpenError::NotOurs`], [`OpenError::InUse`], [`OpenError::Io`].
+pub fn check_at_rest(root: &Path) -> Result<(), OpenError> {
+    Held::hold(root).map(drop)
+}
+
+fn check_is_folder(root: &Path) -> Result<(), OpenError> {
     let is_one = hub_dir(root).join("shared.db").is_file();
     if is_one { Ok(()) } else { Err(OpenError::NotOurs(root.to_owned())) }
 }
