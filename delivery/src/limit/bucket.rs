@@ -1,6 +1,6 @@
 //! Token buckets by key: governor decides, [`super::state`] bounds how many it keeps.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{
     NotUntil, RateLimiter,
@@ -51,6 +51,8 @@ impl<I: Reference> Meter<I> {
             }
             Err(until) => {
                 let wait = until.wait_time_from(now()) + self.rate.time_of(more);
+                // It may be over by now, and who is refused is never told to wait for nothing.
+                let wait = wait.max(Duration::from_nanos(1));
                 Err(Limited { retry_after: wait, reading: reading(0, wait) })
             }
         }

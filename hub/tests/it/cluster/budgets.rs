@@ -69,7 +69,9 @@ fn answered(answer: &Answer, scope: &str) -> bool {
     answer.refused(429, "rate_limited");
     assert_eq!((left, answer.header("retry-after")), (0, reset.to_string().as_str()));
     // Nobody waits for longer than it takes until what three nodes have let through has come back.
-    assert!(reset <= 5, "{header}");
+    // At most the own second of burst, and what two others let through while they were alone: three
+    // seconds' worth each. Rounded up.
+    assert!(reset <= 8, "{header}");
     false
 }
 
