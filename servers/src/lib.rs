@@ -10,6 +10,7 @@
     reason = "all of it panics where a test has to fail"
 )]
 
+mod certificates;
 mod kept;
 mod postgres;
 mod proxy;
@@ -19,6 +20,7 @@ mod redis_cluster;
 use std::time::{Duration, Instant};
 
 pub use self::{
+    certificates::Certificates,
     postgres::{Exhausted, Postgres, aside, ask, copy_of, empty_database},
     proxy::Proxy,
     redis::Redis,

@@ -2,10 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Area, Database, SqlError, Statements, Value, postgres, sqlite, values};
 
@@ -76,18 +73,12 @@ pub(crate) struct Copy {
 impl Copy {
     /// Brings the rows of a folder's file to a database, unless they are there, and compares both. Answers
     /// how many there are, by table.
-    pub(crate) fn run<T>(
+    pub(crate) fn run(
         &self,
         dir: &Path,
         config: tokio_postgres::Config,
-        tls: T,
-    ) -> Result<Vec<u64>, CopyError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+        tls: MakeRustlsConnect,
+    ) -> Result<Vec<u64>, CopyError> {
         let path = dir.join(self.file);
         // Brings an older file to where this build needs it.
         drop(sqlite::Connection::open(&path, self.area).map_err(|error| self.of_folder(error))?);

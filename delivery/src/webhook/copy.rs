@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database::{AREA, FILE_NAME};
 use crate::sql::copy::{Copy, CopyError, First, Table};
@@ -84,17 +81,11 @@ static COPY: Copy = Copy {
 };
 
 /// Brings webhooks of a folder to a database, unless they are there, and compares both.
-pub(crate) fn copy<T>(
+pub(crate) fn copy(
     dir: &Path,
     config: tokio_postgres::Config,
-    tls: T,
-) -> Result<WebhookCounts, CopyError>
-where
-    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-    T::Stream: Send,
-    T::TlsConnect: Send,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
+    tls: MakeRustlsConnect,
+) -> Result<WebhookCounts, CopyError> {
     let counts = COPY.run(dir, config, tls)?;
     let count = |at: usize| counts.get(at).copied().unwrap_or_default();
     Ok(WebhookCounts { webhooks: count(0), deliveries: count(2) })

@@ -224,19 +224,17 @@ impl App {
 
 /// Opens what the node is built on. While a database is away, the ports say so.
 async fn open(opening: &Opening<'_>, ports: &Ports, health: &HealthState) -> anyhow::Result<Parts> {
-    let mut serving = None;
-    let mut failed = None;
-    let parts = opening
+    // Served until this returns.
+    let mut _serving = None;
+    opening
         .open_when_there(|| {
             let admin = starting_routes()
                 .merge(doc::router(health::endpoints()).with_state(health.clone()));
-            match ports.serve(Routers { user: starting_routes(), admin }) {
-                Ok(started) => serving = Some(started),
-                Err(error) => failed = Some(error),
-            }
+            let routers = Routers { user: starting_routes(), admin };
+            _serving = Some(ports.serve(routers).context("the ports cannot be served")?);
+            Ok(())
         })
-        .await?;
-    failed.map_or(Ok(parts), |error| Err(error).context("the ports cannot be served"))
+        .await
 }
 
 /// What a role serves. Health and metrics are everybody's.

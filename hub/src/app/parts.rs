@@ -68,8 +68,11 @@ impl Opening<'_> {
     }
 
     /// Waits for a database that is away; whatever else is wrong with it ends the start. `away` is
-    /// called once, when it is found to be.
-    pub(super) async fn open_when_there(&self, away: impl FnOnce()) -> anyhow::Result<Parts> {
+    /// called once, when it is found to be; its failure ends the start.
+    pub(super) async fn open_when_there(
+        &self,
+        away: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Parts> {
         let mut away = Some(away);
         loop {
             let error = match self.open().await {
@@ -81,7 +84,7 @@ impl Opening<'_> {
             }
             if let Some(away) = away.take() {
                 tracing::warn!("{error:#}: not ready; trying again every second");
-                away();
+                away()?;
             }
             tokio::time::sleep(TRY_AGAIN_AFTER).await;
         }

@@ -1,31 +1,9 @@
 //! Redis by TLS.
 
 use hub::bus::{Bus, RedisConfig, State};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::support::{SOON, node::Node};
-use servers::{Redis, free_port};
-
-/// A certificate authority of its own, and what it says of `localhost`.
-struct Certificates {
-    ca: String,
-    certificate: String,
-    key: String,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let authority = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new(vec![]).unwrap();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = parameters.self_signed(&authority).unwrap().pem();
-        let issuer = Issuer::new(parameters, authority);
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = leaf.signed_by(&key, &issuer).unwrap().pem();
-        Self { ca, certificate, key: key.serialize_pem() }
-    }
-}
+use servers::{Certificates, Redis, free_port};
 
 fn config(port: u16, host: &str, ca: &str, name: &str) -> RedisConfig {
     RedisConfig {
@@ -40,7 +18,7 @@ fn config(port: u16, host: &str, ca: &str, name: &str) -> RedisConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn encrypted_and_by_whom_it_should_be() {
     let folder = tempfile::tempdir().unwrap();
-    let certificates = Certificates::new();
+    let certificates = Certificates::make();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -70,7 +48,7 @@ async fn encrypted_and_by_whom_it_should_be() {
     let _ann = b.attend("ann").await;
     a.reaches(&b, "ann", 1).await;
     // Another authority, and another name than the certificate's.
-    let stranger = Certificates::new();
+    let stranger = Certificates::make();
     for config in [
         config(port, "localhost", &stranger.ca, "c"),
         config(port, "127.0.0.1", &certificates.ca, "d"),

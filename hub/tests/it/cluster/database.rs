@@ -1,28 +1,15 @@
 //! The ways to PostgreSQL: encrypted, and a standby that answers lists.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
-use servers::Postgres;
+use servers::{Certificates, Postgres};
 
 use crate::support::{Cluster, SOON, TestServer, eventually, eventually_within};
-
-/// A certificate for `localhost` and its key, and the authority that says so.
-fn certificates() -> (String, String, String) {
-    let authority = KeyPair::generate().unwrap();
-    let mut parameters = CertificateParams::new(vec![]).unwrap();
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = parameters.self_signed(&authority).unwrap().pem();
-    let issuer = Issuer::new(parameters, authority);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem(), ca)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_is_reached_encrypted_and_is_who_it_says() {
     let server = Postgres::start();
     let url = server.database();
-    let (certificate, key, ca) = certificates();
+    let Certificates { ca, certificate, key } = Certificates::make();
     server.encrypt(&certificate, &key);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -30,7 +17,7 @@ async fn the_database_is_reached_encrypted_and_is_who_it_says() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let (right, stranger) = (file("ca.pem", &ca), file("other.pem", &certificates().2));
+    let (right, stranger) = (file("ca.pem", &ca), file("other.pem", &Certificates::make().ca));
     let cluster = Cluster::new();
     let by = |host: &str, query: &str| {
         let plain = url.split('?').next().unwrap().replace("127.0.0.1", host);

@@ -29,7 +29,11 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer},
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
 };
 
 /// A webhook as it came.
@@ -94,25 +98,18 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn make() -> Self {
-        let authority = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let root = parameters.self_signed(&authority).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let issuer = rcgen::Issuer::new(parameters, authority);
-        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        let made = servers::Certificates::make();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
-                vec![leaf.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+                vec![CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap(),
             )
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("root.pem"), root.pem()).unwrap();
+        std::fs::write(folder.path().join("root.pem"), made.ca).unwrap();
         Self { folder, acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
 
