@@ -33,6 +33,16 @@ pub struct Found {
     pub connections: Vec<(NodeId, ConnectionFacts)>,
     /// Nodes that hold connections and did not answer in time: what is said is without them.
     pub missing: Vec<NodeId>,
+    /// Whether other nodes could not be asked, the bus being away: what is said is this node's alone.
+    pub unheard: bool,
+}
+
+impl Found {
+    /// Whether all nodes that hold connections have answered.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.unheard && self.missing.is_empty()
+    }
 }
 
 /// Too many questions to other nodes are under way.

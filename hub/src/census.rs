@@ -57,8 +57,8 @@ impl Connections for Census {
             if let Some(here) = here {
                 all.add(here, limit);
             }
-            let Asked { matching, connections, missing } = all;
-            Ok(Found { matching, connections, missing })
+            let Asked { matching, connections, missing, unheard } = all;
+            Ok(Found { matching, connections, missing, unheard })
         })
     }
 

@@ -124,6 +124,8 @@ struct Meta<'a> {
     page: PageMeta,
     /// Nodes that hold connections and did not answer in time; the list is without theirs.
     missing_nodes: &'a [NodeId],
+    /// Whether all nodes have answered; `false` too while the way to the other nodes is away.
+    complete: bool,
 }
 
 /// What was disconnected.
@@ -134,6 +136,8 @@ struct Disconnected<'a> {
     /// Nodes that hold connections and did not answer in time. They do it as soon as they can, where they
     /// only stood still; ask again to be sure.
     missing_nodes: &'a [NodeId],
+    /// Whether all nodes have answered; `false` too while the way to the other nodes is away.
+    complete: bool,
 }
 
 /// A node.
@@ -222,11 +226,13 @@ pub(super) async fn list(
     let which = Which { tenant, user, node, connection: None };
     // One more shows whether there is a next page.
     let then = Then::List { after, limit: size as u64 + 1 };
-    let Found { matching, mut connections, missing } = state.0.connections.ask(which, then).await?;
+    let found = state.0.connections.ask(which, then).await?;
+    let complete = found.is_complete();
+    let Found { matching, mut connections, missing, .. } = found;
     let more = connections.len() > size;
     connections.truncate(size);
     let last = connections.last().map(|(_, facts)| facts.id.as_str()).filter(|_| more);
-    let meta = Meta { page: PageMeta::of_ids(size, last), missing_nodes: &missing };
+    let meta = Meta { page: PageMeta::of_ids(size, last), missing_nodes: &missing, complete };
     let connections = connections.iter().map(Connection::new).collect();
     Ok(answer.page(&List { connections, total: matching }, &meta))
 }
@@ -246,13 +252,14 @@ pub(super) async fn disconnect(
     let connection = ConnectionId::new(connection).map_err(|_| ApiError::NoConnection)?;
     let which = Which { tenant, connection: Some(connection.clone()), ..Which::default() };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
-    match (found.matching, &found.missing[..]) {
-        (0, []) => Err(ApiError::NoConnection),
+    match found.matching {
+        0 if found.is_complete() => Err(ApiError::NoConnection),
         // It may be there, and nobody who answered has it.
-        (0, missing) => Err(ApiError::NodesMissing(missing.to_vec())),
-        (disconnected, _) => {
+        0 => Err(ApiError::NodesMissing(found.missing)),
+        disconnected => {
             log_disconnect(&admin.0, connection.as_str(), &found);
-            Ok(answer.success(&Disconnected { disconnected, missing_nodes: &[] }))
+            // A connection is on one node: nobody else need have answered.
+            Ok(answer.success(&Disconnected { disconnected, missing_nodes: &[], complete: true }))
         }
     }
 }
@@ -273,8 +280,11 @@ pub(super) async fn disconnect_user(
     let which = Which { tenant: Some(tenant), user: Some(user.clone()), node, connection: None };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
     log_disconnect(&admin.0, user.as_str(), &found);
-    let Found { matching, missing, .. } = &found;
-    Ok(answer.success(&Disconnected { disconnected: *matching, missing_nodes: missing }))
+    Ok(answer.success(&Disconnected {
+        disconnected: found.matching,
+        missing_nodes: &found.missing,
+        complete: found.is_complete(),
+    }))
 }
 
 /// `GET /admin/nodes`

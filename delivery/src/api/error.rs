@@ -64,6 +64,7 @@ pub(crate) enum ApiError {
     NoUser,
     #[error("there is no such connection")]
     NoConnection,
+    /// None of them is known by name where the way to all others is away.
     #[error("it was not found, but {} did not answer; try again", names(.0))]
     NodesMissing(Vec<NodeId>),
     #[error("the position is not kept any more; begin again from GET /api/v3/messages")]
@@ -104,6 +105,9 @@ pub(crate) enum ApiError {
 
 /// The names of nodes, as words.
 fn names(nodes: &[NodeId]) -> String {
+    if nodes.is_empty() {
+        return "the other nodes".to_owned();
+    }
     nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
 }
 

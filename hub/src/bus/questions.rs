@@ -34,6 +34,8 @@ pub struct Asked {
     pub connections: Vec<(NodeId, ConnectionFacts)>,
     /// Nodes that hold sockets, as far as is known, and did not answer.
     pub missing: Vec<NodeId>,
+    /// Whether nobody could be asked, the bus being away: there may be nodes that are not known here.
+    pub unheard: bool,
 }
 
 impl Asked {

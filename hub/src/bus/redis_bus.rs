@@ -357,7 +357,10 @@ impl Bus for RedisBus {
             let heard_for = node.heard_for(Instant::now());
             let knows_all = heard_for.is_some_and(|time| time >= ALL_HEARD_AFTER);
             let question = node.questions.begin(expected, questions::limit(&then))?;
-            if heard_for.is_none() || (knows_all && question.expects_nobody()) {
+            if heard_for.is_none() {
+                return Ok(Asked { unheard: true, ..question.end() });
+            }
+            if knows_all && question.expects_nobody() {
                 return Ok(question.end());
             }
             let inquiry = Inquiry { id: question.id, which, then };

@@ -65,6 +65,7 @@ async fn an_admin_sees_and_ends_connections_of_all_nodes_and_of_the_own_tenant_o
     let api = admin.as_admin();
     let (all, total, meta) = listed(&api, "").await;
     assert_eq!((all.len(), &total, &meta["missing_nodes"]), (4, &json!(4), &json!([])));
+    assert_eq!(meta["complete"], true);
     let began: Vec<&str> = all.iter().map(|one| one["connection_id"].as_str().unwrap()).collect();
     assert!(began.is_sorted(), "{began:?}");
     assert_eq!(began[0], phone.welcome.connection_id.as_str());
@@ -133,7 +134,7 @@ async fn an_admin_sees_and_ends_connections_of_all_nodes_and_of_the_own_tenant_o
     let mut phone = a.socket("ann").device("phone").connect().await;
     assert_eq!(
         delete(&api, "?user_id=ann").await.ok(),
-        json!({"disconnected": 2, "missing_nodes": []})
+        json!({"disconnected": 2, "missing_nodes": [], "complete": true})
     );
     for device in [&mut phone, &mut tablet] {
         let closed = device.closed().await;
@@ -185,7 +186,7 @@ async fn a_node_that_stands_still_is_named_and_does_what_it_was_told_when_it_goe
     let unknown = delete(&api, "/00000000000000000000000000000000").await;
     assert!(unknown.refused(503, "unavailable").contains('b'));
     let told = delete(&api, "?user_id=bob").await.ok();
-    assert_eq!(told, json!({"disconnected": 0, "missing_nodes": ["b"]}));
+    assert_eq!(told, json!({"disconnected": 0, "missing_nodes": ["b"], "complete": false}));
     eventually("it is silent", || async {
         let nodes = api.get(NODES).await.ok();
         nodes["nodes"][1]["bus"] == "silent"
@@ -209,6 +210,7 @@ async fn a_bus_that_is_away_is_no_empty_cluster() {
     hears(&a, 1).await;
     let _there = b.connect("bob").await;
     assert_eq!(listed(&a.as_admin(), "").await.1, json!(1));
+    let url = redis.url();
     drop(redis);
     eventually("the other node is missing, and nobody waits for it", || async {
         let start = Instant::now();
@@ -216,6 +218,15 @@ async fn a_bus_that_is_away_is_no_empty_cluster() {
         page.is_empty() && meta["missing_nodes"] == json!(["b"]) && start.elapsed() < SOON / 20
     })
     .await;
+    // One that has never heard of another knows that it does not know.
+    let c = cluster.node("c").env("REDIS_URL", url).start().await;
+    let (page, _, meta) = listed(&c.as_admin(), "").await;
+    assert_eq!((page.len(), meta["missing_nodes"].clone()), (0, json!([])));
+    assert_eq!(meta["complete"], false);
+    let unknown = delete(&c.as_admin(), "/00000000000000000000000000000000").await;
+    assert!(unknown.refused(503, "unavailable").contains("the other nodes"));
+    let told = delete(&c.as_admin(), "?user_id=bob").await.ok();
+    assert_eq!(told, json!({"disconnected": 0, "missing_nodes": [], "complete": false}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
