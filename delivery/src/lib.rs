@@ -11,6 +11,7 @@
 #[cfg(test)]
 extern crate self as delivery;
 
+pub mod account;
 pub mod api;
 pub mod channel;
 pub mod clock;

@@ -25,9 +25,8 @@ use delivery::{
 use hub::bus::{Bus, Doubt, Inbound, PresenceNews, RedisBus, RedisConfig, State};
 use metrics::NoopRecorder;
 use protocol::{
-    Body, ChannelId, CloseReason, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time,
-    UserId,
-    envelope::{Revoked, Spent, Target},
+    Body, ChannelId, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time, UserId,
+    envelope::Spent,
 };
 use usage::{Usage, rss_kib};
 
@@ -170,8 +169,7 @@ impl Inbound for Ears {
         println!("doubt: {}", why.label());
     }
     fn replaced(&self, _: &InboxKey, _: &ConnectionId) {}
-    fn disconnect(&self, _: &Target, _: CloseReason) {}
-    fn revoked(&self, _: &Revoked) {}
+    fn revoked(&self) {}
     fn spent(&self, _: &[Spent]) {}
     fn presence(&self, _: u64, _: &TenantId, _: &ChannelId, _: PresenceNews<'_>) {}
     fn node_gone(&self, _: u64) {}

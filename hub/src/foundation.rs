@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use delivery::{
+    account::{AccountConfig, Accounts},
     clock::SharedClock,
     control::Control,
     identity::{Identity, IdentityConfig},
@@ -22,6 +23,8 @@ pub struct Foundation {
     pub control: Arc<Control>,
     /// Who is asking.
     pub identity: Arc<Identity>,
+    /// Who logs in.
+    pub accounts: Arc<Accounts>,
 }
 
 impl Foundation {
@@ -41,7 +44,12 @@ impl Foundation {
             access_ttl: config.auth.access_ttl,
         };
         let identity = Arc::new(Identity::new(identity, Arc::clone(&control)));
-        Ok(Self { secrets, control, identity })
+        let settings = AccountConfig {
+            refresh_ttl: config.auth.refresh_ttl,
+            refresh_key: secrets.of_refresh_tokens(),
+        };
+        let accounts = Accounts::open(Arc::clone(&control), Arc::clone(&identity), settings)?;
+        Ok(Self { secrets, control, identity, accounts })
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use delivery::{
+    account::RefreshKey,
     limit::BudgetSecret,
     store::single::{hub_dir, own_dir},
 };
@@ -92,6 +93,12 @@ impl Secrets {
     #[must_use]
     pub fn of_budgets(&self) -> BudgetSecret {
         BudgetSecret(self.derived(b"pushhub: callers in rate limits"))
+    }
+
+    /// What makes refresh tokens.
+    #[must_use]
+    pub fn of_refresh_tokens(&self) -> RefreshKey {
+        RefreshKey(self.derived(b"pushhub: refresh tokens"))
     }
 
     /// The first bytes of what HMAC-SHA256 makes of the key of tokens, for one use.

@@ -22,7 +22,7 @@ macro_rules! golden {
 /// What servers say.
 pub const SERVER_FRAMES: &[Golden] = golden!("server":
     "welcome" "message" "message_full" "status_update" "status_update_action" "status_update_by_server" "sync_complete"
-    "resync_required" "presence" "ping" "pong" "error" "error_without_ref" "disconnect");
+    "resync_required" "presence" "token_expiring" "ping" "pong" "error" "error_without_ref" "disconnect");
 
 /// What clients say.
 pub const CLIENT_FRAMES: &[Golden] = golden!("client":

@@ -99,6 +99,12 @@ pub enum ServerFrame {
         /// Whether they are there now.
         online: bool,
     },
+    /// The token ends soon: send another one with `refresh`, or be closed with 4001.
+    #[schemars(with = "Data<TokenExpiringData>")]
+    TokenExpiring {
+        /// How long it still lives, in milliseconds.
+        expires_in_ms: u64,
+    },
     /// Are you there? Only for devices with the capability `app_ping`.
     Ping,
     /// Answer to a client's `ping`.
@@ -149,6 +155,7 @@ impl ServerFrame {
             Self::SyncComplete { .. } => "sync_complete",
             Self::ResyncRequired { .. } => "resync_required",
             Self::Presence { .. } => "presence",
+            Self::TokenExpiring { .. } => "token_expiring",
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Error { .. } => "error",
@@ -193,6 +200,12 @@ struct PresenceData {
     user_id: UserId,
     /// Whether they are there now.
     online: bool,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct TokenExpiringData {
+    /// How long it still lives, in milliseconds.
+    expires_in_ms: u64,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -247,6 +260,9 @@ impl Serialize for ServerFrame {
                     online: *online,
                 },
             )?,
+            Self::TokenExpiring { expires_in_ms } => {
+                map.serialize_entry("data", &TokenExpiringData { expires_in_ms: *expires_in_ms })?;
+            }
             Self::Ping | Self::Pong => {}
             Self::Error { kind, message, reference } => map.serialize_entry(
                 "data",
@@ -296,6 +312,10 @@ impl<'de> Deserialize<'de> for ServerFrame {
             "presence" => {
                 let PresenceData { channel_id, user_id, online } = data(wire.data)?;
                 Self::Presence { channel_id, user_id, online }
+            }
+            "token_expiring" => {
+                let TokenExpiringData { expires_in_ms } = data(wire.data)?;
+                Self::TokenExpiring { expires_in_ms }
             }
             "ping" => Self::Ping,
             "pong" => Self::Pong,

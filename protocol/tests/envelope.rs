@@ -16,7 +16,7 @@ use protocol::{
     envelope::{
         BODY_BYTES_MAX, CHANGES_MAX, CONNECTIONS_MAX, Changes, Close, Connected, ConnectionFacts,
         DecodeError, ENVELOPE_BYTES_MAX, Envelope, Event, Findings, InboxChange, Inquiry,
-        NodeAbout, NodeFacts, Revoked, SPENT_MAX, Spent, Target, Then, USERS_MAX, What, Which,
+        NodeAbout, NodeFacts, SPENT_MAX, Spent, Then, USERS_MAX, What, Which,
     },
     limits::{DEVICE_TEXT_BYTES_MAX, ID_BYTES_MAX},
 };
@@ -112,45 +112,7 @@ fn samples() -> Vec<(&'static str, Event)> {
             },
         ),
         ("presence_ask", Event::PresenceAsk { tenant: tenant(), channel: channel() }),
-        (
-            "disconnect_user",
-            Event::Disconnect { target: Target::User(tenant(), id("ann")), code: 4501 },
-        ),
-        (
-            "disconnect_device",
-            Event::Disconnect {
-                target: Target::Device(tenant(), id("ann"), id("phone")),
-                code: 4503,
-            },
-        ),
-        (
-            "disconnect_session",
-            Event::Disconnect {
-                target: Target::Session(tenant(), id("ann"), "s-1".into()),
-                code: 4501,
-            },
-        ),
-        (
-            "disconnect_connection",
-            Event::Disconnect { target: Target::Connection(id("0189")), code: 1012 },
-        ),
-        (
-            "revoked_token",
-            Event::Revoked(Revoked::Token {
-                jti: "t-1".into(),
-                until: support::time("2025-01-15T12:30:00Z"),
-            }),
-        ),
-        (
-            "revoked_session",
-            Event::Revoked(Revoked::Session {
-                tenant: tenant(),
-                user: id("ann"),
-                session: "s-1".into(),
-            }),
-        ),
-        ("revoked_service", Event::Revoked(Revoked::Service(id("netdrive")))),
-        ("revoked_user", Event::Revoked(Revoked::User(tenant(), id("ann")))),
+        ("revoked", Event::Revoked),
         ("hello", Event::Hello(facts.clone())),
         ("heartbeat", Event::Heartbeat(facts)),
         ("goodbye", Event::Goodbye { node: id("node-1") }),

@@ -188,14 +188,6 @@ struct Nodes<'a> {
     nodes: Vec<Node<'a>>,
 }
 
-fn id<T: std::str::FromStr<Err = protocol::IdError>>(
-    parameters: &mut Parameters,
-    name: &'static str,
-) -> Option<T> {
-    let parsed = parameters.text(name)?.parse();
-    parsed.map_err(|error: protocol::IdError| parameters.say(name, error.to_string())).ok()
-}
-
 fn close(parameters: &mut Parameters) -> Close {
     let words = [("true", Close::ComeBack), ("false", Close::StayAway)];
     parameters.word("reconnect", &words).unwrap_or(Close::StayAway)
@@ -220,7 +212,7 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri, LIST_QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters);
-    let (user, node) = (id(&mut parameters, "user_id"), id(&mut parameters, "node_id"));
+    let (user, node) = (parameters.an_id("user_id"), parameters.an_id("node_id"));
     let (after, size) = parameters.id_paging();
     parameters.finish()?;
     let which = Which { tenant, user, node, connection: None };
@@ -272,9 +264,9 @@ pub(super) async fn disconnect_user(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let mut parameters = Parameters::new(&uri, USER_QUERY)?;
-    let user: Option<UserId> = id(&mut parameters, "user_id");
+    let user: Option<UserId> = parameters.an_id("user_id");
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    let (node, close) = (id(&mut parameters, "node_id"), close(&mut parameters));
+    let (node, close) = (parameters.an_id("node_id"), close(&mut parameters));
     parameters.finish()?;
     let user = user.ok_or_else(|| ApiError::field("user_id", "is missing"))?;
     let which = Which { tenant: Some(tenant), user: Some(user.clone()), node, connection: None };

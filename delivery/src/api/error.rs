@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    account::AccountError,
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
@@ -90,6 +91,8 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
     Send(#[from] SendError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -162,8 +165,12 @@ impl ApiError {
                 | AuthError::BadToken
                 | AuthError::Expired
                 | AuthError::NotYet
+                | AuthError::Revoked
+                | AuthError::BadTicket
                 | AuthError::BadKey => self.says(T::Unauthorized),
-                AuthError::ServiceInactive(_) | AuthError::NotAdmin => self.says(T::Forbidden),
+                AuthError::ServiceInactive(_) | AuthError::NotAdmin | AuthError::UserDisabled => {
+                    self.says(T::Forbidden)
+                }
                 AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
@@ -175,6 +182,7 @@ impl ApiError {
                 self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
             }
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
+            Self::Account(error) => self.account(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
             Self::Channel(error) => self.channel(error),
@@ -196,6 +204,21 @@ impl ApiError {
             ChannelError::Closed | ChannelError::Refused(_) => self.says(T::Forbidden),
             ChannelError::Quota(_) => self.says(T::Invalid),
             ChannelError::Store(error) => store(error),
+        }
+    }
+
+    fn account(&self, error: &AccountError) -> Failure {
+        use ErrorType as T;
+        match error {
+            AccountError::BadRefresh | AccountError::Reused | AccountError::Expired => {
+                self.says(T::Unauthorized)
+            }
+            AccountError::UserDisabled => self.says(T::Forbidden),
+            AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
+            AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
+            AccountError::TooManyIdentities => self.says(T::Invalid),
+            AccountError::Invalid(fields) => invalid(fields),
+            AccountError::Control(error) => self.control(error),
         }
     }
 

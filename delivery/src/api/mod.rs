@@ -9,6 +9,7 @@
 
 mod actions;
 mod answer;
+mod auth;
 mod body;
 mod caller;
 mod channel_keeping;
@@ -47,12 +48,14 @@ use std::{
 use axum::{Router, middleware::from_fn_with_state};
 
 use self::{
+    auth::{profile, sessions},
     caller::{Admin, Anyone},
     doc::{Endpoint, Operation, endpoints},
     documents::Which,
     webhooks::{OfService, Own},
 };
 use crate::{
+    account::Accounts,
     channel::Channels,
     connections::Connections,
     control::Control,
@@ -97,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -123,6 +127,8 @@ pub struct ApiParts {
     pub identity: Arc<Identity>,
     /// Services and their keys, templates.
     pub control: Arc<Control>,
+    /// Who logs in.
+    pub accounts: Arc<Accounts>,
     /// Who wants to hear of what.
     pub webhooks: Webhooks,
     /// How much may be asked.
@@ -145,8 +151,18 @@ impl ApiState {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: ApiParts, recorder: &dyn ::metrics::Recorder) -> Self {
-        let ApiParts { store, identity, control, webhooks, limiter, config, draining, connections } =
-            parts;
+        let ApiParts {
+            store,
+            identity,
+            control,
+            accounts,
+            webhooks,
+            limiter,
+            config,
+            draining,
+            connections,
+        } = parts;
+        accounts.register_metrics(recorder);
         identity.register_metrics(recorder);
         control.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
@@ -169,6 +185,7 @@ impl ApiState {
             directory,
             identity,
             control,
+            accounts,
             templates,
             channels,
             webhooks,
@@ -185,6 +202,14 @@ impl ApiState {
 
 fn user_endpoints() -> Vec<Endpoint<ApiState>> {
     endpoints! {
+        post "/api/v3/auth/refresh" => auth::refresh;
+        post "/api/v3/auth/logout" => auth::logout;
+        post "/api/v3/auth/ws-ticket" => auth::ticket;
+        get "/api/v3/auth/profile" => profile::get;
+        put "/api/v3/auth/profile" => profile::update;
+        get "/api/v3/auth/sessions" => sessions::list;
+        delete "/api/v3/auth/sessions" => sessions::end_others;
+        delete "/api/v3/auth/sessions/{id}" => sessions::end;
         post "/api/v3/messages/send" => sends::send;
         post "/api/v3/messages/send-batch" => sends::send_batch;
         post "/api/v3/messages/send-template" => sends::send_template;
@@ -255,6 +280,12 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/users/{id}" => users::get;
         put "/api/v3/admin/users/{id}/roles" => users::set_roles;
         put "/api/v3/admin/users/{id}/department" => users::set_department;
+        post "/api/v3/admin/users/{id}/disable" => users::disable;
+        post "/api/v3/admin/users/{id}/enable" => users::enable;
+        get "/api/v3/admin/sessions" => sessions::list_all;
+        post "/api/v3/admin/sessions" => sessions::create;
+        delete "/api/v3/admin/sessions" => sessions::end_of_user;
+        delete "/api/v3/admin/sessions/{id}" => sessions::end_any;
         get "/api/v3/admin/roles/{role}/members" => users::role_members;
         get "/api/v3/admin/channels" => channels::list::<Admin>;
         post "/api/v3/admin/channels" => channel_keeping::create::<Admin>;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::extract::Query;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Uri;
-use protocol::{FieldProblem, MessageId, Time, limits::ID_BYTES_MAX};
+use protocol::{FieldProblem, IdError, MessageId, Time, limits::ID_BYTES_MAX};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -129,6 +129,12 @@ impl Parameters {
             self.say(name, error.to_string());
         }
         Some(text)
+    }
+
+    /// An id of one kind.
+    pub(crate) fn an_id<T: FromStr<Err = IdError>>(&mut self, name: &'static str) -> Option<T> {
+        let parsed = self.text(name)?.parse();
+        parsed.map_err(|error: IdError| self.say(name, error.to_string())).ok()
     }
 
     /// `cursor` and `size` of a list in the order of ids.

@@ -4,7 +4,11 @@
 //! valid is not known yet, and a busy backend's requests must not be its address's. A key that turns
 //! out to be none is paid for when the handler has answered.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -66,9 +70,19 @@ impl Toll {
         if let Err(error) = &result
             && error.is_guess()
         {
-            self.0.state.lock().bad_credential = true;
+            self.guessed();
         }
         result
+    }
+
+    /// What was shown is not ours.
+    pub(crate) fn guessed(&self) {
+        self.0.state.lock().bad_credential = true;
+    }
+
+    /// Where the client is, as far as proxies are believed.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.0.client.address
     }
 
     /// Counts the caller.

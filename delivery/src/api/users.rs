@@ -6,7 +6,8 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use protocol::{FieldProblem, RoleId, UserId, limits::ID_BYTES_MAX};
+use http::Uri;
+use protocol::{FieldProblem, RoleId, TenantId, UserId, limits::ID_BYTES_MAX};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -84,15 +85,19 @@ struct Known<'a> {
     record: &'a UserRecord,
     /// All roles, those of tokens and those that were added.
     roles: Vec<&'a RoleId>,
+    /// Whether an admin has disabled the user.
+    disabled: bool,
 }
 
 impl<'a> Known<'a> {
-    fn new(record: &'a UserRecord) -> Self {
+    fn new(state: &ApiState, tenant: &TenantId, record: &'a UserRecord) -> Self {
+        let inbox = InboxKey::new(tenant.clone(), record.user_id.clone());
+        let disabled = state.0.accounts.revocations().is_disabled(&inbox);
         let mut roles: Vec<&RoleId> =
             record.token_roles.iter().chain(&record.added_roles).collect();
         roles.sort_unstable();
         roles.dedup();
-        Self { record, roles }
+        Self { record, roles, disabled }
     }
 }
 
@@ -137,7 +142,10 @@ pub(super) async fn list(
     found.truncate(size);
     let last = found.last().map(|user| user.user_id.as_str()).filter(|_| more);
     let meta = PageMeta::of_ids(size, last);
-    Ok(answer.page(&List { users: found.iter().map(Known::new).collect() }, &meta))
+    Ok(answer.page(
+        &List { users: found.iter().map(|user| Known::new(&state, &tenant, user)).collect() },
+        &meta,
+    ))
 }
 
 /// `GET /admin/users/{id}`
@@ -153,7 +161,7 @@ pub(super) async fn get(
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     let record = state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
-    Ok(answer.success(&Known::new(&record)))
+    Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
 }
 
 /// `PUT /admin/users/{id}/roles`
@@ -173,7 +181,7 @@ pub(super) async fn set_roles(
     let change = UserChange { added_roles, department: None };
     let record = state.0.directory.change_user(&inbox, change).await?;
     log_change(&admin.0, "user_roles_changed", &inbox.user);
-    Ok(answer.success(&Known::new(&record)))
+    Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
 }
 
 fn check_roles(said: Vec<String>) -> Result<Vec<RoleId>, Vec<FieldProblem>> {
@@ -215,7 +223,48 @@ pub(super) async fn set_department(
     let change = UserChange { added_roles: None, department: Some(department) };
     let record = state.0.directory.change_user(&inbox, change).await?;
     log_change(&admin.0, "user_department_changed", &inbox.user);
-    Ok(answer.success(&Known::new(&record)))
+    Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
+}
+
+/// `POST /admin/users/{id}/disable`
+pub(super) async fn disable(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: UserPath,
+) -> Result<Response, ApiError> {
+    set_disabled(&state, &admin, answer, &uri, id, true).await
+}
+
+/// `POST /admin/users/{id}/enable`
+pub(super) async fn enable(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: UserPath,
+) -> Result<Response, ApiError> {
+    set_disabled(&state, &admin, answer, &uri, id, false).await
+}
+
+async fn set_disabled(
+    state: &ApiState,
+    admin: &Admin,
+    answer: Answer,
+    uri: &Uri,
+    id: UserPath,
+    disabled: bool,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(uri, QUERY)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    parameters.finish()?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    // Made where there was none: one who has not come yet can be kept out.
+    let record = state.0.directory.change_user(&inbox, UserChange::default()).await?;
+    state.0.accounts.set_disabled(&inbox, disabled).await?;
+    log_change(&admin.0, if disabled { "user_disabled" } else { "user_enabled" }, &inbox.user);
+    Ok(answer.success(&Known::new(state, &inbox.tenant, &record)))
 }
 
 /// `GET /admin/roles/{role}/members`

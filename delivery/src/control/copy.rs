@@ -5,7 +5,10 @@ use std::path::Path;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{FILE_NAME, database::AREA};
-use crate::sql::copy::{Copy, CopyError, First, Table};
+use crate::{
+    account,
+    sql::copy::{Copy, CopyError, First, Table},
+};
 
 /// How much of it there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,12 @@ pub struct ControlCounts {
     pub templates: u64,
     /// Their versions.
     pub versions: u64,
+    /// Users as logins know them.
+    pub profiles: u64,
+    /// Whom providers know as whom.
+    pub identities: u64,
+    /// Logins.
+    pub sessions: u64,
 }
 
 static TABLES: [Table; 6] = [
@@ -83,12 +92,15 @@ static COPY: Copy = Copy {
     area: &AREA,
     file: FILE_NAME,
     part: "control data",
-    tables: &TABLES,
-    // Templates name the revision of their last change.
-    single: (
-        "SELECT n, forgotten FROM control_template_revision",
-        "UPDATE control_template_revision SET n = $1, forgotten = $2",
-    ),
+    tables: &[&TABLES, &account::TABLES],
+    // Templates, and what was revoked, name the revision of their last change.
+    single: &[
+        (
+            "SELECT n, forgotten FROM control_template_revision",
+            "UPDATE control_template_revision SET n = $1, forgotten = $2",
+        ),
+        ("SELECT n FROM account_revision", "UPDATE account_revision SET n = $1"),
+    ],
     then: &[],
 };
 
@@ -106,5 +118,8 @@ pub(crate) fn copy(
         quotas: count(2),
         templates: count(3),
         versions: count(4),
+        profiles: count(6),
+        identities: count(7),
+        sessions: count(8),
     })
 }

@@ -22,12 +22,20 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
     ],
-    migrations: &[Migration {
-        version: 1,
-        name: "init",
-        sql: include_str!("../../migrations/postgres/control_0001_init.sql"),
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "init",
+            sql: include_str!("../../migrations/postgres/control_0001_init.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "accounts",
+            sql: include_str!("../../migrations/postgres/control_0002_accounts.sql"),
+        },
+    ],
     compatible_from: 1,
     words: words!("control", 8103509996789391889),
 };
@@ -59,13 +67,16 @@ pub(super) struct Revisions {
     /// Of services, keys and quotas.
     pub(super) services: i64,
     pub(super) templates: i64,
+    /// Of what was revoked.
+    pub(super) accounts: i64,
 }
 
 impl Database {
     pub(super) fn revisions(&mut self) -> Result<Revisions, ControlError> {
-        let sql = "SELECT r.n, t.n FROM control_revision r, control_template_revision t";
+        let sql = "SELECT r.n, t.n, a.n FROM control_revision r, control_template_revision t, \
+                   account_revision a";
         let mut row = self.glance(sql, &[])?.pop().unwrap_or_default();
-        Ok(Revisions { services: row.int()?, templates: row.int()? })
+        Ok(Revisions { services: row.int()?, templates: row.int()?, accounts: row.int()? })
     }
 
     /// The time by the database's own clock; none where it is a file, and has no other than this machine's.
@@ -196,6 +207,28 @@ impl Database {
                 0 => Err(ControlError::NotFound),
                 _ => Ok(()),
             }
+        })
+    }
+
+    /// Notes when sessions were last used, and from where.
+    pub(super) fn touch_sessions(
+        &mut self,
+        mut used: Vec<(String, Time, String)>,
+    ) -> Result<(), ControlError> {
+        used.sort_unstable();
+        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let used: Vec<_> = used
+            .iter()
+            .map(|(id, at, address)| {
+                values![id, *at, address, at.millis().saturating_sub(interval)].to_vec()
+            })
+            .collect();
+        self.note(|database| {
+            Ok(database.execute_each(
+                "UPDATE account_session SET last_seen_at = $2, address = $3 \
+                 WHERE id = $1 AND last_seen_at <= $4",
+                &used,
+            )?)
         })
     }
 

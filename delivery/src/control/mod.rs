@@ -213,6 +213,50 @@ impl Control {
         self.shared.templates.load(Ordering::Acquire)
     }
 
+    /// The revision of what was revoked, at the last look.
+    pub(crate) fn accounts_revision(&self) -> i64 {
+        self.shared.accounts.load(Ordering::Acquire)
+    }
+
+    /// Looks whether something has changed, unless somebody began to look after this was called.
+    pub(crate) fn refresh(&self) -> Result<(), ControlError> {
+        self.shared.refresh()
+    }
+
+    /// Reads.
+    pub(crate) fn read<T, E: From<ControlError>>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, E>,
+    ) -> Result<T, E> {
+        work(&mut self.shared.reading()?.database)
+    }
+
+    /// Changes something that nodes look for, and sees it.
+    pub(crate) fn write<T, E: From<ControlError>>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.shared.write(work)
+    }
+
+    /// Changes something that nobody looks for.
+    pub(crate) fn write_beside<T, E: From<ControlError>>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, E>,
+    ) -> Result<T, E> {
+        work(&mut *self.shared.writing()?)
+    }
+
+    /// A session was used, from there: has it written down when there is time.
+    pub(crate) fn note_session(&self, session: String, address: String) {
+        if !self.note(Note::SessionUsed(session, self.clock().now(), address)) {
+            // The database is slow; the next use makes another one.
+            if let Some(metrics) = self.shared.metrics.get() {
+                metrics.notes_dropped.increment(1);
+            }
+        }
+    }
+
     /// Somebody has waited for too long. Counted.
     pub(crate) fn busy(&self) -> ControlError {
         self.shared.busy()

@@ -17,6 +17,8 @@ pub(super) const NOTES_MAX: usize = 1_024;
 pub(super) enum Note {
     /// A key was used.
     KeyUsed(String, Time),
+    /// A session was used, from there.
+    SessionUsed(String, Time, String),
     /// Some tenants used more than is written down.
     UsageChanged,
 }
@@ -30,10 +32,11 @@ pub(super) fn write(shared: &Shared, waiting: &Receiver<Note>) {
             Some(due) => waiting.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
-        let mut used = vec![];
+        let (mut used, mut sessions) = (vec![], vec![]);
         for note in first.into_iter().chain(waiting.try_iter()) {
             match note {
                 Note::KeyUsed(id, at) => used.push((id, at)),
+                Note::SessionUsed(id, at, address) => sessions.push((id, at, address)),
                 Note::UsageChanged => {
                     usage_due.get_or_insert_with(|| Instant::now() + USAGE_FLUSH_INTERVAL);
                 }
@@ -42,6 +45,11 @@ pub(super) fn write(shared: &Shared, waiting: &Receiver<Note>) {
         if !used.is_empty() {
             let written = shared.writing().and_then(|mut database| database.touch_keys(used));
             log_failure(&written, "the last use of service keys");
+        }
+        if !sessions.is_empty() {
+            let written =
+                shared.writing().and_then(|mut database| database.touch_sessions(sessions));
+            log_failure(&written, "the last use of sessions");
         }
         if usage_due.is_some_and(|due| ended || due <= Instant::now()) {
             let written = write_usage(shared);

@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     /// Of templates, at the last look.
     pub(super) templates: AtomicI64,
+    /// Of what was revoked, at the last look.
+    pub(super) accounts: AtomicI64,
     pub(super) usage: Counters,
     /// Under which name this node's share of what is used is written down.
     pub(super) node: String,
@@ -87,6 +89,7 @@ impl Shared {
             reading: Mutex::new(Reading { database: reader, looked: None }),
             snapshot: ArcSwap::default(),
             templates: AtomicI64::new(0),
+            accounts: AtomicI64::new(0),
             usage: Counters::default(),
             node,
             after_looks: Mutex::default(),
@@ -120,10 +123,10 @@ impl Shared {
 
     /// Changes something, and sees it. It is durable then: a look that fails must not be told as a
     /// failure of the change.
-    pub(super) fn write<T>(
+    pub(super) fn write<T, E: From<ControlError>>(
         &self,
-        work: impl FnOnce(&mut Database) -> Result<T, ControlError>,
-    ) -> Result<T, ControlError> {
+        work: impl FnOnce(&mut Database) -> Result<T, E>,
+    ) -> Result<T, E> {
         let done = work(&mut *self.writing()?)?;
         if let Err(error) = self.refresh() {
             let error = &error as &dyn std::error::Error;
@@ -149,6 +152,7 @@ impl Shared {
             self.publish(reading.database.load()?);
         }
         self.templates.store(revisions.templates, Ordering::Release);
+        self.accounts.store(revisions.accounts, Ordering::Release);
         reading.looked = Some(began);
         Ok(())
     }

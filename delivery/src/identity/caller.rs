@@ -2,14 +2,14 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use protocol::{DeviceId, RoleId, TenantId, Time, UserId};
 
 use crate::{
     InboxKey,
-    control::Service,
+    control::{LAST_USED_INTERVAL, Service},
     store::{SenderKey, TokenFacts, UserRecord},
 };
 
@@ -45,6 +45,8 @@ pub struct UserCaller {
     pub device: Option<DeviceId>,
     /// The login, where the token names one.
     pub session: Option<String>,
+    /// The token's `jti`, where it has one.
+    pub token_id: Option<String>,
     /// What to show as the sender's name.
     pub username: String,
     /// Where to write to; empty where the token does not say.
@@ -61,6 +63,31 @@ pub struct UserCaller {
     pub expires_at: Time,
     /// Whether the directory knows what this token says.
     pub noted: Noted,
+    /// When it was last written down that the login is used.
+    pub seen: Seen,
+}
+
+/// When the use of a login was last written down; shared by all who hold the token's caller.
+#[derive(Debug, Default)]
+pub struct Seen(AtomicI64);
+
+impl Seen {
+    /// Whether it is time to write it down again, which it then is not for the next one who asks.
+    pub fn is_due(&self, now: Time) -> bool {
+        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let last = self.0.load(Ordering::Relaxed);
+        now.millis().saturating_sub(last) >= interval
+            && self
+                .0
+                .compare_exchange(last, now.millis(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+impl Clone for Seen {
+    fn clone(&self) -> Self {
+        Self(AtomicI64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// Whether the directory knows what a token says; shared by all who hold the token's caller.
@@ -95,6 +122,7 @@ impl UserCaller {
             inbox,
             device: None,
             session: None,
+            token_id: None,
             email: String::new(),
             roles: Vec::new(),
             department: None,
@@ -102,6 +130,7 @@ impl UserCaller {
             issued_at: Time::default(),
             expires_at,
             noted: Noted::default(),
+            seen: Seen::default(),
         }
     }
 

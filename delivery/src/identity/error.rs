@@ -20,6 +20,15 @@ pub enum AuthError {
     /// A token whose time has not begun.
     #[error("the token is not valid yet")]
     NotYet,
+    /// A token that was ours and is void: logged out, or revoked.
+    #[error("the token was revoked; log in again")]
+    Revoked,
+    /// A ticket that is unknown, used or too old.
+    #[error("the ticket is not valid")]
+    BadTicket,
+    /// A known user whom an admin has disabled. Known, hence 403.
+    #[error("the user is disabled")]
+    UserDisabled,
     /// A service key that is unknown, revoked, expired or wrong.
     #[error("the service key is not valid")]
     BadKey,
@@ -44,6 +53,9 @@ impl AuthError {
             Self::BadToken => "bad_token",
             Self::Expired => "expired",
             Self::NotYet => "not_yet",
+            Self::Revoked => "revoked",
+            Self::BadTicket => "bad_ticket",
+            Self::UserDisabled => "user_disabled",
             Self::BadKey => "bad_key",
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
@@ -55,11 +67,13 @@ impl AuthError {
     #[must_use]
     pub const fn is_guess(&self) -> bool {
         match self {
-            Self::BadToken | Self::BadKey => true,
+            Self::BadToken | Self::BadKey | Self::BadTicket => true,
             Self::Missing
             | Self::UnknownScheme
             | Self::Expired
             | Self::NotYet
+            | Self::Revoked
+            | Self::UserDisabled
             | Self::ServiceInactive(_)
             | Self::NotAdmin
             | Self::Unavailable(_) => false,
@@ -67,12 +81,15 @@ impl AuthError {
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; 12] = [
         "missing",
         "unknown_scheme",
         "bad_token",
         "expired",
         "not_yet",
+        "revoked",
+        "bad_ticket",
+        "user_disabled",
         "bad_key",
         "service_inactive",
         "not_admin",

@@ -15,15 +15,19 @@ use std::{
     time::Duration,
 };
 
+use protocol::Time;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::control::{Control, Service};
+use crate::{
+    account::Revocations,
+    control::{Control, Service},
+};
 
 pub use cache::ENTRIES_MAX as TOKEN_CACHE_ENTRIES_MAX;
 pub use caller::{
-    AdminCaller, Caller, DEPARTMENT_ADMIN, DEPARTMENT_PREFIX, Noted, SYSTEM_ADMIN, UserCaller,
-    department_role,
+    AdminCaller, Caller, DEPARTMENT_ADMIN, DEPARTMENT_PREFIX, Noted, SYSTEM_ADMIN, Seen,
+    UserCaller, department_role,
 };
 pub use error::AuthError;
 pub use metrics::ALL as METRICS;
@@ -51,6 +55,8 @@ pub struct Identity {
     cache: cache::TokenCache,
     admin_token: SecretString,
     control: Arc<Control>,
+    revocations: Arc<Revocations>,
+    access_ttl: Duration,
     metrics: OnceLock<metrics::IdentityMetrics>,
 }
 
@@ -66,11 +72,25 @@ impl Identity {
     pub fn new(config: IdentityConfig, control: Arc<Control>) -> Self {
         Self {
             admin_token: config.admin_token.clone(),
+            access_ttl: config.access_ttl,
+            revocations: Arc::default(),
             tokens: token::Tokens::new(config),
             cache: cache::TokenCache::default(),
             control,
             metrics: OnceLock::new(),
         }
+    }
+
+    /// What is not to be believed any more, though it may be signed well.
+    #[must_use]
+    pub const fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// How long an access token lives unless asked otherwise.
+    #[must_use]
+    pub const fn access_ttl(&self) -> Duration {
+        self.access_ttl
     }
 
     /// Counts from here on; the first recorder is kept.
@@ -82,12 +102,19 @@ impl Identity {
     /// them in the cache would cost more than the 3 µs of checking.
     ///
     /// # Errors
-    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`].
+    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`], [`AuthError::Revoked`],
+    /// [`AuthError::UserDisabled`].
     pub fn verify_user(&self, token: &str) -> Result<UserCaller, AuthError> {
+        self.counted(self.verify_unseen(token))
+    }
+
+    fn verify_unseen(&self, token: &str) -> Result<UserCaller, AuthError> {
         if token.len() > TOKEN_BYTES_MAX {
-            return self.counted(Err(AuthError::BadToken));
+            return Err(AuthError::BadToken);
         }
-        self.counted(self.tokens.verify(token, self.control.clock().now()))
+        let user = self.tokens.verify(token, self.control.clock().now())?;
+        self.revocations.check(&user)?;
+        Ok(user)
     }
 
     /// As [`Identity::verify_user`], remembering the token: under a microsecond for one that was
@@ -109,9 +136,11 @@ impl Identity {
             metrics.cache(known.is_some());
         }
         if let Some(user) = known {
+            // Not before it is kept, because it may be revoked at any time after.
+            self.revocations.check(&user)?;
             return Ok(user);
         }
-        let user = Arc::new(self.tokens.verify(token, self.control.clock().now())?);
+        let user = Arc::new(self.verify_unseen(token)?);
         self.cache.insert(key, Arc::clone(&user));
         Ok(user)
     }
@@ -170,7 +199,12 @@ impl Identity {
     /// Makes a user's token.
     #[must_use]
     pub fn mint(&self, request: &MintRequest) -> String {
-        self.tokens.mint(request, self.control.clock().now())
+        self.mint_at(request, self.control.clock().now()).0
+    }
+
+    /// As [`Identity::mint`], as of a moment, and whom it makes of its bearer.
+    pub(crate) fn mint_at(&self, request: &MintRequest, now: Time) -> (String, UserCaller) {
+        self.tokens.mint(request, now)
     }
 
     fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {

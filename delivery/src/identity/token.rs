@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use super::{AuthError, IdentityConfig, Noted, UserCaller, department_role};
+use super::{AuthError, IdentityConfig, Noted, Seen, UserCaller, department_role};
 use crate::InboxKey;
 
 /// Longest token, in bytes: a header line is at most 16 KiB, and every byte is hashed.
@@ -46,6 +46,8 @@ pub struct MintRequest {
     pub scope: Option<Vec<String>>,
     /// The login; a new one unless said.
     pub session: Option<String>,
+    /// The token's own id (`jti`); a new one unless said.
+    pub id: Option<String>,
 }
 
 impl MintRequest {
@@ -64,6 +66,7 @@ impl MintRequest {
             provider: None,
             scope: None,
             session: None,
+            id: None,
         }
     }
 }
@@ -75,7 +78,7 @@ struct MintedClaims<'a> {
     aud: &'a str,
     exp: i64,
     iat: i64,
-    jti: String,
+    jti: &'a str,
     user_id: &'a UserId,
     username: &'a str,
     email: &'a str,
@@ -116,6 +119,8 @@ struct Claims {
     device_id: Option<DeviceId>,
     #[serde(default)]
     session_id: Option<String>,
+    #[serde(default)]
+    jti: Option<String>,
     #[serde(default, deserialize_with = "words")]
     scope: Vec<String>,
     #[serde(default, deserialize_with = "words")]
@@ -220,9 +225,11 @@ impl Tokens {
             department,
             issued_at: self.issued_at(claims.iat, expires_at, now),
             noted: Noted::default(),
+            seen: Seen::default(),
             inbox: InboxKey::new(claims.tenant_id.unwrap_or_default(), user),
             device: claims.device_id,
-            session: claims.session_id,
+            session: said(claims.session_id),
+            token_id: said(claims.jti),
             roles: claims.roles,
             scope: claims.scope,
             expires_at,
@@ -237,12 +244,19 @@ impl Tokens {
         iat.map_or_else(guess, moment).min(now)
     }
 
-    pub(super) fn mint(&self, request: &MintRequest, now: Time) -> String {
-        let now = now.millis() / 1_000;
+    /// The token, and whom it makes of its bearer.
+    pub(super) fn mint(&self, request: &MintRequest, now: Time) -> (String, UserCaller) {
+        // A token counts as made before what was revoked in the same second, unless it says the next one:
+        // whoever is logged out everywhere and logs in again is in.
+        let now = now.millis().div_euclid(1_000) + i64::from(now.millis() % 1_000 != 0);
         let ttl = request.ttl.unwrap_or(self.ttl).as_secs();
         let exp = now.saturating_add_unsigned(ttl).min(Time::MAX.millis() / 1_000);
         let session = match &request.session {
             Some(session) => session.clone(),
+            None => Uuid::now_v7().to_string(),
+        };
+        let id = match &request.id {
+            Some(id) => id.clone(),
             None => Uuid::now_v7().to_string(),
         };
         let read_write = ["read".to_owned(), "write".to_owned()];
@@ -252,7 +266,7 @@ impl Tokens {
             aud: &self.audience,
             exp,
             iat: now,
-            jti: Uuid::now_v7().to_string(),
+            jti: &id,
             user_id: &request.user,
             username: request.username.as_deref().unwrap_or(request.user.as_str()),
             email: request.email.as_deref().unwrap_or_default(),
@@ -264,7 +278,21 @@ impl Tokens {
             roles: &request.roles,
             department: request.department.as_deref(),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
-            .expect("HMAC takes a key of any length, and the claims have string keys")
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+            .expect("HMAC takes a key of any length, and the claims have string keys");
+        let inbox = InboxKey::new(request.tenant.clone().unwrap_or_default(), request.user.clone());
+        let caller = UserCaller {
+            device: request.device.clone(),
+            session: Some(session.clone()),
+            token_id: Some(id.clone()),
+            username: claims.username.to_owned(),
+            email: claims.email.to_owned(),
+            roles: request.roles.clone(),
+            department: request.department.clone(),
+            scope: claims.scope.to_vec(),
+            issued_at: Time::from_millis(now.saturating_mul(1_000)),
+            ..UserCaller::new(inbox, Time::from_millis(exp.saturating_mul(1_000)))
+        };
+        (token, caller)
     }
 }

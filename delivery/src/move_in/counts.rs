@@ -40,6 +40,12 @@ pub struct Counts {
     pub templates: u64,
     /// Their versions.
     pub versions: u64,
+    /// Users as logins know them.
+    pub profiles: u64,
+    /// Whom login providers know as whom.
+    pub identities: u64,
+    /// Logins that go on.
+    pub sessions: u64,
     /// Endpoints of webhooks.
     pub webhooks: u64,
     /// Events that wait for their delivery, or what became of them.
@@ -49,7 +55,7 @@ pub struct Counts {
 impl Counts {
     /// By name, in the order in which they are shown.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 18] {
+    pub fn all(&self) -> [(&'static str, u64); 21] {
         [
             ("users", self.users),
             ("messages", self.messages),
@@ -67,6 +73,9 @@ impl Counts {
             ("quotas", self.quotas),
             ("templates", self.templates),
             ("versions", self.versions),
+            ("profiles", self.profiles),
+            ("identities", self.identities),
+            ("sessions", self.sessions),
             ("webhooks", self.webhooks),
             ("deliveries", self.deliveries),
         ]
@@ -75,8 +84,17 @@ impl Counts {
 
 impl Counts {
     pub(super) fn with_control(self, of: ControlCounts) -> Self {
-        let ControlCounts { services, keys, quotas, templates, versions } = of;
-        Self { services, keys, quotas, templates, versions, ..self }
+        let ControlCounts {
+            services,
+            keys,
+            quotas,
+            templates,
+            versions,
+            profiles,
+            identities,
+            sessions,
+        } = of;
+        Self { services, keys, quotas, templates, versions, profiles, identities, sessions, ..self }
     }
 
     pub(super) fn with_webhooks(self, of: WebhookCounts) -> Self {

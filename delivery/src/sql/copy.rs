@@ -63,9 +63,9 @@ pub(crate) struct Copy {
     pub(crate) file: &'static str,
     /// The name of this part of a move, see `store::postgres::import`.
     pub(crate) part: &'static str,
-    pub(crate) tables: &'static [Table],
-    /// A table of one row, which is there on both sides: how it is read, and set.
-    pub(crate) single: (&'static str, &'static str),
+    pub(crate) tables: &'static [&'static [Table]],
+    /// Tables of one row, which is there on both sides: how it is read, and set.
+    pub(crate) single: &'static [(&'static str, &'static str)],
     /// What is said to PostgreSQL when the rows are there.
     pub(crate) then: &'static [&'static str],
 }
@@ -108,7 +108,7 @@ impl Copy {
         if to.number(there, &values![self.part])? > 0 {
             return Ok(());
         }
-        for table in self.tables {
+        for table in self.tables.iter().copied().flatten() {
             let mut after = table.begin();
             loop {
                 let page = from.look(|from| table.page(from, &after)).map_err(Written::From)?;
@@ -117,10 +117,11 @@ impl Copy {
                 to.execute_each(table.insert, &page)?;
             }
         }
-        let (read, set) = self.single;
-        let found = from.look(|from| from.rows(read, &[])).map_err(Written::From)?;
-        if let Some(row) = found.into_iter().next() {
-            to.execute(set, &row.values())?;
+        for (read, set) in self.single {
+            let found = from.look(|from| from.rows(read, &[])).map_err(Written::From)?;
+            if let Some(row) = found.into_iter().next() {
+                to.execute(set, &row.values())?;
+            }
         }
         for sql in self.then {
             to.say(sql)?;
@@ -130,8 +131,8 @@ impl Copy {
     }
 
     fn compare(&self, from: &mut Database, to: &mut Database) -> Result<Vec<u64>, CopyError> {
-        let mut counts = Vec::with_capacity(self.tables.len());
-        for table in self.tables {
+        let mut counts = Vec::new();
+        for table in self.tables.iter().copied().flatten() {
             let (mut after, mut count) = (table.begin(), 0);
             loop {
                 let ours = from.look(|from| table.page(from, &after));

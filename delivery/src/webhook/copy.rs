@@ -64,11 +64,11 @@ static COPY: Copy = Copy {
     area: &AREA,
     file: FILE_NAME,
     part: "webhooks",
-    tables: &TABLES,
-    single: (
+    tables: &[&TABLES],
+    single: &[(
         "SELECT n, forgotten, news FROM webhook_revision",
         "UPDATE webhook_revision SET n = $1, forgotten = $2, news = $3",
-    ),
+    )],
     // Where new ones go on.
     then: &[
         "SELECT setval(pg_get_serial_sequence('webhook_endpoint', 'key'), \

@@ -77,7 +77,7 @@ impl TokenVerifier for Everyone {
         })
     }
 
-    fn note<'a>(&'a self, _: &'a UserCaller) -> BoxFuture<'a, ()> {
+    fn note<'a>(&'a self, _: &'a UserCaller, _: std::net::IpAddr) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 }

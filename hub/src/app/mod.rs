@@ -5,7 +5,7 @@ mod ports;
 mod upkeep;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,8 @@ use std::{
 
 use anyhow::Context;
 use delivery::{
-    Store,
+    InboxKey, Store,
+    account::{Accounts, LoginMark},
     api::{
         ApiConfig, ApiParts, ApiState, admin_routes, bare_admin_routes, bare_user_routes,
         doc::{self, Endpoint, Operation},
@@ -117,6 +118,7 @@ impl App {
         let directory: Arc<dyn Directory> = store.clone();
         let verifier = Tokens {
             identity: Arc::clone(&foundation.identity),
+            accounts: Arc::clone(&foundation.accounts),
             directory: Arc::clone(&directory),
         };
         let live = Live::new(
@@ -128,9 +130,21 @@ impl App {
             Arc::clone(&limiter),
             Arc::clone(&bus),
         );
+        let weak = Arc::downgrade(&live);
+        foundation.accounts.on_revoked(move |revocation| {
+            if let Some(live) = weak.upgrade() {
+                live.close_void(&revocation.inbox);
+            }
+        });
+        let telling = Arc::clone(&bus);
+        foundation.accounts.on_written(move || telling.revoked());
         let about = about(role);
         if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
-            let others = Arc::new(FromOthers::new(Arc::clone(store), Arc::clone(&limiter)));
+            let others = Arc::new(FromOthers::new(
+                Arc::clone(store),
+                Arc::clone(&limiter),
+                Arc::clone(&foundation.accounts),
+            ));
             let inbound = FromNodes::new(Arc::clone(&live), others).about(about.clone());
             redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
         }
@@ -139,6 +153,7 @@ impl App {
             store: Arc::clone(&store),
             identity: Arc::clone(&foundation.identity),
             control: Arc::clone(&foundation.control),
+            accounts: Arc::clone(&foundation.accounts),
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
             config: ApiConfig {
@@ -266,20 +281,38 @@ fn operations<S>(endpoints: Vec<Endpoint<S>>) -> Vec<Operation> {
 /// Lets the live side ask who connects.
 struct Tokens {
     identity: Arc<Identity>,
+    accounts: Arc<Accounts>,
     directory: Arc<dyn Directory>,
 }
 
 impl TokenVerifier for Tokens {
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal> {
-        self.identity.verify_user(token).map_err(|error: AuthError| {
-            let refusal = if error.is_guess() { Refusal::Forged } else { Refusal::Unauthorized };
-            refusal(error.to_string())
-        })
+        self.identity.verify_user(token).map_err(|error| refusal(&error))
     }
 
-    fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()> {
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<UserCaller, Refusal>> {
+        Box::pin(async { self.accounts.redeem(ticket).await.map_err(|error| refusal(&error)) })
+    }
+
+    fn is_valid(&self, inbox: &InboxKey, login: &LoginMark) -> bool {
+        self.accounts.revocations().check_mark(inbox, login).is_ok()
+    }
+
+    fn note<'a>(&'a self, caller: &'a UserCaller, from: IpAddr) -> BoxFuture<'a, ()> {
+        self.accounts.seen(caller, Some(from));
         Box::pin(identity::note(&*self.directory, caller))
     }
+}
+
+/// What a client is told of why it was not recognised.
+fn refusal(error: &AuthError) -> Refusal {
+    let kind = match error {
+        AuthError::UserDisabled => Refusal::Forbidden,
+        AuthError::Unavailable(_) => Refusal::Unavailable,
+        _ if error.is_guess() => Refusal::Forged,
+        _ => Refusal::Unauthorized,
+    };
+    kind(error.to_string())
 }
 
 /// What this node says of itself.

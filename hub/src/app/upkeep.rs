@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use delivery::{
+    account::Accounts,
     limit::{Limiter, sharing::TELL_EVERY},
     store::postgres::PostgresStore,
 };
-use protocol::{
-    TenantId,
-    envelope::{Revoked, Spent},
-};
+use protocol::{TenantId, envelope::Spent};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
@@ -21,11 +19,16 @@ use crate::{
 pub(super) struct FromOthers {
     store: Arc<PostgresStore>,
     limiter: Arc<Limiter>,
+    accounts: Arc<Accounts>,
 }
 
 impl FromOthers {
-    pub(super) const fn new(store: Arc<PostgresStore>, limiter: Arc<Limiter>) -> Self {
-        Self { store, limiter }
+    pub(super) const fn new(
+        store: Arc<PostgresStore>,
+        limiter: Arc<Limiter>,
+        accounts: Arc<Accounts>,
+    ) -> Self {
+        Self { store, limiter, accounts }
     }
 }
 
@@ -51,14 +54,16 @@ impl Upkeep for FromOthers {
         self.store.catch_up(tenant, pos);
     }
 
-    /// Nothing is kept here that could go on being believed: keys and services are compared with the
-    /// control data every second, and tokens are not revoked one by one.
-    fn revoked(&self, _what: &Revoked) {}
+    fn revoked(&self) {
+        let accounts = Arc::clone(&self.accounts);
+        tokio::spawn(async move { accounts.look().await });
+    }
 
     fn spent(&self, spent: &[Spent]) {
         self.limiter.charge(spent);
     }
 
-    /// As [`Upkeep::revoked`].
+    /// Nothing is kept here that could go on being believed: keys, services and what was revoked are compared
+    /// with the control data every second.
     fn doubt(&self) {}
 }

@@ -97,18 +97,8 @@ pub const ALL: &[Metric] = &[
     CONFLICTS,
 ];
 
-const KINDS: [&str; 10] = [
-    "changes",
-    "group",
-    "connected",
-    "presence",
-    "disconnect",
-    "revoked",
-    "node",
-    "ping",
-    "inquiry",
-    "spent",
-];
+const KINDS: [&str; 9] =
+    ["changes", "group", "connected", "presence", "revoked", "node", "ping", "inquiry", "spent"];
 
 /// Why an envelope was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,8 +49,8 @@ use delivery::{
     store::{BoxFuture, Stored},
 };
 use protocol::{
-    ChannelId, CloseReason, ConnectionId, DeviceId, Seq, TenantId, UserId,
-    envelope::{Findings, Inquiry, NodeAbout, Revoked, Spent, Target, Then, Which},
+    ChannelId, ConnectionId, DeviceId, Seq, TenantId, UserId,
+    envelope::{Findings, Inquiry, NodeAbout, Spent, Then, Which},
 };
 
 pub use self::{
@@ -195,11 +195,8 @@ pub trait Inbound: Send + Sync + 'static {
     /// The device of this connection has connected elsewhere since.
     fn replaced(&self, inbox: &InboxKey, connection: &ConnectionId);
 
-    /// Connections have to go.
-    fn disconnect(&self, target: &Target, reason: CloseReason);
-
-    /// Something was revoked.
-    fn revoked(&self, what: &Revoked);
+    /// Something was revoked: it is to be read anew.
+    fn revoked(&self);
 
     /// What callers used of their rate limits on another node.
     fn spent(&self, spent: &[Spent]);
@@ -256,11 +253,8 @@ pub trait Bus: Send + Sync + 'static {
         left: Vec<UserId>,
     );
 
-    /// Has other nodes close connections. This node's are the caller's own affair.
-    fn disconnect(&self, target: Target, reason: CloseReason);
-
-    /// Tells other nodes what was revoked.
-    fn revoked(&self, what: Revoked);
+    /// Tells other nodes that something was revoked.
+    fn revoked(&self);
 
     /// Asks the other nodes for their connections, or has them closed, and waits for the answers of all
     /// that hold sockets, [`ANSWERS_WITHIN`] at most. This node's are the caller's own affair.
@@ -314,8 +308,7 @@ impl Bus for LocalBus {
         _left: Vec<UserId>,
     ) {
     }
-    fn disconnect(&self, _target: Target, _reason: CloseReason) {}
-    fn revoked(&self, _what: Revoked) {}
+    fn revoked(&self) {}
     fn ask(&self, _: Which, _: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {
         Box::pin(std::future::ready(Ok(Asked::default())))
     }

@@ -11,7 +11,7 @@ use delivery::{
     store::{Change, StatusChange, Stored},
 };
 use protocol::{
-    CloseReason, StatusUpdate,
+    StatusUpdate,
     envelope::{
         self, Changes, Connected, DecodeError, Envelope, Event, InboxChange, NodeFacts, What,
     },
@@ -110,11 +110,7 @@ fn others(node: &Arc<Node>, sender: u64, event: Event) {
             node.inbound(|inbound| inbound.presence(sender, &tenant, &channel, news));
         }
         Event::PresenceAsk { tenant, channel } => node.tell_presence(&tenant, &channel),
-        Event::Disconnect { target, code } => {
-            let reason = reason(code);
-            node.inbound(|inbound| inbound.disconnect(&target, reason));
-        }
-        Event::Revoked(what) => node.inbound(|inbound| inbound.revoked(&what)),
+        Event::Revoked => node.inbound(|inbound| inbound.revoked()),
         Event::Hello(facts) | Event::Heartbeat(facts) => heartbeat(node, sender, &facts),
         Event::Goodbye { .. } => {
             node.peers.remove(sender);
@@ -198,11 +194,4 @@ fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes) 
     if !piece.is_empty() {
         inbound.changes(&piece);
     }
-}
-
-/// The reason of a code. Of several with one code any will do; one of a newer node means at least
-/// whether to come back.
-fn reason(code: u16) -> CloseReason {
-    let known = CloseReason::ALL.into_iter().find(|reason| reason.code() == code);
-    known.unwrap_or(if code >= 4500 { CloseReason::NotAllowed } else { CloseReason::TryLater })
 }

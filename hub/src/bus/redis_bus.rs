@@ -12,10 +12,9 @@ use delivery::{
 };
 use metrics::Recorder;
 use protocol::{
-    ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
+    ChannelId, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
     envelope::{
-        Changes, Connected, Event, InboxChange, Inquiry, Revoked, Spent, Target, Then, USERS_MAX,
-        What, Which,
+        Changes, Connected, Event, InboxChange, Inquiry, Spent, Then, USERS_MAX, What, Which,
     },
 };
 use rand::RngExt;
@@ -341,13 +340,8 @@ impl Bus for RedisBus {
         }
     }
 
-    fn disconnect(&self, target: Target, reason: CloseReason) {
-        let event = Event::Disconnect { target, code: reason.code() };
-        self.node.say(&self.node.topics.control(), event, Class::Word);
-    }
-
-    fn revoked(&self, what: Revoked) {
-        self.node.say(&self.node.topics.control(), Event::Revoked(what), Class::Word);
+    fn revoked(&self) {
+        self.node.say(&self.node.topics.control(), Event::Revoked, Class::Word);
     }
 
     fn ask(&self, which: Which, then: Then) -> BoxFuture<'static, Result<Asked, TooManyQuestions>> {

@@ -153,6 +153,8 @@ pub struct AuthConfig {
     pub audience: String,
     /// Life of a token made here.
     pub access_ttl: Duration,
+    /// How long a refresh token lives unless it is used (`REFRESH_TOKEN_EXPIRE_TIME`).
+    pub refresh_ttl: Duration,
     /// Bearer token of the admin API; none means the generated one.
     pub admin_token: Option<SecretString>,
 }
@@ -354,6 +356,7 @@ impl Config {
                 issuer: given.text("JWT_ISSUER").unwrap_or_default(),
                 audience: given.text("JWT_AUDIENCE").unwrap_or_default(),
                 access_ttl: given.duration("JWT_EXPIRE_TIME"),
+                refresh_ttl: given.duration("REFRESH_TOKEN_EXPIRE_TIME"),
                 admin_token: given.secret("ADMIN_TOKEN"),
             },
             log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },

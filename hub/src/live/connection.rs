@@ -4,14 +4,11 @@ use std::{
     io,
     io::IoSlice,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-use delivery::{InboxKey, clock::WallClock, identity::UserCaller};
+use delivery::{InboxKey, account::LoginMark, clock::WallClock, identity::UserCaller};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use protocol::{CloseReason, Codec, ConnectionId, DeviceId, DeviceInfo, DeviceType, Seq, Time};
@@ -39,7 +36,6 @@ pub(super) struct Peer {
     pub(super) device: DeviceId,
     /// Whether the token named the device; else it was made up and has no cursor.
     pub(super) device_known: bool,
-    pub(super) session: Option<Arc<str>>,
     pub(super) framing: Framing,
     /// Where the client is, as far as proxies are believed.
     pub(super) address: IpAddr,
@@ -55,6 +51,8 @@ pub(super) struct Connection {
     outbox: Mutex<Outbox>,
     waker: AtomicWaker,
     info: Mutex<Option<Box<DeviceInfo>>>,
+    /// By what the token can be revoked that counts: that of the request, or one that was sent since.
+    login: Mutex<LoginMark>,
     /// The last change that the client confirmed.
     acked: AtomicU64,
 }
@@ -68,8 +66,6 @@ pub struct ConnectionInfo {
     pub inbox: InboxKey,
     /// Which device.
     pub device: DeviceId,
-    /// The login it was opened with.
-    pub session: Option<Arc<str>>,
     /// Kind of device.
     pub device_type: DeviceType,
     /// Version of the app, as the device says.
@@ -96,6 +92,7 @@ impl Connection {
     /// One that begins now, which by the clock of all nodes is `began`.
     pub(super) fn new(
         peer: Peer,
+        login: LoginMark,
         device_type: DeviceType,
         socket: OwnedWriteHalf,
         began: Time,
@@ -104,6 +101,7 @@ impl Connection {
             .then(|| Box::new(DeviceInfo { device_type, ..DeviceInfo::default() }));
         Self {
             id: Uuid::now_v7(),
+            login: Mutex::new(login),
             peer,
             connected_at: Instant::now(),
             began,
@@ -160,8 +158,19 @@ impl Connection {
         &self.waker
     }
 
-    pub(super) fn session_is(&self, session: &str) -> bool {
-        self.peer.session.as_deref() == Some(session)
+    /// By what its token can be revoked.
+    pub(super) fn login(&self) -> LoginMark {
+        *self.login.lock()
+    }
+
+    /// Another token counts from here on.
+    pub(super) fn set_login(&self, caller: &UserCaller) {
+        *self.login.lock() = LoginMark::of(caller);
+    }
+
+    /// Where the client is, as far as proxies are believed.
+    pub(super) const fn address(&self) -> IpAddr {
+        self.peer.address
     }
 
     pub(super) fn device_type(&self) -> DeviceType {
@@ -246,7 +255,6 @@ impl Connection {
             id: self.connection_id(),
             inbox: self.peer.inbox.clone(),
             device: self.peer.device.clone(),
-            session: self.peer.session.clone(),
             device_type: info.as_ref().map_or(DeviceType::Unknown, |info| info.device_type),
             app_version: info.as_ref().map(|info| info.app_version.clone()).unwrap_or_default(),
             transport: self.transport(),

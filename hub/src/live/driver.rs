@@ -418,8 +418,14 @@ impl Driver {
             }
             Ok(caller) => {
                 self.session.refreshed(now, token_life(&caller, self.live.wall().now()));
-                let live = Arc::clone(&self.live);
-                self.live.tasks.spawn(async move { live.verifier().note(&caller).await });
+                self.connection.set_login(&caller);
+                // Revoked after it was checked and before it was kept, nobody would have found it here.
+                if !self.live.verifier().is_valid(self.connection.inbox(), &self.connection.login())
+                {
+                    return Err(CloseReason::Revoked);
+                }
+                let (live, address) = (Arc::clone(&self.live), self.connection.address());
+                self.live.tasks.spawn(async move { live.verifier().note(&caller, address).await });
                 return Ok(());
             }
             Err(refusal) => (refusal.kind(), refusal.to_string()),
@@ -468,6 +474,10 @@ impl Driver {
                 if app {
                     self.reply(&ServerFrame::Ping, now)?;
                 }
+            }
+            Some(Due::Warn { left }) => {
+                let expires_in_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                self.reply(&ServerFrame::TokenExpiring { expires_in_ms }, now)?;
             }
             None => {}
         }

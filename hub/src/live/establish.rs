@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use delivery::{StoreError, identity::UserCaller, store::WatchGuard};
+use delivery::{StoreError, account::LoginMark, identity::UserCaller, store::WatchGuard};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use protocol::{CloseReason, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
 use socket2::SockRef;
@@ -159,12 +159,14 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
     SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX).ok();
 
     // Before the inbox is watched: the groups of a new user are known when the first message comes.
-    tokio::time::timeout_at(deadline, live.verifier().note(&caller)).await.ok();
+    tokio::time::timeout_at(deadline, live.verifier().note(&caller, address)).await.ok();
 
     let (reader, writer) = stream.into_split();
     let life = token_life(&caller, live.wall().now());
+    let login = LoginMark::of(&caller);
     let connection = Arc::new(Connection::new(
         peer(caller, framing, address),
+        login,
         device_type,
         writer,
         live.wall().now(),
@@ -179,6 +181,12 @@ async fn establish(live: Arc<Live>, admitted: Admitted) -> Option<Open> {
         reject(Rejection::Limit);
         let broken = (reader, FrameReader::default());
         end(live, &connection, CloseReason::TooManyConnections, broken).await;
+        return None;
+    }
+    // Revoked between its check and here, nobody would have found it.
+    if !live.verifier().is_valid(connection.inbox(), &login) {
+        reject(Rejection::Auth);
+        end(live, &connection, CloseReason::Revoked, (reader, FrameReader::default())).await;
         return None;
     }
     let now = Instant::now();
@@ -213,8 +221,7 @@ fn peer(caller: UserCaller, framing: Framing, address: IpAddr) -> Peer {
         let made_up = Uuid::now_v7().simple().to_string();
         DeviceId::new(made_up).expect("32 hex digits are an id")
     });
-    let session = caller.session.map(Arc::from);
-    Peer { inbox: caller.inbox, device, device_known, session, framing, address }
+    Peer { inbox: caller.inbox, device, device_known, framing, address }
 }
 
 /// Begins to watch, sets the first position and queues `welcome`. The connection is registered

@@ -71,6 +71,7 @@ impl EventFields {
             ServerFrame::Welcome(_)
             | ServerFrame::ResyncRequired { .. }
             | ServerFrame::Presence { .. }
+            | ServerFrame::TokenExpiring { .. }
             | ServerFrame::Ping
             | ServerFrame::Pong
             | ServerFrame::Error { .. } => Self::default(),

@@ -43,17 +43,36 @@ pub(super) fn routes(live: Arc<Live>) -> Router {
 
 async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    match check(&live, &request, upgrade) {
-        Ok((admitted, accept, offered)) => {
-            let codec = admitted.framing.codec();
+    let checked = check(&live, &request, upgrade);
+    let admitted = match checked {
+        Ok((visit, opening)) => visit.admit(&live).await.map(|(entry, since)| {
+            let Upgrading { upgrade, codec, accept, offered } = opening;
+            let (opening, framing) = (Opening::Upgrade(upgrade), Framing::WebSocket(codec));
+            let admitted = Admitted { opening, entry, framing, since };
+            (admitted, switching_protocols(&accept, offered.then_some(codec)))
+        }),
+        Err(refused) => Err(refused),
+    };
+    match admitted {
+        Ok((admitted, response)) => {
             establish::spawn(live, admitted);
-            switching_protocols(&accept, offered.then_some(codec))
+            response
         }
         Err(refused) => {
             live.metrics().rejected(refused.rejection).increment(1);
             refused.into_response(request.headers())
         }
     }
+}
+
+/// How a socket's request is answered if whoever sent it may come in.
+struct Upgrading {
+    upgrade: OnUpgrade,
+    codec: Codec,
+    /// What its key is answered with.
+    accept: String,
+    /// Whether a subprotocol is to be echoed.
+    offered: bool,
 }
 
 fn switching_protocols(accept: &str, subprotocol: Option<Codec>) -> Response {
@@ -71,23 +90,21 @@ fn switching_protocols(accept: &str, subprotocol: Option<Codec>) -> Response {
     response
 }
 
-/// Everything that can be said before the socket is taken over: who comes in, the accept key, and
-/// whether a subprotocol is to be echoed.
+/// Everything that can be said of the request before anybody is asked who sent it.
 fn check(
-    live: &Arc<Live>,
+    live: &Live,
     request: &Request,
     upgrade: Option<OnUpgrade>,
-) -> Result<(Admitted, String, bool), Refused> {
+) -> Result<(Visit, Upgrading), Refused> {
     let client = enter(live, request)?;
     let headers = request.headers();
     let key = check_rfc6455(request)?;
     let upgrade =
         upgrade.ok_or_else(|| Refused::bad_request("this connection cannot be upgraded"))?;
     let (codec, offered) = subprotocol(headers)?;
-    let (entry, since) = admit(live, request, client, Transport::WebSocket)?;
-    let (opening, framing) = (Opening::Upgrade(upgrade), Framing::WebSocket(codec));
-    let admitted = Admitted { opening, entry, framing, since };
-    Ok((admitted, derive_accept_key(key.as_bytes()), offered))
+    let visit = Visit::new(live, request, client, Transport::WebSocket)?;
+    let accept = derive_accept_key(key.as_bytes());
+    Ok((visit, Upgrading { upgrade, codec, accept, offered }))
 }
 
 /// What is asked of every request for a connection before it is looked at: that the node stays, and
@@ -104,39 +121,59 @@ pub(super) fn enter(live: &Live, request: &Request) -> Result<Client, Refused> {
     Ok(client)
 }
 
-/// Who comes in, and the position they name in the URL.
-pub(super) fn admit(
-    live: &Arc<Live>,
-    request: &Request,
+/// Somebody who wants to come in.
+pub(super) struct Visit {
     client: Client,
     transport: Transport,
-) -> Result<(Entry, Option<Seq>), Refused> {
-    let headers = request.headers();
-    if !origin::allowed(headers, &live.config().allowed_origins) {
-        return Err(Refused::new(
-            Rejection::Origin,
-            ErrorType::Forbidden,
-            "pages of this origin may not connect",
-        ));
+    authorization: Option<HeaderValue>,
+    query: WsQuery,
+}
+
+impl Visit {
+    /// What the request says of them; pages of other origins are sent away.
+    pub(super) fn new(
+        live: &Live,
+        request: &Request,
+        client: Client,
+        transport: Transport,
+    ) -> Result<Self, Refused> {
+        let headers = request.headers();
+        if !origin::allowed(headers, &live.config().allowed_origins) {
+            return Err(Refused::new(
+                Rejection::Origin,
+                ErrorType::Forbidden,
+                "pages of this origin may not connect",
+            ));
+        }
+        let query = WsQuery::read(request)?;
+        let authorization = headers.get(header::AUTHORIZATION).cloned();
+        Ok(Self { client, transport, authorization, query })
     }
-    let query = WsQuery::read(request)?;
-    let caller = authenticate(live, headers, &query, client)?;
-    // A browser cannot read the status of a refused WebSocket: there the close code 4029 says it.
-    let told_by_status = transport == Transport::EventStream;
-    if told_by_status && !live.registry().has_room(&caller.inbox, caller.device.as_ref()) {
-        let refused = Refused::new(
-            Rejection::Limit,
-            ErrorType::RateLimited,
-            format!("a user has at most {} connections", live.config().max_connections_per_user),
-        );
-        return Err(refused.retry_after(RETRY_AFTER_LIMIT_S));
+
+    /// Who comes in, and the position they name in the URL.
+    pub(super) async fn admit(self, live: &Arc<Live>) -> Result<(Entry, Option<Seq>), Refused> {
+        let Self { client, transport, authorization, query } = self;
+        let caller = authenticate(live, authorization.as_ref(), &query, client).await?;
+        // A browser cannot read the status of a refused WebSocket: there the close code 4029 says it.
+        let told_by_status = transport == Transport::EventStream;
+        if told_by_status && !live.registry().has_room(&caller.inbox, caller.device.as_ref()) {
+            let refused = Refused::new(
+                Rejection::Limit,
+                ErrorType::RateLimited,
+                format!(
+                    "a user has at most {} connections",
+                    live.config().max_connections_per_user
+                ),
+            );
+            return Err(refused.retry_after(RETRY_AFTER_LIMIT_S));
+        }
+        let slot = Slot::take(live).ok_or_else(|| {
+            Refused::new(Rejection::Limit, ErrorType::Unavailable, "this node is full")
+                .retry_after(RETRY_AFTER_LIMIT_S)
+        })?;
+        let (device_type, address) = (query.device_type, client.address);
+        Ok((Entry { slot, caller, device_type, address }, query.since))
     }
-    let slot = Slot::take(live).ok_or_else(|| {
-        Refused::new(Rejection::Limit, ErrorType::Unavailable, "this node is full")
-            .retry_after(RETRY_AFTER_LIMIT_S)
-    })?;
-    let (device_type, address) = (query.device_type, client.address);
-    Ok((Entry { slot, caller, device_type, address }, query.since))
 }
 
 /// RFC 6455 §4.2.1; answers the key.
@@ -215,6 +252,7 @@ fn subprotocol(headers: &HeaderMap) -> Result<(Codec, bool), Refused> {
 #[derive(Default)]
 struct WsQuery {
     token: Option<String>,
+    ticket: Option<String>,
     since: Option<Seq>,
     device_type: DeviceType,
 }
@@ -229,6 +267,7 @@ impl WsQuery {
         for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
             match name.as_str() {
                 "token" => query.token = Some(value),
+                "ticket" => query.ticket = Some(value),
                 "since" => {
                     let seq = value.parse().map_err(|_| {
                         Refused::field("since", "must be a position: a whole number, 0 or more")
@@ -248,14 +287,14 @@ impl WsQuery {
     }
 }
 
-fn authenticate(
+async fn authenticate(
     live: &Live,
-    headers: &HeaderMap,
+    authorization: Option<&HeaderValue>,
     query: &WsQuery,
     client: Client,
 ) -> Result<UserCaller, Refused> {
-    let verified = match (headers.get(header::AUTHORIZATION), &query.token) {
-        (Some(value), _) => {
+    let verified = match (authorization, &query.token, &query.ticket) {
+        (Some(value), ..) => {
             let token = value.to_str().ok().and_then(|value| value.split_once(' '));
             match token {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
@@ -264,9 +303,10 @@ fn authenticate(
                 _ => Err(Refusal::Unauthorized("Authorization must be: Bearer <token>".to_owned())),
             }
         }
-        (None, Some(token)) => live.verifier().verify_token(token),
-        (None, None) => Err(Refusal::Unauthorized(
-            "a token is needed: Authorization: Bearer, or ?token=".to_owned(),
+        (None, Some(token), _) => live.verifier().verify_token(token),
+        (None, None, Some(ticket)) => live.verifier().redeem(ticket).await,
+        (None, None, None) => Err(Refusal::Unauthorized(
+            "a token is needed: Authorization: Bearer, ?token= or ?ticket=".to_owned(),
         )),
     };
     verified.map_err(|refusal| {

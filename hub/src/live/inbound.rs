@@ -5,7 +5,7 @@ use std::sync::Arc;
 use delivery::{Fanout, InboxKey, store::Stored};
 use protocol::{
     ChannelId, CloseReason, ConnectionId, Seq, TenantId, UserId,
-    envelope::{Findings, Inquiry, NodeAbout, Revoked, Spent, Target},
+    envelope::{Findings, Inquiry, NodeAbout, Spent},
 };
 
 use super::{Live, connection::Connection};
@@ -17,9 +17,9 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Another node stored something for groups of a tenant, up to this position.
     fn group(&self, tenant: &TenantId, pos: u64);
 
-    /// Something was revoked. The connections of revoked users and sessions are closed already; those of a
-    /// token are not, for a connection does not know its token.
-    fn revoked(&self, what: &Revoked);
+    /// Something was revoked: it is to be read anew. The connections concerned are closed by whoever reads
+    /// it.
+    fn revoked(&self);
 
     /// What callers used of their rate limits on another node.
     fn spent(&self, spent: &[Spent]);
@@ -101,31 +101,8 @@ impl Inbound for FromNodes {
         });
     }
 
-    fn disconnect(&self, target: &Target, reason: CloseReason) {
-        match target {
-            Target::User(tenant, user) => self.close(tenant, user, reason, |_| true),
-            Target::Device(tenant, user, device) => {
-                self.close(tenant, user, reason, |ours| ours.device() == device);
-            }
-            Target::Session(tenant, user, session) => {
-                self.close(tenant, user, reason, |ours| ours.session_is(session));
-            }
-            Target::Connection(id) => {
-                self.live.close(id, reason);
-            }
-        }
-    }
-
-    fn revoked(&self, what: &Revoked) {
-        let reason = CloseReason::Revoked;
-        match what {
-            Revoked::User(tenant, user) => self.close(tenant, user, reason, |_| true),
-            Revoked::Session { tenant, user, session } => {
-                self.close(tenant, user, reason, |ours| ours.session_is(session));
-            }
-            Revoked::Token { .. } | Revoked::Service(_) => {}
-        }
-        self.upkeep.revoked(what);
+    fn revoked(&self) {
+        self.upkeep.revoked();
     }
 
     fn spent(&self, spent: &[Spent]) {

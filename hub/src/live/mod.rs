@@ -57,7 +57,7 @@ use delivery::{
     limit::{Limiter, Rate},
 };
 use protocol::{
-    CloseReason, ConnectionId, NodeId,
+    CloseReason, NodeId,
     envelope::{Findings, Inquiry},
 };
 use rand::RngExt;
@@ -249,12 +249,6 @@ impl Live {
         self.registry.all().iter().map(|connection| connection.describe()).collect()
     }
 
-    /// The connections of one inbox on this node.
-    #[must_use]
-    pub fn connections_of(&self, inbox: &InboxKey) -> Vec<ConnectionInfo> {
-        self.registry.of(inbox).iter().map(|connection| connection.describe()).collect()
-    }
-
     /// What an operator asks of this node's connections: names or closes them. None where it holds none
     /// by its role, or where another node is meant. Looks at each connection.
     #[must_use]
@@ -262,20 +256,13 @@ impl Live {
         inquiry::inquire(self, inquiry)
     }
 
-    /// Ends one connection; whether it was there.
-    pub fn close(&self, id: &ConnectionId, reason: CloseReason) -> bool {
-        self.close_where(reason, |info| info.id == *id) > 0
-    }
-
-    /// Ends every connection of the node for which `which` says so; how many they are.
-    pub fn close_where(
-        &self,
-        reason: CloseReason,
-        which: impl Fn(&ConnectionInfo) -> bool,
-    ) -> usize {
-        let all = self.registry.all();
-        let those = all.iter().filter(|connection| which(&connection.describe()));
-        those.map(|connection| connection.close(reason)).count()
+    /// Ends the connections of one inbox whose token is not to be believed any more.
+    pub fn close_void(&self, inbox: &InboxKey) {
+        for connection in self.registry.of(inbox) {
+            if !self.verifier.is_valid(inbox, &connection.login()) {
+                connection.close(CloseReason::Revoked);
+            }
+        }
     }
 
     /// How often a channel was joined, over all connections of this node.

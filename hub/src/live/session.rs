@@ -91,8 +91,22 @@ pub(super) enum Due {
         /// The device named the capability.
         app: bool,
     },
+    /// Say that the token ends soon.
+    Warn {
+        /// How long it still lives.
+        left: Duration,
+    },
     /// End.
     Close(CloseReason),
+}
+
+/// How long before its token ends a client is told: time for a round trip to its login service, also on a
+/// bad network.
+const WARN_BEFORE: Duration = Duration::from_secs(60);
+
+/// The same for a token of a short life: a tenth of it.
+fn warning(life: Duration) -> Duration {
+    WARN_BEFORE.min(life / 10)
 }
 
 /// Limits of time.
@@ -106,6 +120,8 @@ pub(super) struct Timing {
 pub(super) struct Session {
     heartbeat: Heartbeat,
     expires_at: Instant,
+    /// When the client is to be told that its token ends; none once it was.
+    warn_at: Option<Instant>,
     /// When it is as old as it may become.
     ends_at: Option<Instant>,
     frames: Bucket,
@@ -117,9 +133,11 @@ pub(super) struct Session {
 impl Session {
     /// A session that pings after `first_ping`, and then once per interval.
     pub(super) fn new(now: Instant, first_ping: Duration, token_life: Duration) -> Self {
+        let life = token_life.min(TOKEN_LIFE_MAX);
         Self {
             heartbeat: Heartbeat::new(now, first_ping),
-            expires_at: now + token_life.min(TOKEN_LIFE_MAX),
+            expires_at: now + life,
+            warn_at: Some(now + (life - warning(life))),
             ends_at: None,
             frames: Bucket { empty_at: now },
             controls: Bucket { empty_at: now },
@@ -148,7 +166,9 @@ impl Session {
 
     /// The new token ends then.
     pub(super) fn refreshed(&mut self, now: Instant, token_life: Duration) {
-        self.expires_at = now + token_life.min(TOKEN_LIFE_MAX);
+        let life = token_life.min(TOKEN_LIFE_MAX);
+        self.expires_at = now + life;
+        self.warn_at = Some(now + (life - warning(life)));
     }
 
     pub(super) fn set_app_ping(&mut self, device: &DeviceInfo) {
@@ -162,6 +182,7 @@ impl Session {
             None => self.heartbeat.silent_at(timing.ping_interval),
         };
         let end = self.ends_at.map_or(end, |ends_at| end.min(ends_at));
+        let end = self.warn_at.map_or(end, |warn_at| end.min(warn_at));
         self.heartbeat.ping_at().min(self.expires_at).min(end)
     }
 
@@ -175,6 +196,10 @@ impl Session {
     ) -> Option<Due> {
         if now >= self.expires_at {
             return Some(Due::Close(CloseReason::TokenExpired));
+        }
+        if self.warn_at.is_some_and(|warn_at| now >= warn_at) {
+            self.warn_at = None;
+            return Some(Due::Warn { left: self.expires_at - now });
         }
         match waiting_since {
             Some(since) if now >= since + timing.stall_timeout => {

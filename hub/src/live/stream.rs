@@ -19,7 +19,7 @@ use super::{
     Live,
     establish::{self, Admitted, Opening},
     framing::Framing,
-    handshake,
+    handshake::{self, Visit},
     metrics::Rejection,
     refusal::Refused,
 };
@@ -38,7 +38,14 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) async fn open(State(live): State<Arc<Live>>, request: Request) -> Response {
-    match check(&live, &request) {
+    let admitted = match check(&live, &request) {
+        Ok((visit, last_event_id)) => {
+            // An `EventSource` comes back with the URL it was made with: its header is newer.
+            visit.admit(&live).await.map(|(entry, since)| (entry, last_event_id.or(since)))
+        }
+        Err(refused) => Err(refused),
+    };
+    match admitted {
         Ok((entry, since)) => {
             let mut response = event_stream(request.headers());
             let opening = Opening::Takeover(take_over(&mut response));
@@ -53,7 +60,7 @@ pub(super) async fn open(State(live): State<Arc<Live>>, request: Request) -> Res
     }
 }
 
-fn check(live: &Arc<Live>, request: &Request) -> Result<(establish::Entry, Option<Seq>), Refused> {
+fn check(live: &Live, request: &Request) -> Result<(Visit, Option<Seq>), Refused> {
     let client = handshake::enter(live, request)?;
     if request.method() != Method::GET {
         return Err(Refused::new(
@@ -63,9 +70,8 @@ fn check(live: &Arc<Live>, request: &Request) -> Result<(establish::Entry, Optio
         ));
     }
     let last_event_id = last_event_id(request.headers())?;
-    let (entry, since) = handshake::admit(live, request, client, Framing::EventStream.transport())?;
-    // An `EventSource` comes back with the URL it was made with: its header is newer.
-    Ok((entry, last_event_id.or(since)))
+    let visit = Visit::new(live, request, client, Framing::EventStream.transport())?;
+    Ok((visit, last_event_id))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Refused> {

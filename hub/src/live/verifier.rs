@@ -1,8 +1,8 @@
 //! Who may connect, as far as this side must know.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use delivery::{identity::UserCaller, store::BoxFuture};
+use delivery::{InboxKey, account::LoginMark, identity::UserCaller, store::BoxFuture};
 use protocol::{ErrorType, Time};
 
 /// Checks what a client shows at the handshake and in `refresh`.
@@ -13,9 +13,24 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// [`Refusal`] says what the client is told.
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal>;
 
-    /// A user came in, or came with a new token: what the token says of them is remembered. Cannot
-    /// fail: nobody is sent away because it could not be written.
-    fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()>;
+    /// Checks a one-time ticket, which is used up by that. Without tickets every one is refused.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what the client is told.
+    fn redeem<'a>(&'a self, _ticket: &'a str) -> BoxFuture<'a, Result<UserCaller, Refusal>> {
+        let refusal = Refusal::Unauthorized("there are no tickets here".to_owned());
+        Box::pin(std::future::ready(Err(refusal)))
+    }
+
+    /// Whether a token that was good before is still to be believed, expiry aside. Cheap. Without
+    /// revocation every one is.
+    fn is_valid(&self, _inbox: &InboxKey, _login: &LoginMark) -> bool {
+        true
+    }
+
+    /// A user came in from there, or came with a new token: what the token says of them is remembered.
+    /// Cannot fail: nobody is sent away because it could not be written.
+    fn note<'a>(&'a self, caller: &'a UserCaller, from: IpAddr) -> BoxFuture<'a, ()>;
 }
 
 /// Why a token was refused. The text is one sentence for the client and never holds the token.

@@ -22,6 +22,7 @@ pub(super) enum FrameKind {
     SyncComplete,
     ResyncRequired,
     Presence,
+    TokenExpiring,
     Ping,
     Pong,
     Error,
@@ -31,13 +32,14 @@ pub(super) enum FrameKind {
 }
 
 impl FrameKind {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Message,
         Self::StatusUpdate,
         Self::Welcome,
         Self::SyncComplete,
         Self::ResyncRequired,
         Self::Presence,
+        Self::TokenExpiring,
         Self::Ping,
         Self::Pong,
         Self::Error,
@@ -53,6 +55,7 @@ impl FrameKind {
             Self::SyncComplete => "sync_complete",
             Self::ResyncRequired => "resync_required",
             Self::Presence => "presence",
+            Self::TokenExpiring => "token_expiring",
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Error => "error",
@@ -69,6 +72,7 @@ impl FrameKind {
             ServerFrame::SyncComplete { .. } => Self::SyncComplete,
             ServerFrame::ResyncRequired { .. } => Self::ResyncRequired,
             ServerFrame::Presence { .. } => Self::Presence,
+            ServerFrame::TokenExpiring { .. } => Self::TokenExpiring,
             ServerFrame::Ping => Self::Ping,
             ServerFrame::Pong => Self::Pong,
             ServerFrame::Error { .. } => Self::Error,

@@ -27,6 +27,7 @@ mod retention;
 mod schedule;
 mod search;
 mod send;
+mod sessions;
 mod sockets;
 mod stats;
 mod stream;

@@ -27,8 +27,8 @@ pub use self::{
     read::peek,
 };
 use crate::{
-    Body, ChannelId, ConnectionId, DeviceId, MessageState, NodeId, Seq, ServiceId, StatusUpdate,
-    TenantId, Time, UserId,
+    Body, ChannelId, ConnectionId, DeviceId, MessageState, NodeId, Seq, StatusUpdate, TenantId,
+    Time, UserId,
 };
 
 /// The wire's version, see the module's doc.
@@ -105,15 +105,8 @@ pub enum Event {
         /// The channel.
         channel: ChannelId,
     },
-    /// Connections have to go.
-    Disconnect {
-        /// Which.
-        target: Target,
-        /// The close code they are told.
-        code: u16,
-    },
-    /// Somebody may not do any more what a token or key said.
-    Revoked(Revoked),
+    /// Somebody may not do any more what a token said: what was revoked is to be read anew.
+    Revoked,
     /// A node is here, for the first time or again.
     Hello(NodeFacts),
     /// A node is still here.
@@ -191,44 +184,6 @@ pub struct Connected {
     pub again: bool,
 }
 
-/// Which connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// All of a user.
-    User(TenantId, UserId),
-    /// All of a user's device.
-    Device(TenantId, UserId, DeviceId),
-    /// All of a login.
-    Session(TenantId, UserId, String),
-    /// One.
-    Connection(ConnectionId),
-}
-
-/// What was revoked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revoked {
-    /// A token, by its `jti`; it would have been valid until then.
-    Token {
-        /// Its id.
-        jti: String,
-        /// When nobody need remember it any more.
-        until: Time,
-    },
-    /// A login.
-    Session {
-        /// The wall.
-        tenant: TenantId,
-        /// Whose.
-        user: UserId,
-        /// Which.
-        session: String,
-    },
-    /// A service, or one of its keys: whoever keeps what it knows of services reads it anew.
-    Service(ServiceId),
-    /// A user, as a whole.
-    User(TenantId, UserId),
-}
-
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -302,7 +257,7 @@ mod kind {
     pub(super) const PRESENCE: u64 = 4;
     pub(super) const PRESENCE_LIST: u64 = 5;
     pub(super) const PRESENCE_ASK: u64 = 6;
-    pub(super) const DISCONNECT: u64 = 7;
+    // 7 was a forced disconnect, which is an inquiry now.
     pub(super) const REVOKED: u64 = 8;
     pub(super) const HELLO: u64 = 9;
     pub(super) const HEARTBEAT: u64 = 10;
@@ -318,16 +273,6 @@ mod form {
     pub(super) const MESSAGE: u64 = 0;
     pub(super) const STATUS: u64 = 1;
     pub(super) const IN_STORE: u64 = 2;
-
-    pub(super) const TARGET_USER: u64 = 0;
-    pub(super) const TARGET_DEVICE: u64 = 1;
-    pub(super) const TARGET_SESSION: u64 = 2;
-    pub(super) const TARGET_CONNECTION: u64 = 3;
-
-    pub(super) const REVOKED_TOKEN: u64 = 0;
-    pub(super) const REVOKED_SESSION: u64 = 1;
-    pub(super) const REVOKED_SERVICE: u64 = 2;
-    pub(super) const REVOKED_USER: u64 = 3;
 }
 
 impl Event {
@@ -341,8 +286,7 @@ impl Event {
             Self::Presence { .. } | Self::PresenceList { .. } | Self::PresenceAsk { .. } => {
                 "presence"
             }
-            Self::Disconnect { .. } => "disconnect",
-            Self::Revoked(_) => "revoked",
+            Self::Revoked => "revoked",
             Self::Hello(_) | Self::Heartbeat(_) | Self::Goodbye { .. } => "node",
             Self::Ping { .. } => "ping",
             Self::Inquiry(_) | Self::Findings(_) => "inquiry",

@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, DecodeError, ENVELOPE_BYTES_MAX, Envelope,
-    Event, InboxChange, NodeAbout, NodeFacts, Read, Revoked, SPENT_MAX, Spent, Target, USERS_MAX,
-    VERSION, What, form,
+    Event, InboxChange, NodeAbout, NodeFacts, Read, SPENT_MAX, Spent, USERS_MAX, VERSION, What,
+    form,
     inquiry::{read_findings, read_inquiry},
     kind,
     pack::Reader,
@@ -98,18 +98,9 @@ fn payload(from: &mut Reader<'_>, kind: u64) -> Read<Event> {
             more = from.fields(2)?;
             Event::PresenceAsk { tenant: id(from)?, channel: id(from)? }
         }
-        kind::DISCONNECT => {
-            more = from.fields(2)?;
-            let target = target(from)?;
-            let range = DecodeError::Malformed("a close code is out of range");
-            let code = u16::try_from(from.uint()?).map_err(|_| range)?;
-            Event::Disconnect { target, code }
-        }
         kind::REVOKED => {
-            let mut left = from.fields(1)?;
-            let event = Event::Revoked(revoked(from, &mut left)?);
-            more = left;
-            event
+            more = from.fields(0)?;
+            Event::Revoked
         }
         kind::HELLO => {
             let mut left = from.fields(3)?;
@@ -230,53 +221,6 @@ fn action(from: &mut Reader<'_>) -> Read<PressedAction> {
     Ok(PressedAction { index, action })
 }
 
-fn target(from: &mut Reader<'_>) -> Read<Target> {
-    let mut more = from.fields(1)?;
-    let target = match from.uint()? {
-        form::TARGET_USER => {
-            take(&mut more, 2)?;
-            Target::User(id(from)?, id(from)?)
-        }
-        form::TARGET_DEVICE => {
-            take(&mut more, 3)?;
-            Target::Device(id(from)?, id(from)?, id(from)?)
-        }
-        form::TARGET_SESSION => {
-            take(&mut more, 3)?;
-            Target::Session(id(from)?, id(from)?, text(from)?)
-        }
-        form::TARGET_CONNECTION => {
-            take(&mut more, 1)?;
-            Target::Connection(id(from)?)
-        }
-        _ => return Err(DecodeError::Malformed("a target is not known here")),
-    };
-    from.rest(more)?;
-    Ok(target)
-}
-
-fn revoked(from: &mut Reader<'_>, more: &mut usize) -> Read<Revoked> {
-    Ok(match from.uint()? {
-        form::REVOKED_TOKEN => {
-            take(more, 2)?;
-            Revoked::Token { jti: text(from)?, until: Time::from_millis(from.int()?) }
-        }
-        form::REVOKED_SESSION => {
-            take(more, 3)?;
-            Revoked::Session { tenant: id(from)?, user: id(from)?, session: text(from)? }
-        }
-        form::REVOKED_SERVICE => {
-            take(more, 1)?;
-            Revoked::Service(id(from)?)
-        }
-        form::REVOKED_USER => {
-            take(more, 2)?;
-            Revoked::User(id(from)?, id(from)?)
-        }
-        _ => return Err(DecodeError::Malformed("what was revoked is not known here")),
-    })
-}
-
 /// `more` elements follow the first three.
 fn facts(from: &mut Reader<'_>, more: &mut usize) -> Read<NodeFacts> {
     let (node, clock, lost) = (id(from)?, from.uint()?, from.uint()?);
@@ -314,11 +258,6 @@ fn spent(from: &mut Reader<'_>) -> Read<Spent> {
     let spent = Spent { scope: from.uint()?, key: from.uint()?, nanos: from.uint()? };
     from.rest(more)?;
     Ok(spent)
-}
-
-fn take(more: &mut usize, known: usize) -> Read<()> {
-    *more = more.checked_sub(known).ok_or(DecodeError::Malformed("an array is too short"))?;
-    Ok(())
 }
 
 pub(super) fn id<T: FromStr<Err = IdError>>(from: &mut Reader<'_>) -> Read<T> {

@@ -6,8 +6,7 @@ use bytes::Bytes;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
-    InboxChange, NodeAbout, NodeFacts, Revoked, SPENT_MAX, Spent, Target, USERS_MAX, VERSION, What,
-    form,
+    InboxChange, NodeAbout, NodeFacts, SPENT_MAX, Spent, USERS_MAX, VERSION, What, form,
     inquiry::{write_findings, write_inquiry},
     kind,
     pack::Writer,
@@ -97,8 +96,7 @@ const fn number(event: &Event) -> u64 {
         Event::Presence { .. } => kind::PRESENCE,
         Event::PresenceList { .. } => kind::PRESENCE_LIST,
         Event::PresenceAsk { .. } => kind::PRESENCE_ASK,
-        Event::Disconnect { .. } => kind::DISCONNECT,
-        Event::Revoked(_) => kind::REVOKED,
+        Event::Revoked => kind::REVOKED,
         Event::Hello(_) => kind::HELLO,
         Event::Heartbeat(_) => kind::HEARTBEAT,
         Event::Goodbye { .. } => kind::GOODBYE,
@@ -145,12 +143,7 @@ fn payload(out: &mut Writer, event: &Event) {
             out.str(tenant.as_str());
             out.str(channel.as_str());
         }
-        Event::Disconnect { target, code } => {
-            out.array(2);
-            write_target(out, target);
-            out.uint((*code).into());
-        }
-        Event::Revoked(what) => write_revoked(out, what),
+        Event::Revoked => out.array(0),
         Event::Hello(NodeFacts { node, clock, lost, connections, secrets, about })
         | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets, about }) => {
             out.array(6);
@@ -270,44 +263,6 @@ fn write_in_store(out: &mut Writer, seq: u64) {
     out.array(2);
     out.uint(seq);
     out.uint(form::IN_STORE);
-}
-
-fn write_target(out: &mut Writer, target: &Target) {
-    let texts: (u64, &[&str]) = match target {
-        Target::User(tenant, user) => (form::TARGET_USER, &[tenant.as_str(), user.as_str()]),
-        Target::Device(tenant, user, device) => {
-            (form::TARGET_DEVICE, &[tenant.as_str(), user.as_str(), device.as_str()])
-        }
-        Target::Session(tenant, user, session) => {
-            (form::TARGET_SESSION, &[tenant.as_str(), user.as_str(), session])
-        }
-        Target::Connection(id) => (form::TARGET_CONNECTION, &[id.as_str()]),
-    };
-    write_texts(out, texts);
-}
-
-fn write_revoked(out: &mut Writer, what: &Revoked) {
-    let texts: (u64, &[&str]) = match what {
-        Revoked::Token { jti, until } => {
-            out.array(3);
-            out.uint(form::REVOKED_TOKEN);
-            out.str(jti);
-            out.int(until.millis());
-            return;
-        }
-        Revoked::Session { tenant, user, session } => {
-            (form::REVOKED_SESSION, &[tenant.as_str(), user.as_str(), session])
-        }
-        Revoked::Service(id) => (form::REVOKED_SERVICE, &[id.as_str()]),
-        Revoked::User(tenant, user) => (form::REVOKED_USER, &[tenant.as_str(), user.as_str()]),
-    };
-    write_texts(out, texts);
-}
-
-fn write_texts(out: &mut Writer, (form, texts): (u64, &[&str])) {
-    out.array(1 + texts.len());
-    out.uint(form);
-    texts.iter().for_each(|text| out.str(text));
 }
 
 fn write_users(out: &mut Writer, users: &[UserId]) {

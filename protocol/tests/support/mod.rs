@@ -169,6 +169,7 @@ pub fn server_samples() -> Vec<(&'static str, ServerFrame)> {
                 online: true,
             },
         ),
+        ("token_expiring", ServerFrame::TokenExpiring { expires_in_ms: 60_000 }),
         ("ping", ServerFrame::Ping),
         ("pong", ServerFrame::Pong),
         (

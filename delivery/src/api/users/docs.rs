@@ -147,3 +147,29 @@ pub(crate) fn role_members() -> Doc {
         ],
     }
 }
+
+pub(crate) fn disable() -> Doc {
+    change(
+        "Disable a user",
+        "Ends all sessions, closes all sockets (4501), and refuses every token of theirs with 403, here at \
+         once and on other nodes within two seconds. What is sent to them goes on to be stored.",
+        vec![
+            Example::new("leaver", "One who left the company", By::Admin)
+                .after(seen())
+                .path("id", "user123"),
+        ],
+    )
+}
+
+pub(crate) fn enable() -> Doc {
+    change(
+        "Let a disabled user in again",
+        "Tokens that were made before are believed again, unless they were revoked besides; sessions have \
+         ended for good.",
+        vec![
+            Example::new("back", "One who came back", By::Admin)
+                .after(Given::call(By::Admin, Method::POST, "/api/v3/admin/users/user123/disable"))
+                .path("id", "user123"),
+        ],
+    )
+}

@@ -340,6 +340,13 @@ pub const ALL: &[Setting] = &[
         Auth,
         "How long a user token made here is valid.",
     ),
+    setting(
+        "REFRESH_TOKEN_EXPIRE_TIME",
+        "720h",
+        Kind::Duration { min: seconds(60), max: seconds(8_760 * 3_600) },
+        Auth,
+        "How long a session lives without being refreshed.",
+    ),
     setting("JWT_ISSUER", "message-service", Kind::Text, Auth, "`iss` of user tokens."),
     setting("JWT_AUDIENCE", "client-app", Kind::Text, Auth, "`aud` of user tokens."),
     setting(

@@ -38,7 +38,6 @@ impl Setting {
 /// one is no mistake (the seed's own example does), but it must not look as if it worked.
 pub const WITHOUT_EFFECT: &[&str] = &[
     "DATABASE_BACKUP_PATH",
-    "REFRESH_TOKEN_EXPIRE_TIME",
     "GITHUB_CLIENT_ID",
     "GITHUB_CLIENT_SECRET",
     "GOOGLE_CLIENT_ID",

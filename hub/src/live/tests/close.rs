@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use protocol::{ClientFrame, CloseReason, Codec, ServerFrame, client_frame::Token};
+use protocol::{ClientFrame, Codec, ServerFrame, client_frame::Token};
 use tokio::io::AsyncReadExt;
 use tungstenite::Message;
 
@@ -135,24 +135,6 @@ async fn a_silent_peer_is_closed_with_4008() {
     assert!(text.contains("no heartbeat"), "{text}");
     let took = began.elapsed();
     assert!(took > Duration::from_secs(7) && took < Duration::from_secs(12), "{took:?}");
-}
-
-#[tokio::test]
-async fn an_operator_can_end_connections() {
-    let server = Server::start().await;
-    let mut ann = server.connect("token=ann/phone").await;
-    let mut bob = server.connect("token=bob/phone").await;
-    let session = Some("session of ann");
-    let ended = server
-        .live
-        .close_where(CloseReason::Revoked, |connection| connection.session.as_deref() == session);
-    assert_eq!(ended, 1);
-    ann.expect_close_code(4501).await;
-    bob.expect_sync_complete(0).await;
-    let id = server.live.connections_of(&super::support::inbox("bob"))[0].id.clone();
-    assert!(server.live.close(&id, CloseReason::NotAllowed));
-    assert!(!server.live.close(&"unknown".parse().unwrap(), CloseReason::NotAllowed));
-    bob.expect_close_code(4503).await;
 }
 
 #[tokio::test]

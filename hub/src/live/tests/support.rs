@@ -93,7 +93,11 @@ impl TokenVerifier for PlainNames {
         })
     }
 
-    fn note<'a>(&'a self, _: &'a UserCaller) -> delivery::store::BoxFuture<'a, ()> {
+    fn note<'a>(
+        &'a self,
+        _: &'a UserCaller,
+        _: std::net::IpAddr,
+    ) -> delivery::store::BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 }

@@ -20,8 +20,7 @@ use hub::{
 use parking_lot::Mutex;
 use protocol::{
     Body, ChannelId, CloseReason, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time,
-    UserId,
-    envelope::{Revoked, Spent, Target},
+    UserId, envelope::Spent,
 };
 
 use super::{SOON, eventually};
@@ -35,8 +34,7 @@ pub(crate) struct Ears {
     pub(crate) groups: Mutex<Vec<(TenantId, u64)>>,
     pub(crate) doubts: Mutex<Vec<Doubt>>,
     pub(crate) replaced: Mutex<Vec<ConnectionId>>,
-    pub(crate) disconnects: Mutex<Vec<(Target, CloseReason)>>,
-    pub(crate) revoked: Mutex<Vec<Revoked>>,
+    pub(crate) revoked: AtomicU64,
     pub(crate) spent: Mutex<Vec<Spent>>,
     /// Who is in a channel elsewhere, by node.
     pub(crate) elsewhere: Mutex<BTreeMap<u64, BTreeSet<UserId>>>,
@@ -78,12 +76,8 @@ impl Inbound for Ears {
         self.replaced.lock().push(connection.clone());
     }
 
-    fn disconnect(&self, target: &Target, reason: CloseReason) {
-        self.disconnects.lock().push((target.clone(), reason));
-    }
-
-    fn revoked(&self, what: &Revoked) {
-        self.revoked.lock().push(what.clone());
+    fn revoked(&self) {
+        self.revoked.fetch_add(1, Ordering::SeqCst);
     }
 
     fn spent(&self, spent: &[Spent]) {

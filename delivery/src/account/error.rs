@@ -1,0 +1,54 @@
+//! Why an account cannot be used or changed.
+
+use protocol::FieldProblem;
+
+use super::{IDENTITIES_MAX, SESSIONS_MAX};
+use crate::{control::ControlError, sql::SqlError};
+
+/// Why an account cannot be used or changed. The sentences of refused refresh tokens tell no more than
+/// "expired" or "not valid".
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// Not a refresh token of a session that goes on.
+    #[error("the refresh token is not valid; log in again")]
+    BadRefresh,
+    /// A refresh token that was used before: somebody has a copy. Its session has ended.
+    #[error("the refresh token was used before; log in again")]
+    Reused,
+    /// A refresh token whose time is over.
+    #[error("the refresh token has expired; log in again")]
+    Expired,
+    /// An admin has disabled the user.
+    #[error("the user is disabled")]
+    UserDisabled,
+    /// No such session of this user.
+    #[error("there is no such session")]
+    NoSession,
+    /// No such identity of this user.
+    #[error("this login is not linked")]
+    NoIdentity,
+    /// Another user logs in by it.
+    #[error("this login belongs to another user")]
+    LinkedElsewhere,
+    /// Without it the user could not log in any more.
+    #[error("this is the only login of the user; link another one first")]
+    LastIdentity,
+    /// [`IDENTITIES_MAX`] is reached.
+    #[error("the user has {IDENTITIES_MAX} logins already, which is the most")]
+    TooManyIdentities,
+    /// Fields are not valid.
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldProblem>),
+    /// The database cannot.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Sessions beyond [`SESSIONS_MAX`] are no error: the one that was unused for longest ends.
+const _: () = assert!(SESSIONS_MAX > 1);
+
+impl From<SqlError> for AccountError {
+    fn from(error: SqlError) -> Self {
+        Self::Control(error.into())
+    }
+}
