@@ -225,6 +225,9 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
         quotas: 0,
         templates: 0,
         versions: 0,
+        profiles: 0,
+        identities: 0,
+        sessions: 0,
         webhooks: 0,
         deliveries: 0,
     };

@@ -229,7 +229,7 @@ fn take_in(entries: &mut FxHashMap<u128, Entry>, revocation: &Revocation) -> boo
 mod tests {
     use super::*;
 
-    const fn at(seconds: i64) -> Time {
+    fn at(seconds: i64) -> Time {
         Time::from_millis(seconds * 1_000)
     }
 

@@ -1,11 +1,6 @@
 //! Nodes with sockets, one store, one Redis: what a client sees of several nodes.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use delivery::{
     Fanout, InboxKey, StoreError,
@@ -23,9 +18,7 @@ use hub::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{
-    ChannelId, ClientFrame, CloseReason, Codec, ServerFrame, TenantId, Time, envelope::Spent,
-};
+use protocol::{ChannelId, ClientFrame, Codec, ServerFrame, TenantId, Time, envelope::Spent};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::{

@@ -204,7 +204,11 @@ impl Sockets {
                 ws_client::write(&mut socket.out, Kind::Data, self.codec, &pong);
                 false
             }
-            Ok(ServerFrame::Presence { .. } | ServerFrame::Pong) => false,
+            Ok(
+                ServerFrame::Presence { .. }
+                | ServerFrame::TokenExpiring { .. }
+                | ServerFrame::Pong,
+            ) => false,
         };
         if ready && socket.phase == Phase::Open {
             socket.phase = Phase::Ready;

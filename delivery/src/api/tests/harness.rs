@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use super::store::TestStore;
 use crate::{
     InboxKey,
+    account::{AccountConfig, Accounts, RefreshKey},
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
     connections::{Connections, Found, NodeReport, TooManyAsk},
     control::{Control, NewService},
@@ -158,6 +159,12 @@ impl Api {
             access_ttl: Duration::from_secs(60),
         };
         let identity = Arc::new(Identity::new(config, Arc::clone(&control)));
+        let accounts = AccountConfig {
+            refresh_ttl: Duration::from_secs(600),
+            refresh_key: RefreshKey([7; 32]),
+        };
+        let accounts =
+            Accounts::open(Arc::clone(&control), Arc::clone(&identity), accounts).unwrap();
         let store = TestStore::open();
         let draining = Arc::new(AtomicBool::new(false));
         let counts = Counts::default();
@@ -167,6 +174,7 @@ impl Api {
             store: Arc::clone(&store) as Arc<dyn crate::store::Storage>,
             identity: Arc::clone(&identity),
             control: Arc::clone(&control),
+            accounts,
             webhooks: webhooks.unwrap(),
             limiter: Arc::new(Limiter::new(limits, &counts)),
             config: ApiConfig { body_timeout, ..ApiConfig::default() },

@@ -19,8 +19,8 @@ use hub::{
 };
 use parking_lot::Mutex;
 use protocol::{
-    Body, ChannelId, CloseReason, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time,
-    UserId, envelope::Spent,
+    Body, ChannelId, ConnectionId, MessageFields, MessageState, Seq, TenantId, Time, UserId,
+    envelope::Spent,
 };
 
 use super::{SOON, eventually};
