@@ -8,6 +8,7 @@ mod durable;
 mod gapless;
 mod nodes;
 mod read_state;
+mod revocation;
 mod rollouts;
 mod walls;
 pub(crate) mod workload;
