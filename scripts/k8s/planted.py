@@ -81,6 +81,12 @@ def missed(rendered, metrics) -> list[str]:
         lambda it: it["spec"]["behavior"]["scaleDown"].update(stabilizationWindowSeconds=0),
     )
     expect("a fast scale-down", house(fast), "scales down fast")
+    many = changed("cluster", "HorizontalPodAutoscaler", lambda it: it["spec"].update(maxReplicas=60))
+    expect("more pods than PostgreSQL has connections", house(many), "all pods may take")
+    ca = changed(
+        "cluster", "Deployment", lambda it: container(it)["env"].append({"name": "REDIS_CA_FILE", "value": "/etc/ca.pem"})
+    )
+    expect("a CA that nobody mounts", house(ca), "where nothing is mounted")
     timeout = "nginx.ingress.kubernetes.io/proxy-read-timeout"
     cut = changed("ingress", "Ingress", lambda it: it["metadata"]["annotations"].update({timeout: "60"}))
     expect("an ingress that cuts silent sockets", house(cut), "is cut before")
