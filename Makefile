@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint doc unit it api schemathesis k8s kill9 powercut chaos fuzz bench loadtest
+.PHONY: test tools lint advisories doc unit it api schemathesis k8s kill9 powercut chaos fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
@@ -28,6 +28,12 @@ tools:
 lint: tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/dependencies.sh
+
+# Known vulnerabilities of dependencies; by itself, because the answer changes while nothing here does. Of GitHub's
+# RustSec/advisory-db, or of a copy of it: ADVISORY_DB=FOLDER.
+advisories: tools
+	scripts/dependencies.sh advisories
 
 # For those who work on it, private items included, so that public docs may point at them.
 doc: tools

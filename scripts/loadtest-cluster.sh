@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Starts PostgreSQL, Redis and NODES nodes on free ports and temporary folders, puts load on them, stops them by
 # their ids. With arguments, that one scenario: `scripts/loadtest-cluster.sh send -U 2000 --touch --rate max`. Prints
-# what PostgreSQL and Redis cost beside it.
+# what PostgreSQL and Redis cost beside it. `NODES=10 scripts/loadtest-cluster.sh scale 15000 3m`: sockets of each node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 nodes=${NODES:-3}
 folder=$(mktemp -d)
 chmod 755 "$folder"
-pids=()
+pids=() generators=()
 cleanup() {
-  for pid in "${pids[@]:-}"; do kill -TERM "$pid" 2>/dev/null || true; done
+  for pid in "${generators[@]}" "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   [ -z "${postgres:-}" ] || kill -INT "$postgres" 2>/dev/null || true
   [ -z "${redis:-}" ] || kill -TERM "$redis" 2>/dev/null || true
   wait 2>/dev/null || true
@@ -18,8 +18,8 @@ cleanup() {
 trap cleanup EXIT
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
-if [ -z "$bin" ]; then
+bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -1)
+if [ ! -x "$bin/initdb" ]; then
   bin=$(dirname "$(command -v initdb)")
 fi
 as=()
@@ -62,7 +62,7 @@ for node in $(seq "$nodes"); do
   pids+=("$pid")
   line=
   for _ in $(seq 200); do
-    line=$(grep -m1 'pushhub ready user=' "$folder/out-$node" || true)
+    line=$(grep -sm1 'pushhub ready user=' "$folder/out-$node" || true)
     [ -n "$line" ] && break
     kill -0 "$pid" || { cat "$folder/log-$node"; exit 1; }
     sleep 0.1
@@ -71,49 +71,117 @@ for node in $(seq "$nodes"); do
   arguments+=(--admin-url "http://$(sed -n 's/.* admin=\([^ ]*\).*/\1/p' <<<"$line")" --server-pid "$pid")
 done
 
-# CPU seconds of a process and of its children, also those that have ended.
+# CPU of a process and of its children, also those that have ended, in ticks: into `ticks`. Forks nothing, since it is
+# asked while others are measured.
+tick=$(getconf CLK_TCK)
 cpu() {
-  local ticks=0
-  for pid in "$1" $(cat "/proc/$1/task/$1/children"); do
-    ticks=$((ticks + $(awk '{print $14 + $15}' <(sed 's/.*) //; s/^/0 0 /' "/proc/$pid/stat"))))
-  done
-  ticks=$((ticks + $(awk '{print $16 + $17}' <(sed 's/.*) //; s/^/0 0 /' "/proc/$1/stat"))))
-  awk "BEGIN { print $ticks / $(getconf CLK_TCK) }"
+  local pid numbers fields children=
+  ticks=0
+  read -r children <"/proc/$1/task/$1/children" || true
+  for pid in "$1" $children; do
+    # The name in brackets may hold spaces. A child may have ended.
+    read -r numbers <"/proc/$pid/stat" || continue
+    read -ra fields <<<"${numbers##*) }"
+    ticks=$((ticks + fields[11] + fields[12]))
+    [ "$pid" != "$1" ] || ticks=$((ticks + fields[13] + fields[14]))
+  done 2>/dev/null
 }
+# `since BEFORE [DIVISOR [DIGITS]]`: the ticks from then until now in seconds, or as many by something.
+since() { awk -v t=$((ticks - $1)) -v by="${2:-1}" -v f="%.${3:-1}f" -v tick="$tick" 'BEGIN { printf f, t / tick / by }'; }
 
 run() {
   echo "== $nodes nodes: loadtest $*"
-  local before_postgres before_redis
-  before_postgres=$(cpu "$postgres") before_redis=$(cpu "$redis")
+  local before_postgres before_redis beside
+  cpu "$postgres" && before_postgres=$ticks
+  cpu "$redis" && before_redis=$ticks
   target/release/loadtest "$@" "${arguments[@]}" --lag-metric none
-  awk "BEGIN { printf \"CPU beside the nodes: PostgreSQL %.1f s, Redis %.1f s\\n\", \
-    $(cpu "$postgres") - $before_postgres, $(cpu "$redis") - $before_redis }"
+  cpu "$postgres" && beside="PostgreSQL $(since "$before_postgres") s"
+  cpu "$redis" && beside+=", Redis $(since "$before_redis") s"
+  echo "CPU beside the nodes: $beside"
 }
-# `scale SOCKETS HOLD`: so many sockets on each node, a generator for each, held so long.
+
+# Resident memory of the nodes in KiB: the sum, and the largest.
+resident() {
+  local pid name value rest
+  sum=0 most=0
+  for pid in "${pids[@]}"; do
+    while read -r name value rest; do
+      [ "$name" = VmRSS: ] || continue
+      sum=$((sum + value))
+      [ "$value" -le "$most" ] || most=$value
+    done <"/proc/$pid/status"
+  done
+}
+# What all have used, into the array of the name: the second, nodes one by one, PostgreSQL, Redis.
+usage() {
+  local -n into=$1
+  local pid
+  into=("$SECONDS")
+  for pid in "${pids[@]}" "$postgres" "$redis"; do
+    cpu "$pid"
+    into+=("$ticks")
+  done
+}
+# `between WHAT FROM TO [SOCKETS]`: CPU between two usages, of all nodes, of the least and the most of them, and of those
+# beside; with a number of sockets of a node in µs for each and second.
+between() {
+  local -n from=$2 to=$3
+  paste <(printf '%s\n' "${from[@]}") <(printf '%s\n' "${to[@]}") | awk -v what="$1" -v tick="$tick" -v nodes="$nodes" \
+    -v sockets="${4:-0}" '
+    NR == 1 { seconds = $2 - $1; next }
+    { cpu[NR - 1] = ($2 - $1) / tick }
+    END {
+      least = most = cpu[1]
+      for (n = 1; n <= nodes; n++) { sum += cpu[n]; if (cpu[n] < least) least = cpu[n]; if (cpu[n] > most) most = cpu[n] }
+      printf "%s %d s: CPU of the nodes %.1f s (%.1f to %.1f each), PostgreSQL %.1f s, Redis %.1f s\n", \
+        what, seconds, sum, least, most, cpu[nodes + 1], cpu[nodes + 2]
+      if (sockets) {
+        each = 1e6 / seconds / sockets
+        printf "%s, for each socket and second: nodes %.2f µs (%.2f to %.2f), PostgreSQL %.2f, Redis %.2f\n", \
+          what, sum * each / nodes, least * each, most * each, cpu[nodes + 1] * each / nodes, cpu[nodes + 2] * each / nodes
+      }
+    }'
+}
+# `scale SOCKETS HOLD`: so many sockets on each node, a generator for each, held so long. What holding costs is counted while
+# all generators hold, so let HOLD be longer than one may be done before another.
 scale() {
-  local sockets=$1 hold=$2 generators=() began=$SECONDS
+  local sockets=$1 hold=$2 node at line online holding sum most failed=0
+  local -a begin=() held=() end=()
+  resident
+  echo "fresh: nodes' RSS $((sum / 1024)) MiB"
+  usage begin
   for node in $(seq "$nodes"); do
-    local at=$(((node - 1) * 6))
-    target/release/loadtest connect -N "$sockets" --connecting 32 --hold "$hold" --user-prefix "node-$node" --quiet \
-      --time-limit 30m --grace 60s --out "$folder/report-$node" --lag-metric none "${arguments[@]:at:6}" \
-      >"$folder/generator-$node" 2>&1 &
+    at=$(((node - 1) * 6))
+    target/release/loadtest connect -N "$sockets" --connecting 32 --hold "$hold" --user-prefix "node-$node" \
+      --time-limit 30m --grace 60s --lag-metric none "${arguments[@]:at:6}" >"$folder/report-$node" 2>"$folder/progress-$node" &
     generators+=($!)
   done
-  local failed=0
-  while kill -0 "${generators[0]}" 2>/dev/null; do
+  while kill -0 "${generators[@]}" 2>/dev/null; do
     sleep 5
-    local sum=0 most=0 each
-    for pid in "${pids[@]}"; do
-      each=$(awk '/VmRSS/ { print $2 }' "/proc/$pid/status")
-      sum=$((sum + each))
-      [ "$each" -le "$most" ] || most=$each
+    online=0 holding=0
+    for node in $(seq "$nodes"); do
+      # "holding: 15000 online, …", once a second.
+      line=$(tail -n 1 "$folder/progress-$node")
+      [[ $line != holding:* ]] || holding=$((holding + 1))
+      [[ ! $line =~ :\ ([0-9]+)\ online ]] || online=$((online + BASH_REMATCH[1]))
     done
-    echo "$((SECONDS - began)) s: established $(ss -Htn state established '( sport = :0 or sport != :0 )' | wc -l), nodes' RSS $((sum / 1024)) MiB, the largest $((most / 1024))"
+    resident
+    echo "$((SECONDS - begin[0])) s: $online online, $holding of $nodes hold, nodes' RSS $((sum / 1024)) MiB, the largest $((most / 1024))"
+    [ "$holding" = "$nodes" ] || continue
+    if [ ${#held[@]} = 0 ]; then usage held; else usage end; fi
   done
-  for generator in "${generators[@]}"; do wait "$generator" || failed=1; done
+  for node in "${generators[@]}"; do wait "$node" || failed=1; done
+  generators=()
   for node in $(seq "$nodes"); do
-    grep -E "connects_per_s|ready|idle|lost  |all bounds|missed" "$folder/generator-$node" | sed "s/^/node $node: /" | head -12
+    grep -E '^  (rate|connects|ready.p[59]|hold|server.(cpu_us|rss)|lost)[a-z0-9_.]*  |^all bounds|^MISSED|^note: not all' \
+      "$folder/report-$node" | sed "s/^ */node $node: /"
   done
+  if [ ${#end[@]} = 0 ]; then
+    echo "not all held at one time for 5 s: take a longer HOLD than $hold" >&2
+    return 1
+  fi
+  between "connecting" begin held
+  between "holding" held end "$sockets"
   return "$failed"
 }
 if [ "${1:-}" = scale ]; then

@@ -35,6 +35,11 @@ OPERATOR_FIELDS = {
 # How the generated table of settings says that a value is a secret: a text, or an address with a password in it.
 SECRET_SETTINGS = ("a text", "postgres://", "redis://")
 
+# Connections of a node to PostgreSQL beside DATABASE_CONNECTIONS; the README's row of that setting says what for.
+CONNECTIONS_BESIDE = 7
+# And those that nobody may take from an operator with psql: PostgreSQL's reserve, a backup, a look.
+CONNECTIONS_RESERVED = 10
+
 # Seconds between the end of the drain and the kill, for the store to be closed.
 CLOSING_SECONDS = 10
 
@@ -120,6 +125,11 @@ def known_settings() -> dict[str, bool]:
     return {name: allowed.startswith(SECRET_SETTINGS) for name, allowed in rows}
 
 
+def default_of(setting: str) -> str:
+    """As the README's generated table has it."""
+    return re.search(rf"^\| `{setting}` \| `([^`]*)` \|", (ROOT / "README.md").read_text(), re.M)[1]
+
+
 def seconds(text: str) -> int:
     number, unit = re.fullmatch(r"(\d+)(s|m)", text).groups()
     return int(number) * (60 if unit == "m" else 1)
@@ -137,6 +147,7 @@ def house_problems(rendered: dict[str, list[dict]]) -> list[str]:
             check_pod(name_of(workload), workload["spec"]["template"], settings, known, say)
         check_selectors(things, say)
         check_scaling(things, settings, say)
+    check_connections(rendered["cluster"], problems.append)
     check_ingress(rendered["ingress"], rendered["single"], rendered["cluster"], problems.append)
     return problems
 
@@ -158,7 +169,8 @@ def check_pod(name, template, settings, known, say):
         for variable, value in {**settings, **names}.items():
             setting = variable.removesuffix("_FILE")
             if variable.endswith("_FILE"):
-                if not known.get(setting):
+                # REDIS_CA_FILE is a setting by itself, whose value is a path.
+                if variable not in known and not known.get(setting):
                     say(f"{name}: {variable} is no secret setting")
                 if not any(value.startswith(f"{mount}/") for mount in mounts):
                     say(f"{name}: {variable} names {value}, where nothing is mounted")
@@ -214,6 +226,28 @@ def check_scaling(things, settings, say):
                 average = int(metric["pods"]["target"]["averageValue"])
                 if not 0.5 <= average / int(settings["WS_MAX_CONNECTIONS"]) <= 0.8:
                     say(f"{name_of(thing)}: {average} connections are not 50 to 80 % of WS_MAX_CONNECTIONS")
+
+
+def check_connections(things, say, readme=None):
+    """What k8s/README.md asks of PostgreSQL holds all pods that there may be, those of an update among them."""
+    most = {
+        thing["spec"]["scaleTargetRef"]["name"]: thing["spec"]["maxReplicas"]
+        for thing in things
+        if thing["kind"] == "HorizontalPodAutoscaler"
+    }
+    needed = CONNECTIONS_RESERVED
+    for workload in workloads(things):
+        name, spec = workload["metadata"]["name"], workload["spec"]
+        container = spec["template"]["spec"]["containers"][0]
+        given = {it["name"]: it.get("value") for it in container["env"]}
+        settings = {"DATABASE_CONNECTIONS": default_of("DATABASE_CONNECTIONS")} | settings_of(things) | given
+        pods = most.get(name, spec.get("replicas")) + spec["strategy"]["rollingUpdate"]["maxSurge"]
+        needed += pods * (int(settings["DATABASE_CONNECTIONS"]) + CONNECTIONS_BESIDE)
+    stated = int(re.search(r"`max_connections = (\d+)`", readme or (ROOT / "k8s/README.md").read_text())[1])
+    if stated < needed:
+        say(f"cluster: k8s/README.md has max_connections = {stated}, all pods may take {needed}")
+    elif stated > 1.1 * needed:
+        say(f"cluster: k8s/README.md has max_connections = {stated}, all pods take {needed} at most")
 
 
 def check_ingress(ingresses, single, cluster, say):

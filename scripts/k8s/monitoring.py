@@ -52,10 +52,13 @@ def query_problems(query: str, metrics: dict[str, set[str]]) -> list[str]:
     return problems + [f"{label} is no label of {', '.join(sorted(names))}" for label in used - labels]
 
 
-def value_problems(query: str, scraped: dict[str, dict[str, set[str]]]) -> list[str]:
-    """Values of labels that no series has, such as a reason that was renamed. Every series is there from the start."""
+def value_problems(query: str, scraped: dict[str, dict[str, set[str]]], elsewhere: tuple[str, ...] = ()) -> list[str]:
+    """Values of labels that no series has, such as a reason that was renamed. Every series is there from the start,
+    but for those `elsewhere`, by how their names begin."""
     problems = []
     for name, matchers in re.findall(r"(\w+)\{([^}]*)\}", query):
+        if name.startswith(elsewhere):
+            continue
         for label, values in re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"', matchers):
             if label in TARGET_LABELS or "$" in values:
                 continue
@@ -161,6 +164,10 @@ def dashboard_problems(metrics, board=None) -> list[str]:
         ]
         plain = query.replace("$__rate_interval", "5m").replace("$quantile", "0.99")
         rules.append({"record": f"panel:{len(rules)}", "expr": re.sub(r"\$\w+", "x", plain)})
+    # pushhub_store_…: what is measured and nobody sees is not looked after.
+    shown = re.findall(r"\bpushhub_([a-z]+)", " ".join(query for _, query in dashboard_queries(board)))
+    areas = {name.split("_")[1] for name in metrics if name.startswith("pushhub_")}
+    problems += [f"no panel of pushhub_{area}" for area in sorted(areas.difference(shown))]
     ids = [panel["id"] for panel in board["panels"]]
     if len(ids) != len(set(ids)):
         problems.append("two panels have one id")

@@ -81,6 +81,12 @@ def missed(rendered, metrics) -> list[str]:
         lambda it: it["spec"]["behavior"]["scaleDown"].update(stabilizationWindowSeconds=0),
     )
     expect("a fast scale-down", house(fast), "scales down fast")
+    many = changed("cluster", "HorizontalPodAutoscaler", lambda it: it["spec"].update(maxReplicas=60))
+    expect("more pods than PostgreSQL has connections", house(many), "all pods may take")
+    ca = changed(
+        "cluster", "Deployment", lambda it: container(it)["env"].append({"name": "REDIS_CA_FILE", "value": "/etc/ca.pem"})
+    )
+    expect("a CA that nobody mounts", house(ca), "where nothing is mounted")
     timeout = "nginx.ingress.kubernetes.io/proxy-read-timeout"
     cut = changed("ingress", "Ingress", lambda it: it["metadata"]["annotations"].update({timeout: "60"}))
     expect("an ingress that cuts silent sockets", house(cut), "is cut before")
@@ -134,6 +140,9 @@ def missed(rendered, metrics) -> list[str]:
     scraped = {"pushhub_disconnects_total": {"reason": {"restarting"}}}
     renamed = monitoring.value_problems('rate(pushhub_disconnects_total{reason=~"restarting|gone"}[5m])', scraped)
     expect("a reason that nobody gives", renamed, 'reason="gone"')
+    twin = 'rate(pushhub_disconnects_total{reason="gone"}[5m]) or rate(pushhub_postgres_errors_total{kind="x"}[5m])'
+    beside = monitoring.value_problems(twin, scraped, pod_life.OF_CLUSTER)
+    expect("a reason that nobody gives, beside the other shape's", beside, 'reason="gone"')
 
     board = json.loads((monitoring.FOLDER / "dashboard.json").read_text())
 
@@ -144,5 +153,8 @@ def missed(rendered, metrics) -> list[str]:
 
     expect("a panel of nothing", panel("sum (pushhub_nothing)"), "pushhub_nothing is no metric")
     expect("a panel that is no query", panel("sum by (pod (pushhub_connections)"), "parse")
+    blind = copy.deepcopy(board)
+    blind["panels"] = [it for it in board["panels"] if "pushhub_bus_" not in json.dumps(it)]
+    expect("an area without a panel", monitoring.dashboard_problems(metrics, blind), "no panel of pushhub_bus")
     expect("a panel of no variable", panel('pushhub_connections{pod="$pode"}'), "$pode is no variable")
     return problems

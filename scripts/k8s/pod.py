@@ -181,7 +181,5 @@ def scrape_problems(address: str, metrics: dict[str, set[str]], other_shape: tup
         elif scraped[name].keys() - {"le"} != labels:
             found.append(f"{name} is scraped with the labels {sorted(scraped[name])}, not {sorted(labels)}")
     for query in monitoring.queries():
-        if any(name.startswith(other_shape) for name in re.findall(r"\w+", query)):
-            continue
-        found += monitoring.value_problems(query, scraped)
+        found += monitoring.value_problems(query, scraped, other_shape)
     return found

@@ -23,7 +23,7 @@ const RETRIES: Metric = Metric::counter(
 const ERRORS: Metric = Metric::counter(
     "pushhub_postgres_errors_total",
     "kind",
-    "Transactions that failed, by what failed (connect, connection, deadlock, moved, statement, timeout, unknown, unreadable).",
+    "Transactions that failed, by what failed (connect, connection, deadlock, moved, refused, statement, timeout, unknown, unreadable).",
 );
 const BUSY: Metric = Metric::counter(
     "pushhub_postgres_busy_total",
@@ -201,5 +201,17 @@ impl PostgresMetrics {
     pub(super) fn fired(&self, late: i64) {
         self.fired_sent.increment(1);
         self.fire_delay.record(Duration::from_millis(u64::try_from(late).unwrap_or(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_explained_by_every_name_it_is_counted_by() {
+        for kind in ERROR_KINDS {
+            assert!(ERRORS.help.contains(kind), "{kind}");
+        }
     }
 }
