@@ -58,25 +58,43 @@ fn strangers(good: &Token, key: &str) -> Vec<(&'static str, String)> {
 
 /// A caller of each kind, by the description's words.
 async fn kinds(stage: &Stage) -> Vec<(&'static str, String)> {
-    let bearer = |token: Token| format!("Bearer {}", token.sign());
     let level =
         |id: &'static str, level: &'static str| json!({"id": id, "name": id, "level": level});
     let partner = stage.service(level("a-partner", "third_party")).await;
     let approve = "/api/v3/admin/services/a-partner/approve";
     stage.server.as_admin().post(approve, json!({})).await.ok();
-    let with_role =
-        |role: &str| bearer(Token::of(USER).device("phone").claim("roles", json!([role])));
+    let [reader, user, department_admin, system_admin] = user_kinds(|_| USER.to_owned());
     vec![
-        ("reader", bearer(Token::of(USER).device("reader").claim("scope", json!(["read"])))),
-        ("user", bearer(Stage::user())),
-        ("department_admin", with_role("department_admin")),
-        ("system_admin", with_role("system_admin")),
+        reader,
+        user,
+        department_admin,
+        system_admin,
         ("third_party", partner),
         ("business", stage.service(level("a-business", "business")).await),
         ("system", stage.service(level("a-system", "system")).await),
         ("admin", format!("Bearer {ADMIN_TOKEN}")),
     ]
 }
+
+/// The kinds that show a user's token, each of the user whom `who` says.
+fn user_kinds(who: impl Fn(&str) -> String) -> [(&'static str, String); 4] {
+    let with = |kind: &'static str, device: &str, claim: &str, value: &str| {
+        let token = Token::of(&who(kind)).device(device).claim(claim, json!([value]));
+        (kind, format!("Bearer {}", token.sign()))
+    };
+    let user = who("user");
+    let user = if user == USER { Stage::user() } else { Token::of(&user) };
+    [
+        with("reader", "reader", "scope", "read"),
+        ("user", format!("Bearer {}", user.sign())),
+        with("department_admin", "phone", "roles", "department_admin"),
+        with("system_admin", "phone", "roles", "system_admin"),
+    ]
+}
+
+/// What ends logins of its caller, or of the user of examples: whoever tries it next must be somebody else.
+const ENDS_LOGINS: [&str; 4] =
+    ["auth_logout", "sessions_end_others", "sessions_end_of_user", "users_disable"];
 
 /// Of kinds that may call, but with nothing there that is theirs.
 async fn others(stage: &Stage, port: Port) -> Vec<(&'static str, String, &'static str)> {
@@ -213,6 +231,12 @@ async fn row(port: Port, operation: Described<'_>) -> usize {
         tried += try_others(&stage, port, &operation, &example).await;
     }
 
+    let mut kinds = kinds;
+    if ENDS_LOGINS.contains(&id.as_str()) {
+        let own = user_kinds(|kind| format!("a-{kind}"));
+        kinds.retain(|(kind, _)| own.iter().all(|(known, _)| kind != known));
+        kinds.extend(own);
+    }
     // Whoever may is not refused; what is another's is not theirs.
     for (kind, credentials) in kinds.iter().filter(|(kind, _)| may(kind) && (theirs || *kind == by))
     {
