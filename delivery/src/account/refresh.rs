@@ -182,7 +182,7 @@ impl Accounts {
             row.generation += 1;
             let sql = "UPDATE account_session SET generation = $2, refreshed_at = $3, \
                        last_seen_at = $3, expires_at = $4, access_until = $5, address = $6 \
-                       WHERE id = $1 AND generation = $2 - 1";
+                       WHERE id = $1 AND generation + 1 = $2";
             let turned = database.execute(
                 sql,
                 &values![

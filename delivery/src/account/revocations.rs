@@ -2,13 +2,14 @@
 
 use std::{
     hash::Hasher,
+    num::NonZeroU64,
     sync::atomic::{AtomicI64, Ordering},
 };
 
 use parking_lot::RwLock;
 use protocol::{TenantId, Time, UserId};
 use rustc_hash::FxHashMap;
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip::SipHasher13;
 
 use crate::{
     InboxKey,
@@ -53,21 +54,21 @@ enum Kind {
     Disabled = 4,
 }
 
-/// Of an entry; 32 bytes with its key, and what a hash table adds.
+/// What an entry is found by, in little room.
+type Key = NonZeroU64;
+
 #[derive(Clone, Copy)]
 struct Entry {
     until: Time,
     before: Time,
-    spared: Option<u64>,
+    spared: Option<Key>,
 }
 
-/// By what a token can be revoked, in little room: connections keep it.
+/// By what a token can be revoked, in 24 bytes: each connection keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginMark {
-    session: Option<u128>,
-    /// The session as an entry spares it.
-    spared: Option<u64>,
-    token: Option<u128>,
+    session: Option<Key>,
+    token: Option<Key>,
     issued_at: Time,
 }
 
@@ -81,7 +82,6 @@ impl LoginMark {
         };
         Self {
             session: of(Kind::Session, &caller.session),
-            spared: caller.session.as_deref().map(short),
             token: of(Kind::Token, &caller.token_id),
             issued_at: caller.issued_at,
         }
@@ -92,10 +92,10 @@ impl LoginMark {
 ///
 /// Its size is bounded by how many logins end while their last access token would still be valid, and by
 /// how many users were ever logged out everywhere or disabled. Nothing is dropped to make room: what is
-/// dropped would be believed again. `pushhub_revoked` says how many there are; one takes about 80 bytes.
+/// dropped would be believed again. `pushhub_revoked` says how many there are; one takes about 40 bytes.
 #[derive(Default)]
 pub struct Revocations {
-    entries: RwLock<FxHashMap<u128, Entry>>,
+    entries: RwLock<FxHashMap<Key, Entry>>,
     revision: AtomicI64,
 }
 
@@ -105,9 +105,9 @@ impl std::fmt::Debug for Revocations {
     }
 }
 
-/// 128 bits, so that two never meet by chance, and by intent one needs 2^64 tries for nothing but being
-/// refused oneself.
-fn key(kind: Kind, tenant: &TenantId, user: &UserId, value: &str) -> u128 {
+/// 64 bits: with a million entries and a million logins two meet once in twenty million times, and what comes of
+/// it is a login too many. Nobody can aim at another's, for tenant and user are part of it.
+fn key(kind: Kind, tenant: &TenantId, user: &UserId, value: &str) -> Key {
     let mut hasher = SipHasher13::new();
     hasher.write_u8(kind as u8);
     for text in [tenant.as_str(), user.as_str(), value] {
@@ -115,14 +115,7 @@ fn key(kind: Kind, tenant: &TenantId, user: &UserId, value: &str) -> u128 {
         // No id has this byte.
         hasher.write_u8(0xff);
     }
-    hasher.finish128().as_u128()
-}
-
-/// A session's name in little room.
-fn short(session: &str) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(session.as_bytes());
-    hasher.finish128().h1
+    Key::new(hasher.finish()).unwrap_or(Key::MAX)
 }
 
 impl Revocations {
@@ -150,13 +143,13 @@ impl Revocations {
         if entries.contains_key(&key(Kind::Disabled, tenant, user, "")) {
             return Err(AuthError::UserDisabled);
         }
-        let is_void = |key: Option<u128>| key.is_some_and(|key| entries.contains_key(&key));
+        let is_void = |key: Option<Key>| key.is_some_and(|key| entries.contains_key(&key));
         if is_void(mark.session) || is_void(mark.token) {
             return Err(AuthError::Revoked);
         }
         match entries.get(&key(Kind::User, tenant, user, "")) {
             Some(entry) if mark.issued_at <= entry.before => {
-                let spared = entry.spared.is_some() && mark.spared == entry.spared;
+                let spared = entry.spared.is_some() && mark.session == entry.spared;
                 if spared { Ok(()) } else { Err(AuthError::Revoked) }
             }
             Some(_) | None => Ok(()),
@@ -205,14 +198,14 @@ impl Revocations {
 }
 
 /// Whether something is void now that was not.
-fn take_in(entries: &mut FxHashMap<u128, Entry>, revocation: &Revocation) -> bool {
+fn take_in(entries: &mut FxHashMap<Key, Entry>, revocation: &Revocation) -> bool {
     let Revocation { inbox, void, until } = revocation;
     let (tenant, user) = (&inbox.tenant, &inbox.user);
     let (key, before, spared) = match void {
         Void::Session(session) => (key(Kind::Session, tenant, user, session), Time::MAX, None),
         Void::Token(token) => (key(Kind::Token, tenant, user, token), Time::MAX, None),
         Void::User { before, spared } => {
-            let spared = (!spared.is_empty()).then(|| short(spared));
+            let spared = (!spared.is_empty()).then(|| key(Kind::Session, tenant, user, spared));
             (key(Kind::User, tenant, user, ""), *before, spared)
         }
         Void::Disabled => (key(Kind::Disabled, tenant, user, ""), Time::MAX, None),

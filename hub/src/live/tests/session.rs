@@ -74,9 +74,15 @@ fn while_something_waits_only_progress_counts() {
 fn a_token_ends_unless_refreshed() {
     let start = Instant::now();
     let mut session = Session::new(start, HOUR, Duration::from_secs(10));
+    // Told a tenth of its life before, once, and never more than a minute.
+    assert_eq!(session.deadline(TIMING, None), after(start, 9));
+    let warned = |seconds| Some(Due::Warn { left: Duration::from_secs(seconds) });
+    assert_eq!(session.due(after(start, 9), TIMING, None), warned(1));
+    assert_eq!(session.due(after(start, 9), TIMING, None), None);
     assert_eq!(session.deadline(TIMING, None), after(start, 10));
     session.refreshed(after(start, 9), Duration::from_secs(20));
     assert_eq!(session.due(after(start, 10), TIMING, None), None);
+    assert_eq!(session.due(after(start, 27), TIMING, None), warned(2));
     let expired = Some(Due::Close(CloseReason::TokenExpired));
     assert_eq!(session.due(after(start, 29), TIMING, None), expired);
     let mut endless = Session::new(start, HOUR, Duration::MAX);
