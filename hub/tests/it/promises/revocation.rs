@@ -130,3 +130,35 @@ async fn bites_without_bus(on: &TestServer, there: &TestServer) {
     let api = there.api().bearer(&pair.access);
     api.get("/api/v3/messages").await.refused(401, "unauthorized");
 }
+
+/// Figures for `loadtest/RESULTS.md`: from before the request until the socket was closed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn how_soon_revocation_is_seen() {
+    let cluster = Cluster::new();
+    let (a, b) = tokio::join!(cluster.node("a").start(), cluster.node("b").start());
+    for (what, there) in [("same node", &a), ("another node", &b)] {
+        let mut idle = vec![];
+        for n in 0..500 {
+            idle.push(there.connect(&format!("idle-{n}")).await);
+        }
+        let mut took = vec![];
+        for n in 0..500 {
+            let pair = log_in(&a, &format!("user-{}", n % 50), "phone").await;
+            let user = format!("user-{}", n % 50);
+            let mut socket = there.socket(&user).raw_token(&pair.access).connect().await;
+            let start = Instant::now();
+            let path = format!("/api/v3/admin/sessions/{}", pair.session);
+            let ended = tokio::spawn(async move { (socket.closed().await, Instant::now()) });
+            a.as_admin().call(Method::DELETE, &path, None).await.ok();
+            let (closed, at) = ended.await.unwrap();
+            assert_eq!(closed.code, Some(4501));
+            took.push(at - start);
+        }
+        took.sort_unstable();
+        let [p50, p99, max] = [took[250], took[495], took[499]];
+        println!(
+            "{what}: 500 sessions ended, socket closed after p50 {p50:?} p99 {p99:?} max {max:?}"
+        );
+    }
+}
