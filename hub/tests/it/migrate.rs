@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     postgres,
+    sessions::{Pair, log_in},
     support::{Api, Cluster, TestServer, eventually},
 };
 
@@ -115,6 +116,10 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     let from = folder.to_str().unwrap();
     let url = postgres::empty_database();
     let mut server = TestServer::plain_builder().storage(&folder).start().await;
+    let (kept, ended) = (log_in(&server, "u1", "a").await, log_in(&server, "u1", "b").await);
+    let logout = "/api/v3/auth/logout";
+    server.api().bearer(&ended.access).post(logout, Value::Null).await.ok();
+    server.as_user("u1").put("/api/v3/auth/profile", json!({"name": "王"})).await.ok();
     let said = refusal(&url, &["--from", from], 1).await;
     assert!(said.contains("in use by another process"), "{said}");
     assert!(server.ready().await, "a refused move disturbs no node");
@@ -132,6 +137,7 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     assert_eq!((&counts["devices"], &line["moved"]["resumed"]), (&1.into(), &false.into()));
     assert!(counts["services"].as_u64().unwrap() >= 1, "{line}");
     assert_eq!(counts["webhooks"], 1, "{line}");
+    assert_eq!((&counts["sessions"], &counts["profiles"]), (&json!(1), &json!(1)), "{line}");
     // Nodes go on there, with what waited for the webhook.
     let node = Cluster::on(url.clone()).node("a").start().await;
     let service = service.moved_to(node.user);
@@ -140,6 +146,13 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     assert_eq!(hooks["webhooks"][0]["pending"], counts["deliveries"]);
     assert!(counts["deliveries"].as_u64().unwrap() > 0, "{line}");
     let mut phone = node.socket("u0").device("phone").connect().await;
+    // Whoever was logged in is, with the refresh token they have; whoever was not, is not.
+    let body = json!({"refresh_token": kept.refresh});
+    let next = Pair::of(&node.api().post("/api/v3/auth/refresh", body).await.ok());
+    let profile = node.api().bearer(&next.access).get("/api/v3/auth/profile").await.ok();
+    assert_eq!(profile["name"], "王");
+    let out = node.api().bearer(&ended.access).get("/api/v3/messages").await;
+    out.refused(401, "unauthorized");
     service.sent("u0", "one more").await;
     assert_eq!(phone.next_message().await.fields.content, "one more");
     assert_eq!(phone.last_seq, Some(5));
