@@ -3,12 +3,12 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use delivery::InboxKey;
+use delivery::{InboxKey, clock::WallClock};
 use parking_lot::{Mutex, RwLock};
 use protocol::{
     ChannelId, NodeId, TenantId,
@@ -24,10 +24,11 @@ use super::{
     devices::Devices,
     interest::{Interests, Wish},
     link::Link,
-    metrics::{BusMetrics, Drop as Dropped, Strange},
+    metrics::{BusMetrics, Conflict, Drop as Dropped, Strange},
     outgoing::{Class, Message},
     peers::{Counts, Peers},
     questions::Questions,
+    redis_bus::Marks,
     topic::{PARTITIONS, Topic, Topics},
 };
 
@@ -49,13 +50,20 @@ impl Owners {
     }
 }
 
+/// What a node brings along.
+pub(super) struct Itself {
+    pub(super) name: NodeId,
+    /// Of the secrets it works with.
+    pub(super) secrets: Option<Marks>,
+    /// Its clock, which is the cluster's.
+    pub(super) wall: WallClock,
+}
+
 /// The bus of this node.
 pub(super) struct Node {
     /// This start of this node.
     pub(super) epoch: u64,
-    pub(super) name: NodeId,
-    /// A mark of the secrets this node works with.
-    pub(super) secrets: Option<u64>,
+    pub(super) itself: Itself,
     pub(super) topics: Topics,
     pub(super) interests: Interests,
     pub(super) devices: Devices,
@@ -80,6 +88,10 @@ pub(super) struct Node {
     lost: AtomicU64,
     clock: AtomicU64,
     connections: AtomicU64,
+    /// Nodes that use this one's database and are not heard.
+    unheard: AtomicUsize,
+    /// Something of a newer version was heard since the last doubt about that.
+    pub(super) newer: AtomicBool,
     /// Since when its state is what it is.
     since: Mutex<Instant>,
     channels: Mutex<FxHashMap<(TenantId, ChannelId), Listening>>,
@@ -87,16 +99,14 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(
-        name: NodeId,
-        secrets: Option<u64>,
+        itself: Itself,
         prefix: &str,
         connector: Connector,
         metrics: BusMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             epoch: rand::random(),
-            name,
-            secrets,
+            itself,
             topics: Topics::new(prefix),
             interests: Interests::default(),
             devices: Devices::default(),
@@ -117,6 +127,8 @@ impl Node {
             lost: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            unheard: AtomicUsize::new(0),
+            newer: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
             channels: Mutex::default(),
         })
@@ -169,7 +181,7 @@ impl Node {
 
     /// Milliseconds, never less than before or than heard from others.
     pub(super) fn tick(&self) -> u64 {
-        let wall = u64::try_from(delivery::clock::now().millis()).unwrap_or(0);
+        let wall = u64::try_from(self.itself.wall.now().millis()).unwrap_or(0);
         let next = |clock: u64| Some(wall.max(clock + 1));
         let before = self.clock.try_update(Ordering::Relaxed, Ordering::Relaxed, next);
         before.map_or(wall, |before| wall.max(before + 1))
@@ -187,12 +199,13 @@ impl Node {
         let inbound = self.inbound.read().clone();
         let about = inbound.as_ref().and_then(|inbound| inbound.about());
         NodeFacts {
-            node: self.name.clone(),
+            node: self.itself.name.clone(),
             clock: self.tick(),
             lost: self.lost.load(Ordering::Relaxed),
             connections: inbound.and_then(|inbound| inbound.connections()),
-            secrets: self.secrets,
+            secrets: self.itself.secrets.map(|marks| marks.tokens),
             about,
+            admin: self.itself.secrets.map(|marks| marks.admin),
         }
     }
 
@@ -210,6 +223,25 @@ impl Node {
             }
             drop(place);
         });
+    }
+
+    /// How many nodes are not heard though they are there.
+    pub(super) fn unheard(&self) -> usize {
+        self.unheard.load(Ordering::Relaxed)
+    }
+
+    /// So many nodes use this one's database, and so many of them are not heard.
+    pub(super) fn set_unheard(&self, there: usize, unheard: usize) {
+        let before = self.unheard.swap(unheard, Ordering::Relaxed);
+        if before == 0 && unheard > 0 {
+            tracing::error!(
+                target: "error",
+                "{there} nodes use this database and {unheard} of them cannot be heard: each has another REDIS_URL or REDIS_PREFIX, or does not reach Redis, or stands still"
+            );
+            self.metrics.conflicts(Conflict::Unheard).increment(1);
+        } else if before > 0 && unheard == 0 {
+            tracing::info!("every node of this database is heard again, or the bus is away");
+        }
     }
 
     /// For how long everything has been heard; none while it is not.

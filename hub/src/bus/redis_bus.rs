@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use delivery::{
     InboxKey,
+    clock::WallClock,
     store::{BoxFuture, Change, Stored},
 };
 use metrics::Recorder;
@@ -31,9 +32,9 @@ use super::{
     connect::Connector,
     link::{Link, Place},
     metrics::BusMetrics,
-    node::Node,
+    node::{Itself, Node},
     outgoing::Class,
-    peers::HEARTBEAT_EVERY,
+    peers::{HEARTBEAT_EVERY, SILENT_AFTER},
     questions,
     topic::PARTITIONS,
 };
@@ -69,7 +70,19 @@ pub struct RedisConfig {
     pub node: NodeId,
     /// A mark of the secrets this node works with, from which they cannot be had: nodes that differ in it
     /// say so. None where nobody compares.
-    pub secrets: Option<u64>,
+    pub secrets: Option<Marks>,
+    /// What nodes take for the time. It has to be the same for all: where words were lost it says which of
+    /// two connections of a device is the later one.
+    pub clock: WallClock,
+}
+
+/// Marks of secrets: equal on nodes that have the same, and of no use to whoever has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Of the key of tokens.
+    pub tokens: u64,
+    /// Of the admin token; comparable only where the other one is equal.
+    pub admin: u64,
 }
 
 impl RedisConfig {
@@ -80,7 +93,8 @@ impl RedisConfig {
     pub fn from_settings(
         settings: &ClusterConfig,
         node: NodeId,
-        secrets: u64,
+        secrets: Marks,
+        clock: WallClock,
     ) -> io::Result<Option<Self>> {
         let Some(address) = settings.redis.clone() else { return Ok(None) };
         let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
@@ -90,6 +104,7 @@ impl RedisConfig {
             prefix: settings.redis_prefix.clone(),
             node,
             secrets: Some(secrets),
+            clock,
         }))
     }
 }
@@ -106,7 +121,8 @@ impl RedisBus {
         let single = !matches!(config.address.shape, Shape::Cluster(_));
         let connector = Connector::new(config.address, config.ca);
         let metrics = BusMetrics::new(recorder);
-        let node = Node::new(config.node, config.secrets, &config.prefix, connector, metrics);
+        let itself = Itself { name: config.node, secrets: config.secrets, wall: config.clock };
+        let node = Node::new(itself, &config.prefix, connector, metrics);
         if single {
             let link = Link::new(0, Place::Located);
             let mut owners = node.owners.write();
@@ -138,7 +154,7 @@ impl RedisBus {
     pub async fn close(&self) {
         let node = &self.node;
         if node.state() == State::Up {
-            let goodbye = Event::Goodbye { node: node.name.clone() };
+            let goodbye = Event::Goodbye { node: node.itself.name.clone() };
             node.say(&node.topics.control(), goodbye, Class::Word);
             let out = async {
                 while node.owners.read().links.iter().any(|link| link.outgoing.size().0 > 0) {
@@ -160,6 +176,21 @@ impl RedisBus {
     #[must_use]
     pub fn states(&self) -> watch::Receiver<State> {
         self.node.states()
+    }
+
+    /// Nodes that are heard, this one included; none while the bus is not up.
+    #[must_use]
+    pub fn heard(&self) -> Option<usize> {
+        let node = &self.node;
+        let others = || node.peers.list(Instant::now());
+        let heard = || others().iter().filter(|peer| peer.silent_for < SILENT_AFTER).count() + 1;
+        (node.state() == State::Up).then(heard)
+    }
+
+    /// Says how many nodes use this one's database, and how many of them are not heard. While there are any
+    /// the bus is not well, and what they store is looked for in the store.
+    pub fn set_unheard(&self, there: usize, unheard: usize) {
+        self.node.set_unheard(there, unheard);
     }
 
     /// How many topics this node listens to or is about to give up.
@@ -202,12 +233,16 @@ async fn beat(node: Arc<Node>, _heard: super::node::Listening) {
                 node.node_gone(gone);
             }
             node.metrics.nodes.set((look.present + 1) as f64);
-            let silent = look.silent > 0;
+            let silent = look.silent > 0 || node.unheard() > 0;
             if silent && (!was_silent || now - doubted >= DOUBT_EVERY) {
                 doubted = now;
                 node.doubt(Doubt::Silent);
             }
             was_silent = silent;
+        }
+        if now - doubted >= DOUBT_EVERY && node.newer.swap(false, Ordering::Relaxed) {
+            doubted = now;
+            node.doubt(Doubt::Newer);
         }
         if state >= State::Connecting && now - doubted >= DOUBT_EVERY {
             doubted = now;
@@ -390,6 +425,10 @@ impl Bus for RedisBus {
 
     fn why(&self) -> Option<String> {
         self.node.why()
+    }
+
+    fn unheard(&self) -> usize {
+        self.node.unheard()
     }
 
     fn peers(&self) -> Vec<PeerInfo> {

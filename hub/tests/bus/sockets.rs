@@ -121,6 +121,7 @@ impl Node {
             prefix: "test".to_owned(),
             node: name.parse().unwrap(),
             secrets: None,
+            clock: delivery::clock::WallClock::default(),
         };
         let registry = Registry::new(&config, &NoopRecorder);
         let bus = RedisBus::new(redis, &NoopRecorder);
