@@ -176,11 +176,19 @@ impl Link {
                 let (node, link) = (Arc::clone(node), Arc::clone(self));
                 move |push| receive::hear(&node, &link, connection, &push)
             };
-            let mut publisher = node.connector.connect(&server).await?;
-            if !self.sharded {
-                must_be_primary(&mut publisher).await?;
-            }
-            let listener = node.connector.listen(&server, hear).await?;
+            let both = async {
+                let mut publisher = node.connector.connect(&server).await?;
+                if !self.sharded {
+                    must_be_primary(&mut publisher).await?;
+                }
+                let listener = node.connector.listen(&server, hear).await?;
+                Ok::<_, Trouble>((publisher, listener))
+            };
+            let (publisher, listener) = both.await.map_err(|trouble| match &self.place {
+                Place::Located => trouble.of(&server),
+                // As everything that is said of it.
+                Place::Primary(_) => trouble,
+            })?;
             Ok::<_, Trouble>((server, publisher, listener))
         };
         let (server, publisher, listener) = match opened.await {

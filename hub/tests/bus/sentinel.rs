@@ -40,3 +40,29 @@ async fn a_failover_is_followed() {
     a.reaches(&b, "ann", 1_000).await;
     b.reaches(&a, "ann", 1_000).await;
 }
+
+/// Sentinels and servers have passwords of their own; each is said to be wrong by whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_with_a_password_of_its_own() {
+    let primary = Redis::start_with(&["requirepass", "of-the-server"]).await;
+    let sentinel = Redis::start_sentinel_with("main", &primary, "of-the-sentinel").await;
+    let url = |server: &str, query: &str| {
+        format!("redis+sentinel://:{server}@127.0.0.1:{}/main{query}", sentinel.port)
+    };
+    let right = url("of-the-server", "?sentinel_password=of-the-sentinel");
+    let (a, b) = (Node::up("a", &right).await, Node::up("b", &right).await);
+    let _ann = b.attend("ann").await;
+    a.reaches(&b, "ann", 1).await;
+    let at_sentinel = format!("sentinel 127.0.0.1:{}: ", sentinel.port);
+    let at_server = format!("127.0.0.1:{}: ", primary.port);
+    for (wrong, whose) in [
+        (url("of-the-server", ""), &at_sentinel),
+        (url("of-the-server", "?sentinel_password=of-the-server"), &at_sentinel),
+        (url("of-the-sentinel", "?sentinel_password=of-the-sentinel"), &at_server),
+    ] {
+        let node = Node::start("c", &wrong);
+        node.is(State::Down, SOON).await;
+        let why = node.bus.why().unwrap();
+        assert!(why.starts_with(whose) && !why.contains("of-the"), "{why}");
+    }
+}
