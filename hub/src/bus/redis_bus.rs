@@ -40,7 +40,8 @@ use super::{
 };
 
 /// While other nodes are not heard, how often connections are compared with the store: what they send
-/// arrives late, not when the bus is back.
+/// arrives late, not when the bus is back. With the second between two looks here, and the pause and the
+/// second look of the comparison, that is eight seconds at most.
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
 /// After this long of hearing, every node that can be heard has been: each speaks once per heartbeat.

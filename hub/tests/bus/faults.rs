@@ -10,7 +10,7 @@ use crate::support::{
 };
 use servers::{Proxy, Redis};
 
-/// A silent bus is noticed within this (contract: seconds).
+/// A silent bus is noticed within this: 4.5 s (CLUSTER.md), and half a second for a busy machine.
 const NOTICED: Duration = Duration::from_secs(5);
 
 /// Two nodes by way of a proxy and without, each listening to `ann`, and traffic from one to the other.
