@@ -29,7 +29,9 @@
 //! hole and then a repeat, which `live::outbox` makes good.
 
 mod address;
+mod channels;
 mod cluster;
+mod config;
 mod connect;
 mod devices;
 mod interest;
@@ -57,9 +59,10 @@ use protocol::{
 
 pub use self::{
     address::{ALLOWED as ADDRESS_ALLOWED, AddressError, Login, RedisAddress, Server, Shape},
+    config::{Marks, RedisConfig},
     peers::{PeerInfo, SILENT_AFTER},
     questions::{Asked, TooManyQuestions, limit as named_max},
-    redis_bus::{Marks, RedisBus, RedisConfig},
+    redis_bus::RedisBus,
 };
 
 /// The state of the way to other nodes.

@@ -1,19 +1,17 @@
 //! The bus of a cluster, by Redis.
 
 use std::{
-    io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use delivery::{
     InboxKey,
-    clock::WallClock,
     store::{BoxFuture, Change, Stored},
 };
 use metrics::Recorder;
 use protocol::{
-    ChannelId, CloseReason, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
+    ChannelId, CloseReason, ConnectionId, DeviceId, StatusUpdate, TenantId, UserId,
     envelope::{
         Changes, Connected, Event, InboxChange, Inquiry, Revoked, Spent, Target, Then, USERS_MAX,
         What, Which,
@@ -22,13 +20,12 @@ use protocol::{
 use rand::RngExt;
 use tokio::sync::watch;
 
-use crate::config::ClusterConfig;
-
 use super::{
     ANSWERS_WITHIN, ATTEND_WITHIN, Asked, Attention, Bus, Doubt, Inbound, PeerInfo, State,
     TooManyQuestions,
-    address::{RedisAddress, Shape},
+    address::Shape,
     cluster,
+    config::RedisConfig,
     connect::Connector,
     link::{Link, Place},
     metrics::BusMetrics,
@@ -56,59 +53,6 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether they are out.
 const GOODBYE_TICK: Duration = Duration::from_millis(10);
-
-/// Where the bus is and who is on it.
-#[derive(Clone)]
-pub struct RedisConfig {
-    /// `REDIS_URL`.
-    pub address: RedisAddress,
-    /// `REDIS_CA_FILE`: certificates that are trusted instead of the system's, PEM.
-    pub ca: Option<Vec<u8>>,
-    /// `REDIS_PREFIX`: what the names of this cluster begin with. Databases do not part the channels of
-    /// Redis, so two clusters on one Redis need two of them.
-    pub prefix: String,
-    /// This node.
-    pub node: NodeId,
-    /// A mark of the secrets this node works with, from which they cannot be had: nodes that differ in it
-    /// say so. None where nobody compares.
-    pub secrets: Option<Marks>,
-    /// What nodes take for the time. It has to be the same for all: where words were lost it says which of
-    /// two connections of a device is the later one.
-    pub clock: WallClock,
-}
-
-/// Marks of secrets: equal on nodes that have the same, and of no use to whoever has not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marks {
-    /// Of the key of tokens.
-    pub tokens: u64,
-    /// Of the admin token; comparable only where the other one is equal.
-    pub admin: u64,
-}
-
-impl RedisConfig {
-    /// From the settings; none where they name no Redis.
-    ///
-    /// # Errors
-    /// When the file of certificates cannot be read.
-    pub fn from_settings(
-        settings: &ClusterConfig,
-        node: NodeId,
-        secrets: Marks,
-        clock: WallClock,
-    ) -> io::Result<Option<Self>> {
-        let Some(address) = settings.redis.clone() else { return Ok(None) };
-        let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
-        Ok(Some(Self {
-            address,
-            ca,
-            prefix: settings.redis_prefix.clone(),
-            node,
-            secrets: Some(secrets),
-            clock,
-        }))
-    }
-}
 
 /// The bus by Redis: one server, Sentinel, or Cluster with sharded channels.
 pub struct RedisBus {
