@@ -112,7 +112,7 @@ async fn a_replica_is_refused() {
     assert!(other.bus.why().unwrap().contains("replica"), "{:?}", other.bus.why());
     // And a primary that becomes one is left.
     redis.command(&["REPLICAOF", "127.0.0.1", &replica.port.to_string()]);
-    node.is(State::Down, Duration::from_secs(12)).await;
+    node.is(State::Down, NOTICED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
