@@ -136,6 +136,7 @@ async fn node(redis: &Redis, name: &str) -> (Arc<RedisBus>, Arc<Ears>) {
         prefix: "bench".to_owned(),
         node: name.parse().unwrap(),
         secrets: None,
+        clock: delivery::clock::WallClock::default(),
     };
     let bus = RedisBus::new(config, &NoopRecorder);
     let ears = Arc::new(Ears::default());

@@ -111,8 +111,8 @@ impl HealthState {
 
 impl Inner {
     async fn check(&self) -> Report {
-        let (store, bus, sockets) = match self.opened.get() {
-            None => (Err("it is not open yet".to_owned()), State::Connecting, None),
+        let (store, bus, unheard, sockets) = match self.opened.get() {
+            None => (Err("it is not open yet".to_owned()), State::Connecting, false, None),
             Some(Opened { store, bus, live }) => {
                 let store = match timeout(STORE_CHECK_TIMEOUT, store.health()).await {
                     Ok(Health::Writable) => Ok(()),
@@ -120,7 +120,9 @@ impl Inner {
                     Err(_) => Err(format!("no answer within {STORE_CHECK_TIMEOUT:?}")),
                 };
                 let sockets = self.role.holds_sockets().then(|| live.has_room());
-                (store, bus.state(), sockets)
+                // Where the bus is away, that says it all.
+                let state = bus.state();
+                (store, state, state == State::Up && bus.unheard() > 0, sockets)
             }
         };
         let draining = self.draining.load(Ordering::Acquire);
@@ -140,7 +142,7 @@ impl Inner {
             }
         }
         Report {
-            status: match (ready, bus.is_well() && !full) {
+            status: match (ready, bus.is_well() && !unheard && !full) {
                 (true, true) => "ready",
                 (true, false) => "degraded",
                 (false, _) => "not_ready",
@@ -148,7 +150,7 @@ impl Inner {
             role: self.role.label(),
             checks: Checks {
                 store: if store.is_ok() { "ok" } else { "failing" },
-                bus: bus.label(),
+                bus: if unheard { "unheard" } else { bus.label() },
                 sockets: sockets.map(|room| if room { "ok" } else { "full" }),
                 draining,
             },
@@ -181,7 +183,8 @@ struct Report {
 struct Checks {
     /// Whether the store has just proved a write: `ok` or `failing`.
     store: &'static str,
-    /// The way to other nodes: `alone` where there are none, `up`, `connecting`, `doubtful`, `down`.
+    /// The way to other nodes: `alone` where there are none, `up`, `connecting`, `doubtful`, `down`, or
+    /// `unheard` where it is up, and yet nodes that use the same database are not heard.
     bus: &'static str,
     /// Whether there is room for another socket: `ok` or `full`; null where the role holds none. A node
     /// of the role `hub` that is full is not ready, for it has nothing else to do.

@@ -23,7 +23,10 @@ use rand::TryRng;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
-use crate::config::{AuthConfig, StoreConfig};
+use crate::{
+    bus::Marks,
+    config::{AuthConfig, StoreConfig},
+};
 
 /// Random bytes of a secret: as many as HS256's hash has (RFC 7518 §3.2).
 const SECRET_BYTES: usize = 32;
@@ -82,11 +85,17 @@ impl Secrets {
         Ok(Self { jwt_secret, admin_token, first_start })
     }
 
-    /// A number that nodes with the same key of tokens have in common, and from which the key cannot be
-    /// had: a quarter of what HMAC-SHA256 makes of it, and it has 32 bytes at least.
+    /// Numbers that nodes with the same secrets have in common, and from which the secrets cannot be had: a
+    /// quarter of what HMAC-SHA256 makes of them. Both are made with the key of tokens, which has 32 bytes
+    /// at least; an admin token may be so short that a mark of it alone would let it be guessed.
     #[must_use]
-    pub fn mark(&self) -> u64 {
-        u64::from_be_bytes(self.derived(b"pushhub: nodes with the same JWT_SECRET"))
+    pub fn marks(&self) -> Marks {
+        let admin = self.admin_token.expose_secret().as_bytes();
+        let admin = [b"pushhub: nodes with the same ADMIN_TOKEN: ", admin].concat();
+        Marks {
+            tokens: u64::from_be_bytes(self.derived(b"pushhub: nodes with the same JWT_SECRET")),
+            admin: u64::from_be_bytes(self.derived(&admin)),
+        }
     }
 
     /// What nodes with the same key of tokens call the callers they limit by.
@@ -221,6 +230,21 @@ mod tests {
         });
         assert!(made.iter().all(|(secret, _)| *secret == made[0].0));
         assert_eq!(made.iter().filter(|(_, new)| *new).count(), 1);
+    }
+
+    #[test]
+    fn marks_differ_with_what_they_are_of() {
+        let marks = |jwt: &str, admin: &str| {
+            let (jwt_secret, admin_token) = (jwt.to_owned().into(), admin.to_owned().into());
+            Secrets { jwt_secret, admin_token, first_start: false }.marks()
+        };
+        let (one, same) = (marks("key", "admin"), marks("key", "admin"));
+        assert_eq!(one, same);
+        assert_ne!(one.tokens, one.admin);
+        let other = marks("key", "other");
+        assert!(other.tokens == one.tokens && other.admin != one.admin);
+        let other = marks("other", "admin");
+        assert!(other.tokens != one.tokens && other.admin != one.admin);
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn samples() -> Vec<(&'static str, Event)> {
             started_at: support::time("2025-01-15T10:00:00Z"),
             draining: true,
         }),
+        admin: Some(0xfedc_ba98_7654_3210),
     };
     let users = || vec![id::<UserId>("ann"), id("bob")];
     let (tenant, channel) = (|| id("acme"), || id("channel-456"));

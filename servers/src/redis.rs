@@ -48,12 +48,28 @@ impl Redis {
 
     /// A sentinel of a primary on this machine.
     pub async fn start_sentinel(name: &str, primary: u16) -> Self {
+        Self::launch_sentinel(name, primary, String::new(), None).await
+    }
+
+    /// One that demands a password of its own, of a primary that demands another.
+    pub async fn start_sentinel_with(name: &str, primary: &Self, password: &str) -> Self {
+        let of_primary = primary.password.as_deref().expect("it was started with requirepass");
+        let more = format!("sentinel auth-pass {name} {of_primary}\nrequirepass {password}\n");
+        Self::launch_sentinel(name, primary.port, more, Some(password.to_owned())).await
+    }
+
+    async fn launch_sentinel(
+        name: &str,
+        primary: u16,
+        more: String,
+        password: Option<String>,
+    ) -> Self {
         let port = free_port();
         let file = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 5000\n"
+             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 5000\n{more}"
         );
-        Self::launch(port, vec!["--sentinel".to_owned()], &file, None).await
+        Self::launch(port, vec!["--sentinel".to_owned()], &file, password).await
     }
 
     async fn launch(

@@ -34,7 +34,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use self::{
     parts::{Cluster, Opening, Parts},
     ports::{Ports, Routers, Serving},
-    upkeep::{FromOthers, tell_spent},
+    upkeep::{FromOthers, count_nodes, tell_spent},
 };
 use crate::{
     bus::Inbound,
@@ -138,7 +138,7 @@ impl App {
         });
         let telling = Arc::clone(&bus);
         foundation.accounts.on_written(move || telling.revoked());
-        let about = about(role);
+        let about = about(role, &clock.clock());
         if let Some(Cluster { store, redis: Some(redis), .. }) = &cluster {
             let others = Arc::new(FromOthers::new(
                 Arc::clone(store),
@@ -164,6 +164,9 @@ impl App {
             connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
         };
         let api = ApiState::new(api, &*recorder);
+        let counting = cluster.as_ref().and_then(|Cluster { redis, place, .. }| {
+            Some(count_nodes(Arc::clone(place), Arc::clone(redis.as_ref()?)))
+        });
         let telling = redis.map(|_| tell_spent(Arc::clone(&limiter), Arc::clone(&bus)));
         health.opened(shared, bus, Arc::clone(&live));
         let serving = ports.serve(routers(role, api, &live, health.clone()))?;
@@ -178,6 +181,7 @@ impl App {
             background.push(tokio::spawn(Arc::clone(&live).shed(rate)));
         }
         background.extend(telling.map(tokio::spawn));
+        background.extend(counting.map(tokio::spawn));
         Ok(Self {
             user_address: ports.user_address(),
             admin_address: ports.admin_address(),
@@ -316,11 +320,11 @@ fn refusal(error: &AuthError) -> Refusal {
 }
 
 /// What this node says of itself.
-fn about(role: Role) -> NodeAbout {
+fn about(role: Role, clock: &WallClock) -> NodeAbout {
     NodeAbout {
         role: role.label().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: delivery::clock::now(),
+        started_at: clock.now(),
         draining: false,
     }
 }

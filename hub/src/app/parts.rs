@@ -43,8 +43,8 @@ pub(super) struct Cluster {
     pub(super) store: Arc<PostgresStore>,
     /// The bus again, to be started and closed; none where the node is the only one.
     pub(super) redis: Option<Arc<RedisBus>>,
-    #[expect(dead_code, reason = "held as long as the node runs")]
-    pub(super) place: Place,
+    /// Held as long as the node runs.
+    pub(super) place: Arc<Place>,
 }
 
 /// What is needed to open them.
@@ -123,13 +123,14 @@ impl Opening<'_> {
             Some(_) => Company::Others,
             None => Company::Alone,
         };
-        let place = company.join(database).await?;
+        let place = Arc::new(company.join(database).await?);
         let foundation = self.foundation().await?;
         let webhooks = self.webhooks(&foundation).await?;
-        let mark = foundation.secrets.mark();
-        let redis = RedisConfig::from_settings(&self.config.cluster, self.node.clone(), mark)
-            .context("REDIS_CA_FILE cannot be read")?
-            .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let (marks, clock) = (foundation.secrets.marks(), self.clock.clock());
+        let redis =
+            RedisConfig::from_settings(&self.config.cluster, self.node.clone(), marks, clock)
+                .context("REDIS_CA_FILE cannot be read")?
+                .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
         let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
         let bus: Arc<dyn Bus> = match &redis {

@@ -75,7 +75,7 @@ async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
         match ask(node, server).await {
             Ok(ranges) if !ranges.is_empty() => return Ok(ranges),
             Ok(_) => last = Trouble::refused(format!("{server} knows of no slots")),
-            Err(trouble) => last = Trouble { why: format!("{server}: {}", trouble.why), ..trouble },
+            Err(trouble) => last = trouble.of(server),
         }
     }
     Err(last)

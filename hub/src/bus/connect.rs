@@ -1,6 +1,6 @@
 //! Connections to Redis, and who is asked where it is.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use rand::seq::SliceRandom;
 use redis::{
@@ -19,6 +19,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Longest wait for an answer. Redis needs a millisecond for the largest pipeline here.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The first version with sharded channels (`SSUBSCRIBE`).
+const VERSION_MIN: u64 = 7;
+
+/// The sentence about it.
+const VERSION_NEEDED: &str = "version 7 or later is needed";
 
 /// Why a server is not used any more.
 #[derive(Debug)]
@@ -40,6 +46,11 @@ impl Trouble {
     pub(super) fn silent(why: impl Into<String>) -> Self {
         Self { kind: GivenUp::Silent, why: why.into() }
     }
+
+    /// Says whose it is.
+    pub(super) fn of(self, server: &impl fmt::Display) -> Self {
+        Self { why: format!("{server}: {}", self.why), ..self }
+    }
 }
 
 impl From<RedisError> for Trouble {
@@ -51,10 +62,14 @@ impl From<RedisError> for Trouble {
         } else {
             GivenUp::Refused
         };
-        let why = if error.kind() == ErrorKind::AuthenticationFailed {
-            "the password or user of REDIS_URL is not accepted".to_owned()
-        } else {
-            error.to_string()
+        let why = match error.kind() {
+            ErrorKind::AuthenticationFailed => {
+                "the password or user of REDIS_URL is not accepted".to_owned()
+            }
+            ErrorKind::RESP3NotSupported => {
+                format!("the server is older than Redis 6: {VERSION_NEEDED}")
+            }
+            _ => error.to_string(),
         };
         Self { kind, why }
     }
@@ -79,7 +94,9 @@ impl Connector {
     /// For commands.
     pub(super) async fn connect(&self, server: &Server) -> Result<MultiplexedConnection, Trouble> {
         let client = self.client(server, &self.address.login, ProtocolVersion::RESP3)?;
-        open(&client, config()).await
+        let mut connection = open(&client, config()).await?;
+        must_be_new_enough(&mut connection).await?;
+        Ok(connection)
     }
 
     /// For subscriptions. `hear` is called with everything the server says by itself, on the task that
@@ -116,8 +133,7 @@ impl Connector {
             match self.ask_sentinel(sentinel, master).await {
                 Ok(server) => return Ok(server),
                 Err(trouble) => {
-                    last =
-                        Trouble { why: format!("sentinel {sentinel}: {}", trouble.why), ..trouble };
+                    last = trouble.of(&format_args!("sentinel {sentinel}"));
                 }
             }
         }
@@ -179,7 +195,47 @@ async fn open(
     config: AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, Trouble> {
     // Its limit covers name, connection, encryption and login.
-    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
+        if error.is_io_error() {
+            let why = format!("cannot be reached: {error}");
+            return Trouble { why, ..error.into() };
+        }
+        error.into()
+    })
+}
+
+/// Fails for a server that says it is too old. Without this it would fail at the first command that it does
+/// not know, in its own words, or never.
+async fn must_be_new_enough(connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+    // What the handshake has answered already, and the one command for it that any user of ours may give.
+    let told = match redis::cmd("HELLO").query_async::<Value>(connection).await {
+        Ok(told) => told,
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => {
+            return Err(error.into());
+        }
+        // A proxy in between; what the server cannot do will be seen.
+        Err(_) => return Ok(()),
+    };
+    match version(&told) {
+        Some((version, major)) if major < VERSION_MIN => {
+            Err(Trouble::refused(format!("the server is Redis {version}: {VERSION_NEEDED}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a server says of its version, and the first number of it.
+fn version(told: &Value) -> Option<(String, u64)> {
+    let text = |value: &Value| match value {
+        Value::BulkString(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    };
+    let Value::Map(fields) = told else { return None };
+    let (_, version) = fields.iter().find(|(name, _)| text(name).as_deref() == Some("version"))?;
+    let version = text(version)?;
+    let major = version.split('.').next()?.parse().ok()?;
+    Some((version, major))
 }
 
 /// Fails for a server that follows another: what is published on it, the others do not hear.
@@ -205,4 +261,23 @@ pub(super) const fn passes(kind: Option<ServerErrorKind>) -> bool {
         kind,
         Some(K::Moved | K::Ask | K::TryAgain | K::ClusterDown | K::MasterDown | K::BusyLoading)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_servers_tell_them() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let told = |version: Value| {
+            let server = (text("server"), text("redis"));
+            Value::Map(vec![server, (Value::SimpleString("version".to_owned()), version)])
+        };
+        assert_eq!(version(&told(text("6.2.14"))), Some(("6.2.14".to_owned(), 6)));
+        assert_eq!(version(&told(text("255.255.255"))).map(|(_, major)| major), Some(255));
+        for odd in [told(text("new")), told(Value::Int(7)), Value::Map(vec![]), Value::Nil] {
+            assert_eq!(version(&odd), None, "{odd:?}");
+        }
+    }
 }

@@ -35,6 +35,11 @@ use super::{
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
+/// How often the server is asked whether it is still a primary, and sentinels whether it is still theirs: one
+/// that was cut off from them, or stood still while they chose another, still answers pings, and nodes that
+/// stay with it do not hear those that have left.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+
 /// Where a link goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -176,11 +181,19 @@ impl Link {
                 let (node, link) = (Arc::clone(node), Arc::clone(self));
                 move |push| receive::hear(&node, &link, connection, &push)
             };
-            let mut publisher = node.connector.connect(&server).await?;
-            if !self.sharded {
-                must_be_primary(&mut publisher).await?;
-            }
-            let listener = node.connector.listen(&server, hear).await?;
+            let both = async {
+                let mut publisher = node.connector.connect(&server).await?;
+                if !self.sharded {
+                    must_be_primary(&mut publisher).await?;
+                }
+                let listener = node.connector.listen(&server, hear).await?;
+                Ok::<_, Trouble>((publisher, listener))
+            };
+            let (publisher, listener) = both.await.map_err(|trouble| match &self.place {
+                Place::Located => trouble.of(&server),
+                // As everything that is said of it.
+                Place::Primary(_) => trouble,
+            })?;
             Ok::<_, Trouble>((server, publisher, listener))
         };
         let (server, publisher, listener) = match opened.await {
@@ -190,12 +203,36 @@ impl Link {
         self.ping.lock().sent = None;
         // Their place in the order is lost; once the link is up the same is said in other words.
         self.outgoing.drop_once();
-        let listener = Listener { link: self, node, connection, listener, server };
+        let listener = Listener { link: self, node, connection, listener };
         let result = tokio::select! {
             result = self.publish(node, publisher.clone()) => result,
-            result = listener.run(publisher) => result,
+            // Beside the others, which must not wait for a sentinel that does not answer.
+            result = self.check_place(node, publisher, &server) => result,
+            result = listener.run() => result,
         };
         result.err().unwrap_or_else(|| Trouble::broken("it ended"))
+    }
+
+    /// Looks whether this is still the server to be at, for as long as it is.
+    async fn check_place(
+        &self,
+        node: &Node,
+        mut publisher: MultiplexedConnection,
+        server: &Server,
+    ) -> Result<(), Trouble> {
+        if self.sharded {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(CHECK_EVERY).await;
+            must_be_primary(&mut publisher).await.map_err(|trouble| trouble.of(server))?;
+            // Sentinels that do not answer now are no reason to leave a server that does.
+            if let Ok(now) = node.connector.locate().await
+                && now != *server
+            {
+                return Err(Trouble::refused(format!("the primary is {now} now")));
+            }
+        }
     }
 
     /// Publishes what waits, one pipeline at a time: that keeps the order, and while one is under way the

@@ -11,8 +11,7 @@ use redis::{Pipeline, Value, aio::MultiplexedConnection};
 
 use super::{
     Doubt, State,
-    address::Server,
-    connect::{Trouble, must_be_primary, passes},
+    connect::{Trouble, passes},
     link::Link,
     node::Node,
     outgoing::{Class, Message},
@@ -22,8 +21,8 @@ use super::{
 /// How often a node proves to itself that what it publishes arrives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// After this long a ping is lost and the link wedged. With [`PING_EVERY`] a silent server is noticed
-/// within four seconds.
+/// After this long a ping is lost and the link wedged. With [`PING_EVERY`] and a [`TICK`] before each look a
+/// silent server is noticed within four and a half seconds.
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often the times above are looked at.
@@ -31,10 +30,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How often topics are given up that nobody needs any more.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
-
-/// How often the server is asked whether it is still a primary, and sentinels whether it is still theirs:
-/// a server that was cut off from them still answers pings.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// Topics in one pipeline: what Redis does in some two milliseconds, so that publishers do not wait for a
 /// node that comes back with ten thousand.
@@ -52,18 +47,16 @@ pub(super) struct Listener<'a> {
     pub(super) node: &'a Arc<Node>,
     pub(super) connection: u64,
     pub(super) listener: MultiplexedConnection,
-    pub(super) server: Server,
 }
 
 impl Listener<'_> {
     /// Until the link has to be given up.
-    pub(super) async fn run(mut self, mut publisher: MultiplexedConnection) -> Result<(), Trouble> {
+    pub(super) async fn run(mut self) -> Result<(), Trouble> {
         self.prove().await?;
         self.up();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut pinged, mut forgot, mut checked) =
-            (Instant::now(), Instant::now(), Instant::now());
+        let (mut pinged, mut forgot) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -91,10 +84,6 @@ impl Listener<'_> {
                     &topics,
                 )
                 .await?;
-            }
-            if now - checked >= CHECK_EVERY {
-                checked = now;
-                self.check_place(&mut publisher).await?;
             }
         }
     }
@@ -244,21 +233,6 @@ impl Listener<'_> {
         match self.link.ping.lock().sent {
             Some(sent) if now.saturating_duration_since(sent) >= PONG_WITHIN => {
                 Err(Trouble::silent("what is published does not come back"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether this is still the server to be at.
-    async fn check_place(&self, publisher: &mut MultiplexedConnection) -> Result<(), Trouble> {
-        if self.link.sharded {
-            return Ok(());
-        }
-        must_be_primary(publisher).await?;
-        // Sentinels that do not answer now are no reason to leave a server that does.
-        match self.node.connector.locate().await {
-            Ok(server) if server != self.server => {
-                Err(Trouble::refused(format!("the primary is {server} now")))
             }
             _ => Ok(()),
         }

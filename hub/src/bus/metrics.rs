@@ -74,8 +74,9 @@ const NODES: Metric =
 const CONFLICTS: Metric = Metric::counter(
     "pushhub_bus_conflicts_total",
     "what",
-    "Nodes heard that cannot be right beside this one: with the same NODE_ID (`node_id`), or with another \
-     JWT_SECRET (`secrets`). The log names them.",
+    "Nodes that cannot be right beside this one: with the same NODE_ID (`node_id`), with another JWT_SECRET \
+     (`secrets`) or ADMIN_TOKEN (`admin_token`), or that use this database and are not heard (`unheard`). The \
+     log says more.",
 );
 
 /// Every metric of this area.
@@ -140,10 +141,18 @@ impl Strange {
 pub(super) enum Conflict {
     NodeId,
     Secrets,
+    AdminToken,
+    /// Nodes use the database of this one and are not heard.
+    Unheard,
 }
 
 impl Conflict {
-    const ALL: [(Self, &'static str); 2] = [(Self::NodeId, "node_id"), (Self::Secrets, "secrets")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::NodeId, "node_id"),
+        (Self::Secrets, "secrets"),
+        (Self::AdminToken, "admin_token"),
+        (Self::Unheard, "unheard"),
+    ];
 }
 
 /// Why a connection was given up.
@@ -259,6 +268,9 @@ mod tests {
         }
         for (at, (reason, _)) in GivenUp::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, at);
+        }
+        for (at, (what, _)) in Conflict::ALL.into_iter().enumerate() {
+            assert_eq!(what as usize, at);
         }
         for (at, (what, _)) in Conflict::ALL.into_iter().enumerate() {
             assert_eq!(what as usize, at);

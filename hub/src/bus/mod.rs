@@ -13,6 +13,8 @@
 //! | subscriptions | each is confirmed by the server before the bus is up again, and a ping comes back |
 //! | what was published meanwhile | everything is in doubt once the bus is up again |
 //! | what another node could not publish | its heartbeat says how much it has dropped; a node that is silent is not heard at all |
+//! | what a node of a newer version says | its envelopes are counted, and looked for in the store |
+//! | nodes with another Redis or prefix | more nodes have a place on the database than are heard |
 //! | words to all nodes and to channels | each sender numbers them by topic |
 //! | a slot of Redis Cluster that moves | the server ends the subscription, it is made anew with the new owner |
 //!
@@ -27,7 +29,9 @@
 //! hole and then a repeat, which `live::outbox` makes good.
 
 mod address;
+mod channels;
 mod cluster;
+mod config;
 mod connect;
 mod devices;
 mod interest;
@@ -55,9 +59,10 @@ use protocol::{
 
 pub use self::{
     address::{ALLOWED as ADDRESS_ALLOWED, AddressError, Login, RedisAddress, Server, Shape},
+    config::{Marks, RedisConfig},
     peers::{PeerInfo, SILENT_AFTER},
     questions::{Asked, TooManyQuestions, limit as named_max},
-    redis_bus::{RedisBus, RedisConfig},
+    redis_bus::RedisBus,
 };
 
 /// The state of the way to other nodes.
@@ -115,16 +120,18 @@ pub enum Doubt {
     Hole,
     /// Another node had to drop what it had for others.
     Lost,
-    /// Another node is silent.
+    /// Another node is silent, or was never heard though it is there.
     Silent,
     /// The bus is away; said every few seconds while it is.
     Away,
+    /// Another node says what only a newer version understands; asked at most every few seconds.
+    Newer,
 }
 
 impl Doubt {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Back, Self::Moved, Self::Hole, Self::Lost, Self::Silent, Self::Away];
+    pub const ALL: [Self; 7] =
+        [Self::Back, Self::Moved, Self::Hole, Self::Lost, Self::Silent, Self::Away, Self::Newer];
 
     /// A metric label.
     #[must_use]
@@ -136,6 +143,7 @@ impl Doubt {
             Self::Lost => "lost",
             Self::Silent => "silent",
             Self::Away => "away",
+            Self::Newer => "newer",
         }
     }
 }
@@ -275,6 +283,9 @@ pub trait Bus: Send + Sync + 'static {
     /// Why it is not well, in words for an operator.
     fn why(&self) -> Option<String>;
 
+    /// How many nodes use the database of this one and are not heard, though the bus is up.
+    fn unheard(&self) -> usize;
+
     /// The other nodes that are heard.
     fn peers(&self) -> Vec<PeerInfo>;
 }
@@ -318,6 +329,9 @@ impl Bus for LocalBus {
     }
     fn why(&self) -> Option<String> {
         None
+    }
+    fn unheard(&self) -> usize {
+        0
     }
     fn peers(&self) -> Vec<PeerInfo> {
         Vec::new()

@@ -3,12 +3,12 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use delivery::InboxKey;
+use delivery::{InboxKey, clock::WallClock};
 use parking_lot::{Mutex, RwLock};
 use protocol::{
     ChannelId, NodeId, TenantId,
@@ -20,11 +20,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Doubt, Inbound, State,
+    config::Marks,
     connect::Connector,
     devices::Devices,
     interest::{Interests, Wish},
     link::Link,
-    metrics::{BusMetrics, Drop as Dropped, Strange},
+    metrics::{BusMetrics, Conflict, Drop as Dropped, Strange},
     outgoing::{Class, Message},
     peers::{Counts, Peers},
     questions::Questions,
@@ -49,13 +50,20 @@ impl Owners {
     }
 }
 
+/// What a node brings along.
+pub(super) struct Itself {
+    pub(super) name: NodeId,
+    /// Of the secrets it works with.
+    pub(super) secrets: Option<Marks>,
+    /// Its clock, which is the cluster's.
+    pub(super) wall: WallClock,
+}
+
 /// The bus of this node.
 pub(super) struct Node {
     /// This start of this node.
     pub(super) epoch: u64,
-    pub(super) name: NodeId,
-    /// A mark of the secrets this node works with.
-    pub(super) secrets: Option<u64>,
+    pub(super) itself: Itself,
     pub(super) topics: Topics,
     pub(super) interests: Interests,
     pub(super) devices: Devices,
@@ -80,23 +88,26 @@ pub(super) struct Node {
     lost: AtomicU64,
     clock: AtomicU64,
     connections: AtomicU64,
+    /// Nodes that use this one's database and are not heard.
+    unheard: AtomicUsize,
+    /// Something of a newer version was heard since the last doubt about that.
+    pub(super) newer: AtomicBool,
     /// Since when its state is what it is.
     since: Mutex<Instant>,
-    channels: Mutex<FxHashMap<(TenantId, ChannelId), Listening>>,
+    /// Channels in view, see [`super::channels`].
+    pub(super) channels: Mutex<FxHashMap<(TenantId, ChannelId), Listening>>,
 }
 
 impl Node {
     pub(super) fn new(
-        name: NodeId,
-        secrets: Option<u64>,
+        itself: Itself,
         prefix: &str,
         connector: Connector,
         metrics: BusMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             epoch: rand::random(),
-            name,
-            secrets,
+            itself,
             topics: Topics::new(prefix),
             interests: Interests::default(),
             devices: Devices::default(),
@@ -117,6 +128,8 @@ impl Node {
             lost: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            unheard: AtomicUsize::new(0),
+            newer: AtomicBool::new(false),
             since: Mutex::new(Instant::now()),
             channels: Mutex::default(),
         })
@@ -169,7 +182,7 @@ impl Node {
 
     /// Milliseconds, never less than before or than heard from others.
     pub(super) fn tick(&self) -> u64 {
-        let wall = u64::try_from(delivery::clock::now().millis()).unwrap_or(0);
+        let wall = u64::try_from(self.itself.wall.now().millis()).unwrap_or(0);
         let next = |clock: u64| Some(wall.max(clock + 1));
         let before = self.clock.try_update(Ordering::Relaxed, Ordering::Relaxed, next);
         before.map_or(wall, |before| wall.max(before + 1))
@@ -187,12 +200,13 @@ impl Node {
         let inbound = self.inbound.read().clone();
         let about = inbound.as_ref().and_then(|inbound| inbound.about());
         NodeFacts {
-            node: self.name.clone(),
+            node: self.itself.name.clone(),
             clock: self.tick(),
             lost: self.lost.load(Ordering::Relaxed),
             connections: inbound.and_then(|inbound| inbound.connections()),
-            secrets: self.secrets,
+            secrets: self.itself.secrets.map(|marks| marks.tokens),
             about,
+            admin: self.itself.secrets.map(|marks| marks.admin),
         }
     }
 
@@ -210,6 +224,25 @@ impl Node {
             }
             drop(place);
         });
+    }
+
+    /// How many nodes are not heard though they are there.
+    pub(super) fn unheard(&self) -> usize {
+        self.unheard.load(Ordering::Relaxed)
+    }
+
+    /// So many nodes use this one's database, and so many of them are not heard.
+    pub(super) fn set_unheard(&self, there: usize, unheard: usize) {
+        let before = self.unheard.swap(unheard, Ordering::Relaxed);
+        if before == 0 && unheard > 0 {
+            tracing::error!(
+                target: "error",
+                "{there} nodes use this database and {unheard} of them cannot be heard: each has another REDIS_URL or REDIS_PREFIX, or does not reach Redis, or stands still"
+            );
+            self.metrics.conflicts(Conflict::Unheard).increment(1);
+        } else if before > 0 && unheard == 0 {
+            tracing::info!("every node of this database is heard again, or the bus is away");
+        }
     }
 
     /// For how long everything has been heard; none while it is not.
@@ -310,63 +343,6 @@ impl Node {
         (Listening { node: Arc::downgrade(self), topics: topics.to_vec() }, waits)
     }
 
-    /// Keeps a channel in view; whether it was not before.
-    pub(super) fn open_channel(
-        self: &Arc<Self>,
-        tenant: &TenantId,
-        channel: &ChannelId,
-    ) -> Option<Vec<tokio::sync::oneshot::Receiver<()>>> {
-        let mut channels = self.channels.lock();
-        let key = (tenant.clone(), channel.clone());
-        if channels.contains_key(&key) {
-            return None;
-        }
-        let (listening, waits) = self.listen(&[self.topics.channel(tenant, channel)]);
-        channels.insert(key, listening);
-        Some(waits)
-    }
-
-    pub(super) fn close_channel(&self, tenant: &TenantId, channel: &ChannelId) {
-        self.channels.lock().remove(&(tenant.clone(), channel.clone()));
-    }
-
-    /// Asks the others who is in a channel with them.
-    pub(super) fn ask_presence(&self, tenant: &TenantId, channel: &ChannelId) {
-        let topic = self.topics.channel(tenant, channel);
-        let (tenant, channel) = (tenant.clone(), channel.clone());
-        self.say(&topic, Event::PresenceAsk { tenant, channel }, Class::Word);
-    }
-
-    /// Tells the others who is in a channel here, if anybody looks at it here.
-    pub(super) fn tell_presence(&self, tenant: &TenantId, channel: &ChannelId) {
-        if !self.channels.lock().contains_key(&(tenant.clone(), channel.clone())) {
-            return;
-        }
-        self.inbound(|inbound| {
-            let (users, more) = inbound.presence_here(tenant, channel);
-            let topic = self.topics.channel(tenant, channel);
-            let (tenant, channel) = (tenant.clone(), channel.clone());
-            self.say(&topic, Event::PresenceList { tenant, channel, users, more }, Class::Word);
-        });
-    }
-
-    /// The channels in view whose topic is in one of these partitions.
-    pub(super) fn channels_in_view(
-        &self,
-        owned: impl Fn(u16) -> bool,
-    ) -> Vec<(TenantId, ChannelId)> {
-        let channels = self.channels.lock();
-        let picked = channels
-            .iter()
-            .filter(|(_, listening)| listening.topics.iter().any(|topic| owned(topic.partition)));
-        picked.map(|(key, _)| key.clone()).collect()
-    }
-
-    pub(super) fn forget_channels(&self) {
-        // Dropped outside the lock: each goes to the interests.
-        drop(std::mem::take(&mut *self.channels.lock()));
-    }
-
     /// The topics of an inbox: its own and its tenant's.
     pub(super) fn topics_of(&self, inbox: &InboxKey) -> [Topic; 2] {
         [self.topics.inbox(inbox), self.topics.tenant(&inbox.tenant)]
@@ -376,7 +352,7 @@ impl Node {
 /// Topics that are listened to while this lives, and a while longer.
 pub(super) struct Listening {
     node: Weak<Node>,
-    topics: Vec<Topic>,
+    pub(super) topics: Vec<Topic>,
 }
 
 impl Drop for Listening {

@@ -203,7 +203,15 @@ mod tests {
 
     fn facts(lost: u64) -> NodeFacts {
         let node = "node-2".parse().unwrap();
-        NodeFacts { node, clock: 0, lost, connections: None, secrets: None, about: None }
+        NodeFacts {
+            node,
+            clock: 0,
+            lost,
+            connections: None,
+            secrets: None,
+            about: None,
+            admin: None,
+        }
     }
 
     #[test]

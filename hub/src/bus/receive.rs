@@ -4,7 +4,7 @@
 //! this node does not take, Redis keeps for it (`client-output-buffer-limit pubsub`), and closes the
 //! connection when that is too much, which is noticed.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use delivery::{
     InboxKey,
@@ -70,9 +70,15 @@ fn message(node: &Arc<Node>, link: &Link, topic: &str, payload: &[u8]) {
                 DecodeError::TooBig | DecodeError::Malformed(_) => Strange::Malformed,
             };
             node.metrics.passed_over(strange).increment(1);
-            if strange == Strange::Malformed {
-                tracing::debug!(%error, "passed over what is no envelope");
-                node.doubt(Doubt::Hole);
+            match strange {
+                Strange::Malformed => {
+                    tracing::debug!(%error, "passed over what is no envelope");
+                    node.doubt(Doubt::Hole);
+                }
+                // Each heartbeat of a newer node is one: they are doubted together.
+                Strange::Version => node.newer.store(true, Ordering::Relaxed),
+                // Only what older nodes need not know comes as a new kind.
+                Strange::Kind | Strange::Busy => {}
             }
         }
     }
@@ -138,21 +144,30 @@ fn heartbeat(node: &Node, sender: u64, facts: &NodeFacts) {
 
 /// Says what two nodes of one cluster must not have in common, or must, and is found out by nobody else.
 fn compare(node: &Node, other: &NodeFacts) {
-    if other.node == node.name {
+    let itself = &node.itself;
+    if other.node == itself.name {
         tracing::error!(
             target: "error",
-            node = %node.name,
+            node = %itself.name,
             "another running node has the same NODE_ID: each needs its own, or operators and clients take one for the other"
         );
         node.metrics.conflicts(Conflict::NodeId).increment(1);
     }
-    if other.secrets.zip(node.secrets).is_some_and(|(theirs, ours)| theirs != ours) {
+    let Some(ours) = itself.secrets else { return };
+    if other.secrets.is_some_and(|theirs| theirs != ours.tokens) {
         tracing::error!(
             target: "error",
             node = %other.node,
             "another node has another JWT_SECRET: each refuses the tokens that the other one made"
         );
         node.metrics.conflicts(Conflict::Secrets).increment(1);
+    } else if other.admin.is_some_and(|theirs| theirs != ours.admin) {
+        tracing::error!(
+            target: "error",
+            node = %other.node,
+            "another node has another ADMIN_TOKEN: admins who are let in there are refused here"
+        );
+        node.metrics.conflicts(Conflict::AdminToken).increment(1);
     }
 }
 

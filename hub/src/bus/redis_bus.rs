@@ -1,8 +1,7 @@
 //! The bus of a cluster, by Redis.
 
 use std::{
-    io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,7 +11,7 @@ use delivery::{
 };
 use metrics::Recorder;
 use protocol::{
-    ChannelId, ConnectionId, DeviceId, NodeId, StatusUpdate, TenantId, UserId,
+    ChannelId, ConnectionId, DeviceId, StatusUpdate, TenantId, UserId,
     envelope::{
         Changes, Connected, Event, InboxChange, Inquiry, Spent, Then, USERS_MAX, What, Which,
     },
@@ -20,25 +19,25 @@ use protocol::{
 use rand::RngExt;
 use tokio::sync::watch;
 
-use crate::config::ClusterConfig;
-
 use super::{
     ANSWERS_WITHIN, ATTEND_WITHIN, Asked, Attention, Bus, Doubt, Inbound, PeerInfo, State,
     TooManyQuestions,
-    address::{RedisAddress, Shape},
+    address::Shape,
     cluster,
+    config::RedisConfig,
     connect::Connector,
     link::{Link, Place},
     metrics::BusMetrics,
-    node::Node,
+    node::{Itself, Node},
     outgoing::Class,
-    peers::HEARTBEAT_EVERY,
+    peers::{HEARTBEAT_EVERY, SILENT_AFTER},
     questions,
     topic::PARTITIONS,
 };
 
 /// While other nodes are not heard, how often connections are compared with the store: what they send
-/// arrives late, not when the bus is back.
+/// arrives late, not when the bus is back. With the second between two looks here, and the pause and the
+/// second look of the comparison, that is eight seconds at most.
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
 /// After this long of hearing, every node that can be heard has been: each speaks once per heartbeat.
@@ -54,45 +53,6 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether they are out.
 const GOODBYE_TICK: Duration = Duration::from_millis(10);
 
-/// Where the bus is and who is on it.
-#[derive(Clone)]
-pub struct RedisConfig {
-    /// `REDIS_URL`.
-    pub address: RedisAddress,
-    /// `REDIS_CA_FILE`: certificates that are trusted instead of the system's, PEM.
-    pub ca: Option<Vec<u8>>,
-    /// `REDIS_PREFIX`: what the names of this cluster begin with. Databases do not part the channels of
-    /// Redis, so two clusters on one Redis need two of them.
-    pub prefix: String,
-    /// This node.
-    pub node: NodeId,
-    /// A mark of the secrets this node works with, from which they cannot be had: nodes that differ in it
-    /// say so. None where nobody compares.
-    pub secrets: Option<u64>,
-}
-
-impl RedisConfig {
-    /// From the settings; none where they name no Redis.
-    ///
-    /// # Errors
-    /// When the file of certificates cannot be read.
-    pub fn from_settings(
-        settings: &ClusterConfig,
-        node: NodeId,
-        secrets: u64,
-    ) -> io::Result<Option<Self>> {
-        let Some(address) = settings.redis.clone() else { return Ok(None) };
-        let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
-        Ok(Some(Self {
-            address,
-            ca,
-            prefix: settings.redis_prefix.clone(),
-            node,
-            secrets: Some(secrets),
-        }))
-    }
-}
-
 /// The bus by Redis: one server, Sentinel, or Cluster with sharded channels.
 pub struct RedisBus {
     node: Arc<Node>,
@@ -105,7 +65,8 @@ impl RedisBus {
         let single = !matches!(config.address.shape, Shape::Cluster(_));
         let connector = Connector::new(config.address, config.ca);
         let metrics = BusMetrics::new(recorder);
-        let node = Node::new(config.node, config.secrets, &config.prefix, connector, metrics);
+        let itself = Itself { name: config.node, secrets: config.secrets, wall: config.clock };
+        let node = Node::new(itself, &config.prefix, connector, metrics);
         if single {
             let link = Link::new(0, Place::Located);
             let mut owners = node.owners.write();
@@ -137,7 +98,7 @@ impl RedisBus {
     pub async fn close(&self) {
         let node = &self.node;
         if node.state() == State::Up {
-            let goodbye = Event::Goodbye { node: node.name.clone() };
+            let goodbye = Event::Goodbye { node: node.itself.name.clone() };
             node.say(&node.topics.control(), goodbye, Class::Word);
             let out = async {
                 while node.owners.read().links.iter().any(|link| link.outgoing.size().0 > 0) {
@@ -159,6 +120,21 @@ impl RedisBus {
     #[must_use]
     pub fn states(&self) -> watch::Receiver<State> {
         self.node.states()
+    }
+
+    /// Nodes that are heard, this one included; none while the bus is not up.
+    #[must_use]
+    pub fn heard(&self) -> Option<usize> {
+        let node = &self.node;
+        let others = || node.peers.list(Instant::now());
+        let heard = || others().iter().filter(|peer| peer.silent_for < SILENT_AFTER).count() + 1;
+        (node.state() == State::Up).then(heard)
+    }
+
+    /// Says how many nodes use this one's database, and how many of them are not heard. While there are any
+    /// the bus is not well, and what they store is looked for in the store.
+    pub fn set_unheard(&self, there: usize, unheard: usize) {
+        self.node.set_unheard(there, unheard);
     }
 
     /// How many topics this node listens to or is about to give up.
@@ -201,12 +177,16 @@ async fn beat(node: Arc<Node>, _heard: super::node::Listening) {
                 node.node_gone(gone);
             }
             node.metrics.nodes.set((look.present + 1) as f64);
-            let silent = look.silent > 0;
+            let silent = look.silent > 0 || node.unheard() > 0;
             if silent && (!was_silent || now - doubted >= DOUBT_EVERY) {
                 doubted = now;
                 node.doubt(Doubt::Silent);
             }
             was_silent = silent;
+        }
+        if now - doubted >= DOUBT_EVERY && node.newer.swap(false, Ordering::Relaxed) {
+            doubted = now;
+            node.doubt(Doubt::Newer);
         }
         if state >= State::Connecting && now - doubted >= DOUBT_EVERY {
             doubted = now;
@@ -384,6 +364,10 @@ impl Bus for RedisBus {
 
     fn why(&self) -> Option<String> {
         self.node.why()
+    }
+
+    fn unheard(&self) -> usize {
+        self.node.unheard()
     }
 
     fn peers(&self) -> Vec<PeerInfo> {

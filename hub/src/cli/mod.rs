@@ -118,7 +118,11 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Serve);
         let purpose = match command {
             Command::Migrate(_) => Purpose::Migrate,
-            _ => Purpose::Serve,
+            Command::Service(_) | Command::Send(_) => Purpose::Manage,
+            // Tokens are signed with the secret of the nodes.
+            Command::Serve | Command::CheckConfig(_) | Command::Token(_) | Command::Tail(_) => {
+                Purpose::Serve
+            }
         };
         let loaded = Config::load_for(purpose, &process_environment(), self.config.as_deref());
         let output = self.output;

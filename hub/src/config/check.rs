@@ -51,6 +51,7 @@ pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Probl
     match purpose {
         Purpose::Serve => refuse_parts_of_a_cluster(config, problems),
         Purpose::Migrate => need_database(config, problems),
+        Purpose::Manage => {}
     }
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {

@@ -207,6 +207,9 @@ pub enum Purpose {
     Serve,
     /// To make the tables of a database and to fill them: secrets of nodes and their bus do not matter.
     Migrate,
+    /// To change services where they are kept, or to ask a server for something: neither secrets of nodes nor
+    /// their bus matter.
+    Manage,
 }
 
 /// A configuration and what there is to say about it.

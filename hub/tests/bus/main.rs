@@ -5,6 +5,7 @@
 mod cluster;
 mod devices;
 mod faults;
+mod rights;
 mod sentinel;
 mod sockets;
 mod support;

@@ -12,6 +12,7 @@ fn config(port: u16, host: &str, ca: &str, name: &str) -> RedisConfig {
         prefix: "test".to_owned(),
         node: name.parse().unwrap(),
         secrets: None,
+        clock: delivery::clock::WallClock::default(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What goes over a bus that is well.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use hub::bus::{Bus, Doubt, State};
 use protocol::{
     Seq,
-    envelope::{BODY_BYTES_MAX, Spent},
+    envelope::{BODY_BYTES_MAX, Spent, VERSION},
 };
 
 use crate::support::{
@@ -139,6 +142,7 @@ async fn prefixes_part_clusters() {
         prefix: "other".to_owned(),
         node: "b".parse().unwrap(),
         secrets: None,
+        clock: delivery::clock::WallClock::default(),
     });
     other.is(State::Up, SOON).await;
     let _ann = (other.attend("ann").await, a.attend("ann").await);
@@ -146,4 +150,38 @@ async fn prefixes_part_clusters() {
     third.reaches(&a, "ann", 1).await;
     assert_eq!(other.ears.count(), 0);
     assert!(other.bus.peers().is_empty());
+}
+
+/// A rollout to a version that says things anew: what the newer node stores is looked for in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_version_says_is_doubted_now_and_then() {
+    let redis = Redis::start().await;
+    let node = Node::up("a", &redis.url()).await;
+    let _ann = node.attend("ann").await;
+    let channels = redis.command(&["PUBSUB", "CHANNELS", "test:*:u:*"]);
+    let channel = channels.lines().find(|line| line.starts_with("test:")).expect("of ann");
+    let golden = include_bytes!("../../../protocol/testdata/envelope/changes_message.msgpack");
+    let mut newer = golden.to_vec();
+    assert_eq!(u64::from(newer[1]), VERSION, "the second byte is the version");
+    newer[1] += 1;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
+    let began = Instant::now();
+    for seen in 1..=2 {
+        let before = node.metric("pushhub_bus_passed_over_total{reason=\"version\"}");
+        for _ in 0..20 {
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(channel).arg(&newer[..]);
+            let heard: u64 = publish.query_async(&mut publisher).await.unwrap();
+            assert_eq!(heard, 1);
+        }
+        eventually("each is counted", SOON, || {
+            node.metric("pushhub_bus_passed_over_total{reason=\"version\"}") == before + 20
+        })
+        .await;
+        eventually("doubt", SOON, || node.ears.doubts(Doubt::Newer) == seen).await;
+    }
+    // Twice, for all of them, and five seconds between.
+    assert!(began.elapsed() >= Duration::from_secs(5));
+    assert_eq!(node.ears.count(), 0);
 }

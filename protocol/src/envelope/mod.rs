@@ -203,6 +203,9 @@ pub struct NodeFacts {
     pub secrets: Option<u64>,
     /// What operators want to know; none of an older node.
     pub about: Option<NodeAbout>,
+    /// As `secrets`, a mark of its admin token; means something where `secrets` are equal. None of an older
+    /// node.
+    pub admin: Option<u64>,
 }
 
 /// What a node says of itself for operators, and for those that share connections with it.

@@ -224,21 +224,24 @@ fn action(from: &mut Reader<'_>) -> Read<PressedAction> {
 /// `more` elements follow the first three.
 fn facts(from: &mut Reader<'_>, more: &mut usize) -> Read<NodeFacts> {
     let (node, clock, lost) = (id(from)?, from.uint()?, from.uint()?);
-    let mut added = || -> Read<Option<u64>> {
-        if *more == 0 {
-            return Ok(None);
-        }
-        *more -= 1;
-        if from.nil() { Ok(None) } else { from.uint().map(Some) }
-    };
-    let (connections, secrets) = (added()?, added()?);
-    let about = if *more == 0 {
-        None
-    } else {
-        *more -= 1;
-        if from.nil() { None } else { Some(about(from)?) }
-    };
-    Ok(NodeFacts { node, clock, lost, connections, secrets, about })
+    let connections = added(from, more, Reader::uint)?;
+    let secrets = added(from, more, Reader::uint)?;
+    let about = added(from, more, about)?;
+    let admin = added(from, more, Reader::uint)?;
+    Ok(NodeFacts { node, clock, lost, connections, secrets, about, admin })
+}
+
+/// Something that was added at the end of a payload: an older node says nothing there.
+fn added<'a, T>(
+    from: &mut Reader<'a>,
+    more: &mut usize,
+    read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+) -> Read<Option<T>> {
+    if *more == 0 {
+        return Ok(None);
+    }
+    *more -= 1;
+    if from.nil() { Ok(None) } else { read(from).map(Some) }
 }
 
 fn about(from: &mut Reader<'_>) -> Read<NodeAbout> {

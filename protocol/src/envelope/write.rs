@@ -144,22 +144,19 @@ fn payload(out: &mut Writer, event: &Event) {
             out.str(channel.as_str());
         }
         Event::Revoked => out.array(0),
-        Event::Hello(NodeFacts { node, clock, lost, connections, secrets, about })
-        | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets, about }) => {
-            out.array(6);
+        Event::Hello(NodeFacts { node, clock, lost, connections, secrets, about, admin })
+        | Event::Heartbeat(NodeFacts { node, clock, lost, connections, secrets, about, admin }) => {
+            out.array(7);
             out.str(node.as_str());
             out.uint(*clock);
             out.uint(*lost);
-            for added in [connections, secrets] {
-                match added {
-                    Some(number) => out.uint(*number),
-                    None => out.nil(),
-                }
-            }
+            write_optional(out, *connections);
+            write_optional(out, *secrets);
             match about {
                 Some(about) => write_about(out, about),
                 None => out.nil(),
             }
+            write_optional(out, *admin);
         }
         Event::Goodbye { node } => {
             out.array(1);
@@ -182,6 +179,13 @@ fn payload(out: &mut Writer, event: &Event) {
                 out.uint(*nanos);
             }
         }
+    }
+}
+
+fn write_optional(out: &mut Writer, number: Option<u64>) {
+    match number {
+        Some(number) => out.uint(number),
+        None => out.nil(),
     }
 }
 

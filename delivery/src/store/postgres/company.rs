@@ -4,10 +4,14 @@
 //! would reach devices of the other one late. So each node holds a lock of the database for as long as
 //! it runs: one that is alone holds it for itself, those that have company share it. PostgreSQL lets
 //! go of it when the node's connection ends, however that comes.
+//!
+//! Those that share it can be counted, by any of them: nodes that use one database and do not hear each other
+//! are found out by it ([`Place::nodes`]).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -22,6 +26,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Pause before the lock is taken again after its connection has ended.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Longest wait for the database to say how many nodes there are.
+const COUNT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A node whose machine is gone keeps its place for some eleven seconds, not for the two hours after which
+/// systems look by themselves.
+const VANISHED_SOON: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
+                             SET tcp_keepalives_count = 3";
 
 /// With whom a node works on its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +64,27 @@ pub enum CompanyError {
 }
 
 /// Holds a node's place on its database; lets go of it when dropped.
-pub struct Place(#[expect(dead_code, reason = "held")] AbortOnDropHandle<()>);
+pub struct Place {
+    /// Of the connection that holds it, or did last.
+    client: Arc<Mutex<Arc<Client>>>,
+    #[expect(dead_code, reason = "held")]
+    keeping: AbortOnDropHandle<()>,
+}
+
+impl Place {
+    /// How many nodes have a place on the database, this one included; none where the database does not say
+    /// so within five seconds.
+    pub async fn nodes(&self) -> Option<usize> {
+        let client = Arc::clone(&self.client.lock());
+        // A key of one number is kept as its two halves.
+        let sql = "SELECT count(*) FROM pg_locks
+                   WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                     AND (classid::bigint << 32) + objid::bigint = $1
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let counted = timeout(COUNT_WITHIN, client.query_one(sql, &[&locks::COMPANY])).await;
+        usize::try_from(counted.ok()?.ok()?.get::<_, i64>(0)).ok()
+    }
+}
 
 impl Company {
     /// Takes a place, and keeps it.
@@ -61,7 +93,9 @@ impl Company {
     /// [`CompanyError`], also where the node before this one has not gone after some seconds.
     pub async fn join(self, config: &PostgresConfig) -> Result<Place, CompanyError> {
         let held = self.take(config, WAIT).await?;
-        Ok(Place(AbortOnDropHandle::new(tokio::spawn(self.keep(config.clone(), held)))))
+        let client = Arc::new(Mutex::new(Arc::clone(&held.client)));
+        let keep = self.keep(config.clone(), held, Arc::clone(&client));
+        Ok(Place { client, keeping: AbortOnDropHandle::new(tokio::spawn(keep)) })
     }
 
     async fn take(self, config: &PostgresConfig, wait: Duration) -> Result<Held, CompanyError> {
@@ -74,6 +108,7 @@ impl Company {
             // That it ended is all there is to know.
             let _ = connection.await;
         }));
+        client.batch_execute(VANISHED_SOON).await?;
         let sql = match self {
             Self::Alone => "SELECT pg_try_advisory_lock($1)",
             Self::Others => "SELECT pg_try_advisory_lock_shared($1)",
@@ -88,11 +123,11 @@ impl Company {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(Held { _client: client, _connection: task, ended })
+        Ok(Held { client: Arc::new(client), _connection: task, ended })
     }
 
     /// Takes it again whenever the connection has ended, which happens where the database is restarted.
-    async fn keep(self, config: PostgresConfig, mut held: Held) {
+    async fn keep(self, config: PostgresConfig, mut held: Held, shown: Arc<Mutex<Arc<Client>>>) {
         loop {
             held.ended.cancelled().await;
             held = loop {
@@ -107,13 +142,14 @@ impl Company {
                     Err(CompanyError::Database(_) | CompanyError::Address(_)) => {}
                 }
             };
+            *shown.lock() = Arc::clone(&held.client);
         }
     }
 }
 
 /// A place that is held.
 struct Held {
-    _client: Client,
+    client: Arc<Client>,
     _connection: AbortOnDropHandle<()>,
     ended: CancellationToken,
 }

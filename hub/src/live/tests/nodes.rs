@@ -35,6 +35,9 @@ impl Notes {
 impl Bus for Notes {
     fn publish(&self, _changes: &[Stored]) {}
     fn publish_group(&self, _tenant: &TenantId, _pos: u64) {}
+    fn unheard(&self) -> usize {
+        0
+    }
     fn attend(&self, inbox: &InboxKey) -> BoxFuture<'static, Attention> {
         self.add(format!("attend {}", inbox.user));
         Box::pin(std::future::ready(Attention::default()))

@@ -145,6 +145,7 @@ impl Node {
             prefix: "test".to_owned(),
             node: name.parse().unwrap(),
             secrets: None,
+            clock: delivery::clock::WallClock::default(),
         };
         Self::start_config(config)
     }

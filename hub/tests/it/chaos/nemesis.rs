@@ -41,6 +41,8 @@ pub(super) enum Fault {
     SentinelFailover,
     /// The primary of a third of all slots dies and its replica takes them over.
     SlotFailover,
+    /// A primary stands still until another one is in its place, and goes on as if it were still one.
+    PrimaryFrozen,
     /// `kill -9` of PostgreSQL.
     PostgresKilled,
     /// `SIGSTOP` of PostgreSQL.
@@ -69,6 +71,12 @@ impl Fault {
         Self::RedisCut,
     ];
 
+    pub(super) const OF_SENTINELS: [Self; 3] =
+        [Self::SentinelFailover, Self::SubscribersKilled, Self::PrimaryFrozen];
+
+    pub(super) const OF_REDIS_CLUSTER: [Self; 4] =
+        [Self::SlotFailover, Self::SubscribersKilled, Self::PrimaryFrozen, Self::RedisFlushed];
+
     pub(super) const OF_POSTGRES: [Self; 6] = [
         Self::PostgresKilled,
         Self::PostgresExhausted,
@@ -82,8 +90,8 @@ impl Fault {
     pub(super) fn of(form: Form) -> Vec<Self> {
         let redis: &[Self] = match form {
             Form::Single => &Self::OF_REDIS,
-            Form::Sentinel => &[Self::SentinelFailover, Self::SubscribersKilled],
-            Form::Cluster => &[Self::SlotFailover, Self::SubscribersKilled, Self::RedisFlushed],
+            Form::Sentinel => &Self::OF_SENTINELS,
+            Form::Cluster => &Self::OF_REDIS_CLUSTER,
         };
         [&Self::OF_NODES[..], redis, &Self::OF_POSTGRES].concat()
     }
@@ -91,7 +99,8 @@ impl Fault {
     /// Whether only the way between nodes is harmed, so that everything is stored meanwhile.
     pub(super) fn is_of_redis(self) -> bool {
         Self::OF_REDIS.contains(&self)
-            || matches!(self, Self::SentinelFailover | Self::SlotFailover)
+            || Self::OF_SENTINELS.contains(&self)
+            || Self::OF_REDIS_CLUSTER.contains(&self)
     }
 
     /// Whether one node alone feels it.
@@ -172,7 +181,10 @@ impl Harm {
             | Fault::RedisSilent
             | Fault::NodeDeaf
             | Fault::RedisCut => begin_single(&mut site.bus, fault, victim),
-            Fault::SentinelFailover | Fault::SlotFailover => site.bus.kill_primary().await,
+            Fault::SentinelFailover | Fault::SlotFailover => {
+                site.bus.replace_primary(Redis::kill).await;
+            }
+            Fault::PrimaryFrozen => site.bus.replace_primary(|primary| primary.freeze()).await,
             Fault::PostgresKilled => site.postgres.kill(),
             Fault::PostgresFrozen => site.postgres.freeze(),
             Fault::PostgresRestarted => site.postgres.stop(),
@@ -218,7 +230,11 @@ impl Harm {
             Fault::PostgresFrozen => site.postgres.thaw(),
             Fault::PostgresHeld => site.ways[self.victim].hold(false),
             Fault::PostgresExhausted => drop(self.exhausted),
-            Fault::SentinelFailover | Fault::SlotFailover => site.bus.start_killed().await,
+            Fault::SentinelFailover | Fault::SlotFailover => {
+                // That it is a replica now others will tell it.
+                site.bus.replaced().restart().await;
+            }
+            Fault::PrimaryFrozen => site.bus.replaced().thaw(),
             Fault::RedisKilled | Fault::RedisFrozen | Fault::RedisSilent | Fault::NodeDeaf => {
                 end_single(&mut site.bus, self.fault, self.victim).await;
             }
@@ -266,31 +282,35 @@ impl Bus {
         }
     }
 
-    /// The two that stand for each other; the first is the one that is primary now.
-    fn pair(&mut self) -> [&mut Redis; 2] {
-        let (one, other) = match self {
+    /// The two that stand for each other.
+    fn pair(&mut self) -> (&mut Redis, &mut Redis) {
+        match self {
             Self::Single { .. } => panic!("one server has nobody to stand for it"),
             Self::Sentinel { primary, replica, .. } => (primary, replica),
             Self::Cluster(cluster) => {
                 let (first, rest) = cluster.servers.split_at_mut(3);
                 (&mut first[0], &mut rest[0])
             }
-        };
-        if is_primary(one) { [one, other] } else { [other, one] }
+        }
     }
 
-    /// Kills the one that is primary, and waits until the other one is.
-    async fn kill_primary(&mut self) {
-        let [primary, other] = self.pair();
-        servers::eventually("the other one follows", FAILOVER, || follows(other)).await;
-        primary.kill();
+    /// Harms the one that is primary, and waits until the other one is.
+    async fn replace_primary(&mut self, harm: impl FnOnce(&mut Redis)) {
+        let (one, two) = self.pair();
+        // One that was thawed or came back takes itself for a primary until sentinels have told it.
+        servers::eventually("one follows the other", FAILOVER, || {
+            (is_primary(one) && follows(two)) || (is_primary(two) && follows(one))
+        })
+        .await;
+        let (primary, other) = if follows(two) { (one, two) } else { (two, one) };
+        harm(primary);
         servers::eventually("another primary is chosen", FAILOVER, || is_primary(other)).await;
     }
 
-    /// Starts the one that was killed. That it is a replica now others will tell it.
-    async fn start_killed(&mut self) {
-        let [_, other] = self.pair();
-        other.restart().await;
+    /// The one that was harmed, and does not answer.
+    fn replaced(&mut self) -> &mut Redis {
+        let (one, two) = self.pair();
+        if is_primary(one) { two } else { one }
     }
 }
 

@@ -19,12 +19,10 @@ async fn postgres_dies_stands_still_and_has_no_room() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_choose_another_primary() {
-    let faults = [Fault::SentinelFailover, Fault::SubscribersKilled];
-    Campaign::short(Form::Sentinel, &faults).run().await.is_clean();
+    Campaign::short(Form::Sentinel, &Fault::OF_SENTINELS).run().await.is_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_of_a_redis_cluster_fail_over() {
-    let faults = [Fault::SlotFailover, Fault::SubscribersKilled];
-    Campaign::short(Form::Cluster, &faults).run().await.is_clean();
+    Campaign::short(Form::Cluster, &Fault::OF_REDIS_CLUSTER).run().await.is_clean();
 }

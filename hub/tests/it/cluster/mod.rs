@@ -5,6 +5,7 @@ mod budgets;
 mod clocks;
 mod connections;
 mod database;
+mod devices;
 mod once;
 mod shape;
 mod starts;

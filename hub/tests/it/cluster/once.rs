@@ -1,7 +1,11 @@
 //! What is done once, or counted once, whichever node is asked.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
+use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -158,4 +162,41 @@ async fn tokens_and_keys_of_one_node_are_good_on_another() {
     message["recipient_type"] = json!("channel");
     key.send(message).await.ok();
     assert_eq!(phone.next_message().await.fields.title, "to all of it");
+}
+
+/// How soon what was revoked is refused on every node (contract §2.7).
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A service or a key that one node takes away is refused by the others too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_revoked_on_one_node_is_refused_on_another_within_two_seconds() {
+    let [a, b] = Cluster::new().nodes().await;
+    let (here, elsewhere) = (a.as_admin(), b.as_admin());
+    let made = json!({"id": "drive", "name": "drive", "level": "system"});
+    let created = a.create_service(made).await.ok();
+    let first = created["api_key"].as_str().unwrap().to_owned();
+    let keys = "/api/v3/admin/services/drive/keys";
+    let second = elsewhere.post(keys, json!({})).await.ok();
+    let (second, id) = (second["api_key"].as_str().unwrap(), second["id"].as_str().unwrap());
+    let sends = async |key: &str| b.api().service_key(key).send_to("ann", "hello").await.status;
+    let refuses = async |key: &str, with: u16| {
+        let began = Instant::now();
+        eventually_within("it is refused on the other node", SOON, || async {
+            (sends(key).await == with).then_some(())
+        })
+        .await;
+        let took = began.elapsed();
+        assert!(took < REVOKED_WITHIN, "{took:?}");
+    };
+    assert_eq!((sends(&first).await, sends(second).await), (200, 200));
+    here.call(Method::DELETE, &format!("{keys}/{id}"), None).await.ok();
+    refuses(second, 401).await;
+    assert_eq!(sends(&first).await, 200, "the other key is not touched");
+    here.post("/api/v3/admin/services/drive/suspend", json!({})).await.ok();
+    refuses(&first, 403).await;
+    here.post("/api/v3/admin/services/drive/activate", json!({})).await.ok();
+    eventually_within("it is taken again", REVOKED_WITHIN, || async {
+        (sends(&first).await == 200).then_some(())
+    })
+    .await;
 }
