@@ -307,6 +307,13 @@ impl Postgres {
             let Some(error) = aside(connected) else { return };
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(began.elapsed() < PATIENCE, "{error}\n{}", log());
+            // A process of the one before that was being born when the others were killed lives a moment
+            // longer, and with it the memory that a new server must not find.
+            let mut process = self.process.lock().unwrap();
+            if process.try_wait().unwrap().is_some() {
+                *process = spawn(&self.bin, &self.folder, self.owner);
+            }
+            drop(process);
             thread::sleep(Duration::from_millis(50));
         }
     }
