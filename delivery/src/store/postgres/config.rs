@@ -71,6 +71,13 @@ impl PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// How long it may take until one of the hosts has let a node in: each is tried for as long as making a
+    /// connection may take.
+    pub(super) fn connect_timeout_in_all(&self, driver: &tokio_postgres::Config) -> Duration {
+        let hosts = u32::try_from(driver.get_hosts().len()).unwrap_or(u32::MAX);
+        self.connect_timeout.saturating_mul(hosts.max(1))
+    }
+
     /// Where the database is, in words without a password.
     #[must_use]
     pub fn describe(&self) -> String {

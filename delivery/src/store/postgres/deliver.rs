@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
 use protocol::{TenantId, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,7 +13,7 @@ use super::{
     core::Core,
     errors::Failure,
     groups, names,
-    pool::{execute, rows},
+    pool::{Transaction, execute, rows},
     rows::{Content, Inbox},
     work::Work,
 };

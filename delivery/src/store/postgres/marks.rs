@@ -1,13 +1,13 @@
 //! Marks and presses: decided and written under the inbox's lock.
 
-use deadpool_postgres::Transaction;
 use protocol::{DeviceId, MessageId, PressedAction, Status};
 
 use super::{
     columns::{plain, position},
     core::Core,
     errors::Failure,
-    groups, pool,
+    groups,
+    pool::{self, Transaction},
     reads::{find, head_of},
     slot::By,
     stats,

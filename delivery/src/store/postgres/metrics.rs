@@ -23,7 +23,7 @@ const RETRIES: Metric = Metric::counter(
 const ERRORS: Metric = Metric::counter(
     "pushhub_postgres_errors_total",
     "kind",
-    "Transactions that failed, by what failed (connect, connection, deadlock, moved, statement, timeout, unknown, unreadable).",
+    "Transactions that failed, by what failed (connect, connection, deadlock, moved, refused, silent, statement, timeout, unknown, unreadable).",
 );
 const BUSY: Metric = Metric::counter(
     "pushhub_postgres_busy_total",
@@ -110,12 +110,13 @@ pub const ALL: &[Metric] = &[
     REPLICA,
 ];
 
-const ERROR_KINDS: [&str; 9] = [
+const ERROR_KINDS: [&str; 10] = [
     "connect",
     "connection",
     "deadlock",
     "moved",
     "refused",
+    "silent",
     "statement",
     "timeout",
     "unknown",

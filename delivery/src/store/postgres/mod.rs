@@ -84,6 +84,7 @@ mod write;
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ::metrics::Recorder;
@@ -172,8 +173,8 @@ impl PostgresStore {
         fanout: Arc<dyn Fanout>,
         recorder: &(dyn Recorder + Send + Sync),
     ) -> Result<Arc<Self>, OpenError> {
+        Self::migrate(&config).await?;
         let db = connect(&config.url, &config)?;
-        migrate::run(&db).await?;
         if import::is_under_way(&db).await.map_err(|error| OpenError::Look(error.into()))? {
             return Err(OpenError::Moving);
         }
@@ -268,6 +269,17 @@ impl PostgresStore {
                 Err(_) => Err(StoreError::Closing),
             },
         }
+    }
+
+    /// After so long nothing is waited for any more that the database has not answered: what is under way is
+    /// answered 503, and [`crate::Store::close`] returns. For a node that ends, and has only so long to
+    /// finish: a database that stands still would keep it for ever.
+    pub fn give_up_after(&self, time: Duration) {
+        let dbs = [Some(&self.core.db), self.core.replica.as_ref()].map(Option::<&Db>::cloned);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(time).await;
+            dbs.iter().flatten().for_each(Db::give_up);
+        });
     }
 
     /// Finishes what was accepted, and ends.

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 
 use super::{
     columns::{Columns as _, status_from},
     errors::Failure,
-    pool::rows,
+    pool::{Transaction, rows},
     rows::{Facts, Inbox, Message, Written},
     slot::Slot,
 };

@@ -296,7 +296,7 @@ pub const ALL: &[Setting] = &[
         "30s",
         Kind::Duration { min: seconds(1), max: seconds(600) },
         Cluster,
-        "How long a statement may take in PostgreSQL.",
+        "How long a statement may take in PostgreSQL. An answer that has not come 5 s later never will: the request is answered 503, and the connection given up.",
     ),
     setting(
         "DATABASE_LOCK_TIMEOUT",

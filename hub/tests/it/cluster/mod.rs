@@ -7,4 +7,5 @@ mod connections;
 mod database;
 mod once;
 mod shape;
+mod silent;
 mod starts;
