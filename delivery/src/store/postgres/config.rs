@@ -18,7 +18,8 @@ pub struct PostgresConfig {
     /// (`disable`, `prefer`, `require`, `verify-full`) and `sslrootcert` (a PEM file) are looked at
     /// here, the rest by the driver.
     pub url: SecretString,
-    /// A standby that answers lists, where it has all that the primary has of the inbox.
+    /// A standby that answers lists, where it has all that the primary has of the inbox: within a second, or
+    /// it is left alone for ten.
     pub replica_url: Option<SecretString>,
     /// Connections of this node, at most, the standby's apart. PostgreSQL's `max_connections` must
     /// hold those of all nodes.

@@ -22,6 +22,7 @@ use super::{
     over::Over,
     pool::{self, Ask, Db, Transaction, row},
     publish::Publisher,
+    standby::Standby,
     work::Work,
 };
 use crate::{StoreError, clock, store::noted::Noted};
@@ -32,7 +33,7 @@ const TRIES_MAX: u32 = 5;
 pub(super) struct Core {
     pub(super) db: Db,
     /// A standby, for lists.
-    pub(super) replica: Option<Db>,
+    pub(super) replica: Option<Standby>,
     pub(super) config: PostgresConfig,
     pub(super) names: Names,
     pub(super) publisher: Arc<Publisher>,

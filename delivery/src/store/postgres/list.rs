@@ -10,6 +10,7 @@ use super::{
     reads::{MESSAGE, fill_pressed, head_of, message_of},
     rows::Inbox,
     search,
+    standby::Standby,
 };
 use crate::{
     InboxKey,
@@ -114,8 +115,8 @@ impl Core {
         key: &InboxKey,
         query: &ListQuery,
     ) -> Result<ListPage, Failure> {
-        if let Some(replica) = &self.replica
-            && let Some(page) = self.list_of_replica(replica, key, query).await?
+        if let Some(standby) = &self.replica
+            && let Some(page) = self.list_of_replica(standby, key, query).await?
         {
             return Ok(page);
         }
@@ -136,7 +137,7 @@ impl Core {
     /// Asks the standby, if it stands where the primary does with this inbox.
     async fn list_of_replica(
         &self,
-        replica: &pool::Db,
+        standby: &Standby,
         key: &InboxKey,
         query: &ListQuery,
     ) -> Result<Option<ListPage>, Failure> {
@@ -148,8 +149,8 @@ impl Core {
             self.see(&client, key, strict).await
         });
         let Some(primary) = seen.await? else { return Ok(Some(nothing())) };
-        let ask = async {
-            let mut client = replica.client().await?;
+        let ask = || async {
+            let mut client = standby.db.client().await?;
             let look = pool::look(&mut client).await?;
             match self.see(&look, key, false).await? {
                 Some(there)
@@ -161,26 +162,7 @@ impl Core {
                 Some(_) | None => Ok(None),
             }
         };
-        let answer: Result<Option<ListPage>, Failure> = ask.await;
-        match answer {
-            Ok(Some(page)) => {
-                self.metrics.replica_answered.increment(1);
-                Ok(Some(page))
-            }
-            Ok(None) => {
-                self.metrics.replica_behind.increment(1);
-                Ok(None)
-            }
-            // The primary has it too.
-            Err(failure) => {
-                self.metrics.replica_failed.increment(1);
-                tracing::debug!(
-                    error = &failure as &dyn std::error::Error,
-                    "the standby cannot answer"
-                );
-                Ok(None)
-            }
-        }
+        Ok(self.ask_standby(standby, ask).await)
     }
 }
 

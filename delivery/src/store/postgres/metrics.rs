@@ -85,7 +85,7 @@ const INDEXED: Metric = Metric::counter(
 const REPLICA: Metric = Metric::counter(
     "pushhub_postgres_replica_total",
     "result",
-    "Lists asked of the standby, by whether it had what the primary has (answered, behind, failed).",
+    "Lists for the standby, by whether it had what the primary has (answered, behind, failed), or was not asked because it had just failed (skipped).",
 );
 
 /// Every metric of this area.
@@ -148,6 +148,7 @@ pub(super) struct PostgresMetrics {
     pub(super) replica_answered: Counter,
     pub(super) replica_behind: Counter,
     pub(super) replica_failed: Counter,
+    pub(super) replica_skipped: Counter,
     pub(super) outcome: OutcomeMetrics,
 }
 
@@ -182,6 +183,7 @@ impl PostgresMetrics {
             replica_answered: counter(REPLICA, &[("result", "answered")]),
             replica_behind: counter(REPLICA, &[("result", "behind")]),
             replica_failed: counter(REPLICA, &[("result", "failed")]),
+            replica_skipped: counter(REPLICA, &[("result", "skipped")]),
             outcome: OutcomeMetrics::new(recorder),
         }
     }

@@ -106,6 +106,11 @@ impl Db {
         self.given_up.cancel();
     }
 
+    /// Gives up all connections that nobody uses.
+    pub(super) fn forget(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     pub(super) fn close(&self) {
         self.pool.close();
     }
@@ -175,7 +180,7 @@ impl Drop for Client {
         // Not after a look in a hurry: a disk that stands still for some seconds is no reason to plan all
         // statements anew.
         if self.asking.patience == self.asking.db.patience {
-            self.asking.db.pool.retain(|_, _| false);
+            self.asking.db.forget();
         }
     }
 }

@@ -268,7 +268,7 @@ pub const ALL: &[Setting] = &[
         "",
         Kind::DatabaseAddress,
         Cluster,
-        "A standby that answers lists and searches, where it has all that the primary has of the inbox.",
+        "A standby that answers lists and searches, where it has all that the primary has of the inbox. One that does not answer within a second is left alone for ten.",
     ),
     setting(
         "DATABASE_CONNECTIONS",
