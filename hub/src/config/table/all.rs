@@ -261,7 +261,7 @@ pub const ALL: &[Setting] = &[
         "",
         Kind::DatabaseAddress,
         Cluster,
-        "PostgreSQL 15 or later that nodes share, instead of the storage folder: `postgres://user:password@host:5432/database`. `?sslmode=` is `disable`, `prefer`, `require` or `verify-full` (with `&sslrootcert=FILE` for a CA of one's own). `JWT_SECRET` and `ADMIN_TOKEN` must be given then, the same for all nodes.",
+        "PostgreSQL 15 or later that nodes share, instead of the storage folder: `postgres://user:password@host:5432/database`, or several `host:port` with commas between (then with `target_session_attrs=read-write`). `?sslmode=` is `disable`, `prefer`, `require` or `verify-full` (with `&sslrootcert=FILE` for a CA of one's own). `JWT_SECRET` and `ADMIN_TOKEN` must be given then, the same for all nodes.",
     ),
     setting(
         "DATABASE_REPLICA_URL",
