@@ -40,7 +40,7 @@ impl Core {
     ) -> Result<Work, Failure> {
         let now = self.now(transaction).await?;
         let work = Work::lock(transaction, &[id], now).await?;
-        let Some(slot) = work.slots.first() else {
+        let Some(slot) = work.slots.first().filter(|slot| slot.inbox.key == *key) else {
             self.names.forget(key);
             return Err(Failure::Gone);
         };

@@ -66,7 +66,7 @@ impl Core {
             let client = self.db.client().await?;
             self.see(&client, key, strict).await
         });
-        let Some(inbox) = seen.await? else {
+        let Some(inbox) = seen.await?.filter(|inbox| inbox.id == id) else {
             self.names.forget(key);
             return Err(Failure::Gone);
         };

@@ -67,6 +67,12 @@ impl Work {
         self.places.get(&id).map(|at| &mut self.slots[*at])
     }
 
+    /// Whether a locked inbox is the one of this name. A database that was taken over by a standby without the
+    /// last commits may have given an id to another one since it was remembered.
+    pub(super) fn is_of(&self, id: i64, key: &InboxKey) -> bool {
+        self.places.get(&id).is_some_and(|at| self.slots[*at].inbox.key == *key)
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = i64> {
         self.slots.iter().map(|slot| slot.inbox.id)
     }

@@ -5,6 +5,7 @@ mod budgets;
 mod clocks;
 mod connections;
 mod database;
+mod failover;
 mod once;
 mod shape;
 mod silent;
