@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     certificates::Certificates,
-    postgres::{Exhausted, Postgres, aside, ask, copy_of, empty_database},
+    postgres::{Exhausted, Postgres, aside, ask, copy_of, empty_database, value},
     proxy::Proxy,
     redis::Redis,
     redis_cluster::RedisCluster,

@@ -16,9 +16,9 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use crate::{PATIENCE, free_port};
+use crate::{PATIENCE, eventually, free_port};
 
 /// A fresh database with nothing in it, on the server of this process; its address.
 #[must_use]
@@ -53,6 +53,25 @@ pub fn ask(url: &str, sql: &str) {
         drop(client);
         connection.await.unwrap().unwrap();
     });
+}
+
+/// The first value that a database answers a question with, as text, by its address. May be called inside a
+/// runtime.
+#[must_use]
+pub fn value(url: &str, sql: &str) -> String {
+    let (url, sql) = (url.to_owned(), sql.to_owned());
+    aside(async move {
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let answer = client.simple_query(&sql).await.unwrap();
+        drop(client);
+        connection.await.unwrap().unwrap();
+        let row = answer.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        row.and_then(|row| row.get(0).map(str::to_owned)).unwrap_or_default()
+    })
 }
 
 /// Waits for something on a thread of its own: tests call this from inside their runtimes.
@@ -176,6 +195,28 @@ impl Postgres {
             .unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         Self::launch(folder, port, &[&format!("port = {port}")], &self.bin, self.owner)
+    }
+
+    /// Whether a standby has all that its primary has.
+    #[must_use]
+    pub fn has_all_of(&self, primary: &Self) -> bool {
+        let written = value(&primary.url("postgres"), "SELECT pg_current_wal_lsn()");
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
+        value(&self.url("postgres"), &sql) == "t"
+    }
+
+    /// A standby does not follow its primary from now on.
+    pub async fn stop_following(&self) {
+        let url = self.url("postgres");
+        ask(&url, "ALTER SYSTEM SET primary_conninfo = ''");
+        ask(&url, "SELECT pg_reload_conf()");
+        let follows = "SELECT count(*) FROM pg_stat_wal_receiver";
+        eventually("it does not follow", PATIENCE, || value(&url, follows) == "0").await;
+    }
+
+    /// A standby becomes a primary.
+    pub fn promote(&self) {
+        assert_eq!(value(&self.url("postgres"), "SELECT pg_promote(true, 60)"), "t");
     }
 
     /// Where it listens.

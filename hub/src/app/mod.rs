@@ -50,6 +50,16 @@ use crate::{
 /// files.
 const DRAIN_SOCKETS_SHARE: f64 = 0.8;
 
+/// How much of the drain time a database may take to answer what is under way; the rest is for what
+/// then fails to be told.
+const DRAIN_DATABASE_SHARE: f64 = 0.9;
+
+/// The least time it has for that, however short the drain time is: a healthy one needs milliseconds.
+const DRAIN_DATABASE_MIN: Duration = Duration::from_secs(1);
+
+/// The least time for the webhooks to be closed, which healthy ones are in milliseconds.
+const CLOSE_MIN: Duration = Duration::from_secs(1);
+
 /// A node that is listening.
 pub struct App {
     /// Where clients and backends are served; none where the role has none.
@@ -201,11 +211,16 @@ impl App {
     }
 
     /// Ends the node in order: it turns unready, sends its sockets away, finishes what it accepted
-    /// and writes it to its place. Takes at most `DRAIN_TIMEOUT`, but never leaves the store open.
+    /// and writes it to its place. Takes at most `DRAIN_TIMEOUT`, and a second where a database does not
+    /// answer, but never leaves files open.
     pub async fn drain(mut self) {
         let started = Instant::now();
         let left = || self.drain_timeout.saturating_sub(started.elapsed());
         self.draining.store(true, Ordering::Release);
+        if let Some(Cluster { store, .. }) = &self.cluster {
+            let most = self.drain_timeout.mul_f64(DRAIN_DATABASE_SHARE);
+            store.give_up_after(most.max(DRAIN_DATABASE_MIN));
+        }
         self.webhooks.stop();
         self.live.drain(self.drain_timeout.mul_f64(DRAIN_SOCKETS_SHARE)).await;
         self.serving.shutdown.cancel();
@@ -233,9 +248,20 @@ impl App {
             redis.close().await;
         }
         // Last, because what the store finishes is told too.
-        let webhooks = self.webhooks;
-        if tokio::task::spawn_blocking(move || webhooks.close()).await.is_err() {
-            tracing::error!("closing the webhooks panicked");
+        let (webhooks, foundation) = (self.webhooks, self.foundation);
+        let close = tokio::task::spawn_blocking(move || {
+            webhooks.close();
+            // Writes what was counted.
+            drop(foundation);
+        });
+        let most = left().max(CLOSE_MIN);
+        let closed =
+            if self.cluster.is_some() { timeout(most, close).await } else { Ok(close.await) };
+        match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("closing the webhooks panicked"),
+            // Its lease runs out; events that could not be written are lost, as by a crash.
+            Err(_) => tracing::warn!("webhooks were still being closed at the drain deadline"),
         }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }

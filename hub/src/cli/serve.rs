@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -20,17 +21,24 @@ use crate::{
     telemetry::{self, Logs, Metrics},
 };
 
+/// How long the process waits at its end for threads that wait for a database. They have been given up; what
+/// is healthy has ended before.
+const END_MAX: Duration = Duration::from_millis(500);
+
 pub(super) fn run(loaded: Loaded) -> anyhow::Result<()> {
     let logs = telemetry::init_logs(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let descriptors = descriptors::raise_limit();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?
-        .block_on(serve(loaded.config, &logs, descriptors))
+    let in_cluster = loaded.config.cluster.database.is_some();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let served = runtime.block_on(serve(loaded.config, &logs, descriptors));
+    if in_cluster {
+        runtime.shutdown_timeout(END_MAX);
+    }
+    served
 }
 
 async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Result<()> {

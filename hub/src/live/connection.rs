@@ -238,6 +238,15 @@ impl Connection {
         behind
     }
 
+    /// Makes it read the store if it is live and ahead of `head`; answers whether it was.
+    pub(super) fn rewind(&self, head: Seq) -> bool {
+        let ahead = self.outbox.lock().went_ahead(head);
+        if ahead {
+            self.waker.wake();
+        }
+        ahead
+    }
+
     /// The inbox has reached `head` by a change that is not offered: it reads the store.
     pub(super) fn reached(&self, head: Seq) {
         if self.outbox.lock().reached(head) {

@@ -80,6 +80,11 @@ const REPAIRS: Metric = Metric::counter(
     "",
     "Connections that the periodic check found behind the store; more than a few mean a lossy bus.",
 );
+const REWOUND: Metric = Metric::counter(
+    "pushhub_position_check_rewound_total",
+    "",
+    "Connections that the periodic check found ahead of the store: it has lost what was sent, and they are told `resync_required`.",
+);
 const PRESENCE_SKIPPED: Metric = Metric::counter(
     "pushhub_presence_skipped_total",
     "",
@@ -106,6 +111,7 @@ pub const ALL: &[Metric] = &[
     CATCHUPS,
     OUTBOX_BYTES,
     REPAIRS,
+    REWOUND,
     PRESENCE_SKIPPED,
     DRAINING,
 ];
@@ -187,6 +193,7 @@ pub(super) struct LiveMetrics {
     catchups: [Counter; 2],
     pub(super) outbox_bytes: Gauge,
     pub(super) repairs: Counter,
+    pub(super) rewound: Counter,
     pub(super) presence_skipped: Counter,
     pub(super) draining: Gauge,
 }
@@ -236,6 +243,7 @@ impl LiveMetrics {
                 .map(|reason| CATCHUPS.to_counter(recorder, &[("reason", reason)])),
             outbox_bytes: OUTBOX_BYTES.to_gauge(recorder, &[]),
             repairs: REPAIRS.to_counter(recorder, &[]),
+            rewound: REWOUND.to_counter(recorder, &[]),
             presence_skipped: PRESENCE_SKIPPED.to_counter(recorder, &[]),
             draining: DRAINING.to_gauge(recorder, &[]),
         };
@@ -255,7 +263,7 @@ impl LiveMetrics {
             .chain(&self.frames_received)
             .chain(&self.replays)
             .chain(&self.catchups)
-            .chain([&self.repairs, &self.presence_skipped])
+            .chain([&self.repairs, &self.rewound, &self.presence_skipped])
             .chain([&self.received_invalid, &self.received_control]);
         counters.for_each(|counter| counter.increment(0));
         let gauges = [&self.users_online, &self.outbox_bytes, &self.draining];

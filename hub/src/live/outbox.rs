@@ -279,6 +279,17 @@ impl Outbox {
         true
     }
 
+    /// The position check found the store behind: it is read once more, and decides. Answers whether that
+    /// is news.
+    pub(super) fn went_ahead(&mut self, head: Seq) -> bool {
+        if self.mode != Mode::Live || self.last <= head {
+            return false;
+        }
+        self.mode = Mode::CatchingUp;
+        self.head_seen = head;
+        true
+    }
+
     /// The inbox has reached `head`, and what changed stands in the store only. Answers whether the task
     /// must be woken.
     pub(super) fn reached(&mut self, head: Seq) -> bool {

@@ -47,8 +47,9 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("pushhub");
         }
-        // Of each address; together they have no longer.
-        config.connect_timeout(CONNECT_TIMEOUT);
+        // Of each host; together they have no longer, and one that is gone must leave time for the next.
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+        config.connect_timeout(CONNECT_TIMEOUT / hosts.max(1));
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(format!("{name}-sql"))

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use deadpool_postgres::{GenericClient, Transaction};
 use protocol::{Body, MessageId, TenantId, Time};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     core::Core,
     deliver::{self, Item, Kind},
     errors::Failure,
-    pool::{self, rows},
+    pool::{self, Ask, Transaction, rows},
     rows::Content,
     stats::Tally,
 };
@@ -247,7 +246,7 @@ impl BodyColumns {
     /// Inserts the rows; `then` is SQL that says what becomes of those that are there, and what is answered.
     pub(super) async fn insert(
         &self,
-        client: &impl GenericClient,
+        client: &impl Ask,
         then: &str,
     ) -> Result<Vec<tokio_postgres::Row>, Failure> {
         if self.tenant.is_empty() {

@@ -1,6 +1,5 @@
 //! Channels.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use protocol::{ChannelId, TenantId, Time};
 use tokio_postgres::Row;
 
@@ -9,7 +8,7 @@ use super::{
     core::Core,
     deliver,
     errors::Failure,
-    pool::{self, execute, row, rows},
+    pool::{self, Ask, Transaction, execute, row, rows},
 };
 use crate::{
     StoreError,
@@ -30,7 +29,7 @@ fn info_of(row: &Row) -> Result<ChannelInfo, Failure> {
 
 /// A channel, and the record that made it.
 pub(super) async fn find(
-    client: &impl GenericClient,
+    client: &impl Ask,
     tenant: &TenantId,
     id: &ChannelId,
 ) -> Result<Option<(ChannelInfo, i64)>, Failure> {

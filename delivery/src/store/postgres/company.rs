@@ -53,6 +53,9 @@ pub enum CompanyError {
     /// The database or the way to it.
     #[error("the database does not say whether other nodes use it")]
     Database(#[from] tokio_postgres::Error),
+    /// It says nothing.
+    #[error("the database does not answer whether other nodes use it")]
+    Silent,
     /// This node has no bus, and there is another one.
     #[error(
         "another node uses this database: nodes that share one need REDIS_URL, by which they tell each other what they stored"
@@ -92,10 +95,23 @@ impl Company {
     /// # Errors
     /// [`CompanyError`], also where the node before this one has not gone after some seconds.
     pub async fn join(self, config: &PostgresConfig) -> Result<Place, CompanyError> {
-        let held = self.take(config, WAIT).await?;
+        let held = self.take_soon(config, WAIT).await?;
         let client = Arc::new(Mutex::new(Arc::clone(&held.client)));
         let keep = self.keep(config.clone(), held, Arc::clone(&client));
         Ok(Place { client, keeping: AbortOnDropHandle::new(tokio::spawn(keep)) })
+    }
+
+    /// [`Company::take`], from a database that may stand still.
+    async fn take_soon(
+        self,
+        config: &PostgresConfig,
+        wait: Duration,
+    ) -> Result<Held, CompanyError> {
+        let (driver, _) = connecting(config)?;
+        let most = config.connect_timeout_in_all(&driver) + config.connect_timeout + wait;
+        tokio::time::timeout(most, self.take(config, wait))
+            .await
+            .unwrap_or(Err(CompanyError::Silent))
     }
 
     async fn take(self, config: &PostgresConfig, wait: Duration) -> Result<Held, CompanyError> {
@@ -132,14 +148,16 @@ impl Company {
             held.ended.cancelled().await;
             held = loop {
                 tokio::time::sleep(AGAIN_AFTER).await;
-                match self.take(&config, Duration::ZERO).await {
+                match self.take_soon(&config, Duration::ZERO).await {
                     Ok(held) => break held,
                     // Somebody was started meanwhile: too late to refuse, but not to say.
                     Err(error @ (CompanyError::NotAlone | CompanyError::OtherIsAlone)) => {
                         tracing::error!(target: "error", "{error}");
                     }
                     // Readiness says that the database is away.
-                    Err(CompanyError::Database(_) | CompanyError::Address(_)) => {}
+                    Err(
+                        CompanyError::Database(_) | CompanyError::Silent | CompanyError::Address(_),
+                    ) => {}
                 }
             };
             *shown.lock() = Arc::clone(&held.client);

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
-use url::Url;
+use url::form_urlencoded;
 
 use crate::{
     clock::WallClock,
@@ -14,11 +14,13 @@ use crate::{
 /// Settings of the store. `Debug` shows no password.
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// `postgres://user:password@host:port/database` (`DATABASE_URL`). Of its query `sslmode`
+    /// `postgres://user:password@host:port/database` (`DATABASE_URL`), or several `host:port` with commas
+    /// between. Of its query `sslmode`
     /// (`disable`, `prefer`, `require`, `verify-full`) and `sslrootcert` (a PEM file) are looked at
     /// here, the rest by the driver.
     pub url: SecretString,
-    /// A standby that answers lists, where it has all that the primary has of the inbox.
+    /// A standby that answers lists, where it has all that the primary has of the inbox: within a second, or
+    /// it is left alone for ten.
     pub replica_url: Option<SecretString>,
     /// Connections of this node, at most, the standby's apart. PostgreSQL's `max_connections` must
     /// hold those of all nodes.
@@ -71,6 +73,13 @@ impl PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// How long it may take until one of the hosts has let a node in: each is tried for as long as making a
+    /// connection may take.
+    pub(super) fn connect_timeout_in_all(&self, driver: &tokio_postgres::Config) -> Duration {
+        let hosts = u32::try_from(driver.get_hosts().len()).unwrap_or(u32::MAX);
+        self.connect_timeout.saturating_mul(hosts.max(1))
+    }
+
     /// Where the database is, in words without a password.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -143,13 +152,16 @@ impl Address {
     }
 
     pub(super) fn parse(url: &SecretString, config: &PostgresConfig) -> Result<Self, UrlError> {
-        let mut url: Url = url.expose_secret().parse().map_err(|_| UrlError::Shape)?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
+        let url = url.expose_secret().trim();
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        if !["postgres://", "postgresql://"].iter().any(|scheme| address.starts_with(scheme)) {
             return Err(UrlError::Shape);
         }
         let (mut mode, mut roots, mut rest) = (SslMode::Prefer, None, Vec::new());
         let mut verified = false;
-        for (name, value) in url.query_pairs() {
+        for written in query.split('&').filter(|written| !written.is_empty()) {
+            let mut read = form_urlencoded::parse(written.as_bytes());
+            let Some((name, value)) = read.next() else { continue };
             match &*name {
                 "sslmode" => {
                     (mode, verified) = match &*value {
@@ -161,14 +173,17 @@ impl Address {
                     };
                 }
                 "sslrootcert" => roots = Some(PathBuf::from(&*value)),
-                _ => rest.push((name.into_owned(), value.into_owned())),
+                _ => rest.push(written),
             }
         }
-        url.query_pairs_mut().clear().extend_pairs(&rest);
-        if rest.is_empty() {
-            url.set_query(None);
+        // By the driver, and not as a URL, which has one host.
+        let mut driver: tokio_postgres::Config = match &*rest {
+            [] => address.parse()?,
+            rest => format!("{address}?{}", rest.join("&")).parse()?,
+        };
+        if driver.get_hosts().is_empty() {
+            return Err(UrlError::Shape);
         }
-        let mut driver: tokio_postgres::Config = url.as_str().parse()?;
         let millis = |time: Duration| time.as_millis();
         driver
             .ssl_mode(mode)
@@ -194,6 +209,8 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::TargetSessionAttrs;
+
     use super::*;
 
     fn parse(url: &str) -> Result<Address, UrlError> {
@@ -223,9 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_may_be_named_with_their_ports() {
+        let query = "target_session_attrs=read-write&sslmode=disable";
+        let url = format!("postgres://u:p%40ss@db1:5433,db2,[::1]:5434/hub?{query}");
+        let config = PostgresConfig::new(url.clone());
+        let address = Address::parse(&config.url, &config).unwrap();
+        assert_eq!(address.driver.get_ports(), [5433, 5432, 5434]);
+        assert_eq!(address.driver.get_password(), Some(&b"p@ss"[..]));
+        assert_eq!(address.driver.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        assert_eq!(config.describe(), "db1:5433,db2:5432,::1:5434/hub");
+        assert_eq!(config.connect_timeout_in_all(&address.driver), Duration::from_secs(15));
+        assert!(check_address(&url).is_ok());
+        assert!(matches!(parse("postgres://db1:54x,db2/hub"), Err(UrlError::Driver(_))));
+    }
+
+    #[test]
     fn what_is_no_address_is_refused() {
         assert!(matches!(parse("host=db"), Err(UrlError::Shape)));
         assert!(matches!(parse("mysql://db"), Err(UrlError::Shape)));
+        assert!(matches!(parse("postgres:///hub"), Err(UrlError::Shape)));
         assert!(matches!(parse("postgres://db?sslmode=maybe"), Err(UrlError::SslMode)));
         assert!(matches!(parse("postgres://db?unknown=1"), Err(UrlError::Driver(_))));
     }

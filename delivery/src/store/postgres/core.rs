@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{GenericClient, Transaction};
 use parking_lot::Mutex;
 
 use super::{
@@ -21,8 +20,9 @@ use super::{
     names::Names,
     notes::Notes,
     over::Over,
-    pool::{self, Db, row},
+    pool::{self, Ask, Db, Transaction, row},
     publish::Publisher,
+    standby::Standby,
     work::Work,
 };
 use crate::{StoreError, clock, store::noted::Noted};
@@ -33,7 +33,7 @@ const TRIES_MAX: u32 = 5;
 pub(super) struct Core {
     pub(super) db: Db,
     /// A standby, for lists.
-    pub(super) replica: Option<Db>,
+    pub(super) replica: Option<Standby>,
     pub(super) config: PostgresConfig,
     pub(super) names: Names,
     pub(super) publisher: Arc<Publisher>,
@@ -66,7 +66,7 @@ impl Core {
 
     /// The database's time, in milliseconds. A moment after which a caller's question came, and before
     /// which it is answered, whatever the node's own clock says.
-    pub(super) async fn now(&self, client: &impl GenericClient) -> Result<i64, Failure> {
+    pub(super) async fn now(&self, client: &impl Ask) -> Result<i64, Failure> {
         let found = row(client, "SELECT now_ms($1)", &[&self.shift()]).await?;
         found.map_or(Ok(0), |row| row.column(0))
     }

@@ -5,16 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
 use protocol::{TenantId, UserId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
     columns::{Columns as _, group_text},
     core::Core,
     errors::Failure,
     groups, names,
-    pool::{execute, rows},
+    pool::{Transaction, execute, rows},
     rows::{Content, Inbox},
     work::Work,
 };
@@ -124,11 +123,9 @@ pub(super) async fn deliver(
     let mut locked: Vec<i64> = ids.values().copied().collect();
     locked.sort_unstable();
     let mut work = Work::lock(transaction, &locked, now).await?;
-    if work.slots.len() < locked.len() {
-        let there: FxHashSet<i64> = work.ids().collect();
-        ids.iter()
-            .filter(|(_, id)| !there.contains(id))
-            .for_each(|(key, _)| core.names.forget(key));
+    let gone: Vec<_> = ids.iter().filter(|(key, id)| !work.is_of(**id, key)).collect();
+    if !gone.is_empty() {
+        gone.into_iter().for_each(|(key, _)| core.names.forget(key));
         return Err(Failure::Gone);
     }
     groups::take_over(transaction, &mut work).await?;

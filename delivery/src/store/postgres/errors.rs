@@ -24,9 +24,13 @@ pub(super) enum Failure {
     /// An inbox has something to take over, or something that has expired, before it can be read.
     #[error("an inbox is behind")]
     Behind(i64),
-    /// The connection ended between COMMIT and its answer.
+    /// The database said nothing for longer than a statement may take there, or the node ends and does not
+    /// wait for it.
+    #[error("the database does not answer")]
+    Silent,
+    /// No answer came to COMMIT, and why.
     #[error("it is not known whether the transaction was committed")]
-    Unknown(#[source] tokio_postgres::Error),
+    Unknown(#[source] Box<Self>),
     /// A row holds something else than this program writes.
     #[error("a row of the database cannot be read")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -73,6 +77,7 @@ impl Failure {
             Self::Store(_) => "refused",
             Self::Gone | Self::Behind(_) => "moved",
             Self::Pool(_) => "connect",
+            Self::Silent => "silent",
             Self::Unknown(_) => "unknown",
             Self::Unreadable(_) => "unreadable",
             Self::Db(error) => match error.code() {
@@ -104,7 +109,7 @@ impl From<Failure> for StoreError {
             Failure::Pool(deadpool_postgres::PoolError::Closed) => Self::Closing,
             Failure::Gone | Failure::Behind(_) => Self::Busy("the inbox changes all the time"),
             Failure::Db(error) => of_database(error),
-            failure @ (Failure::Pool(_) | Failure::Unknown(_)) => {
+            failure @ (Failure::Pool(_) | Failure::Silent | Failure::Unknown(_)) => {
                 Self::NotWritable(Arc::new(failure))
             }
         }

@@ -7,14 +7,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use deadpool_postgres::{GenericClient, Transaction};
 use protocol::TenantId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     columns::{Columns as _, most, state_from},
     errors::Failure,
-    pool::rows,
+    pool::{Ask, Transaction, rows},
     rows::{Content, Facts, Inbox},
     slot::Slot,
     work::Work,
@@ -55,7 +54,7 @@ type Records = FxHashMap<(TenantId, i64), Record>;
 
 /// Which records wait for inboxes, at most so many for each: inbox and place.
 async fn pending(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inboxes: &[&Inbox],
     limit: usize,
 ) -> Result<Vec<(i64, i64)>, Failure> {
@@ -68,10 +67,7 @@ async fn pending(
 }
 
 /// Whether some record waits for an inbox.
-pub(super) async fn is_pending(
-    client: &impl GenericClient,
-    inbox: &Inbox,
-) -> Result<bool, Failure> {
+pub(super) async fn is_pending(client: &impl Ask, inbox: &Inbox) -> Result<bool, Failure> {
     if inbox.tenant_pos <= inbox.group_pos {
         return Ok(false);
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use protocol::{Body, MessageId, TenantId};
 use tokio_postgres::Row;
 
@@ -12,7 +11,7 @@ use super::{
     core::Core,
     deliver::{self, Item, Kind},
     errors::Failure,
-    pool::{self, execute, row},
+    pool::{self, Ask, Transaction, execute, row},
     rows::Content,
 };
 use crate::{
@@ -52,7 +51,7 @@ pub(super) fn sent_of(row: &Row) -> Result<Sent, Failure> {
 
 /// Finds a message; `lock` is SQL that keeps it as it is found. One whose sender is forgotten is nobody's.
 async fn find(
-    client: &impl GenericClient,
+    client: &impl Ask,
     tenant: &TenantId,
     id: &MessageId,
     lock: &str,

@@ -1,16 +1,16 @@
 //! Lists of messages.
 
-use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
 use super::{
     columns::{Columns as _, most, plain, position},
     core::Core,
     errors::Failure,
-    pool::{self, row},
+    pool::{self, Ask, row},
     reads::{MESSAGE, fill_pressed, head_of, message_of},
     rows::Inbox,
     search,
+    standby::Standby,
 };
 use crate::{
     InboxKey,
@@ -115,8 +115,8 @@ impl Core {
         key: &InboxKey,
         query: &ListQuery,
     ) -> Result<ListPage, Failure> {
-        if let Some(replica) = &self.replica
-            && let Some(page) = self.list_of_replica(replica, key, query).await?
+        if let Some(standby) = &self.replica
+            && let Some(page) = self.list_of_replica(standby, key, query).await?
         {
             return Ok(page);
         }
@@ -137,7 +137,7 @@ impl Core {
     /// Asks the standby, if it stands where the primary does with this inbox.
     async fn list_of_replica(
         &self,
-        replica: &pool::Db,
+        standby: &Standby,
         key: &InboxKey,
         query: &ListQuery,
     ) -> Result<Option<ListPage>, Failure> {
@@ -149,8 +149,8 @@ impl Core {
             self.see(&client, key, strict).await
         });
         let Some(primary) = seen.await? else { return Ok(Some(nothing())) };
-        let ask = async {
-            let mut client = replica.client().await?;
+        let ask = || async {
+            let mut client = standby.db.client().await?;
             let look = pool::look(&mut client).await?;
             match self.see(&look, key, false).await? {
                 Some(there)
@@ -162,26 +162,7 @@ impl Core {
                 Some(_) | None => Ok(None),
             }
         };
-        let answer: Result<Option<ListPage>, Failure> = ask.await;
-        match answer {
-            Ok(Some(page)) => {
-                self.metrics.replica_answered.increment(1);
-                Ok(Some(page))
-            }
-            Ok(None) => {
-                self.metrics.replica_behind.increment(1);
-                Ok(None)
-            }
-            // The primary has it too.
-            Err(failure) => {
-                self.metrics.replica_failed.increment(1);
-                tracing::debug!(
-                    error = &failure as &dyn std::error::Error,
-                    "the standby cannot answer"
-                );
-                Ok(None)
-            }
-        }
+        Ok(self.ask_standby(standby, ask).await)
     }
 }
 
@@ -207,11 +188,7 @@ const fn nothing() -> ListPage {
     ListPage { messages: Vec::new(), highlights: Vec::new(), total: 0, unread: 0, more: false }
 }
 
-async fn page(
-    client: &impl GenericClient,
-    inbox: &Inbox,
-    query: &ListQuery,
-) -> Result<ListPage, Failure> {
+async fn page(client: &impl Ask, inbox: &Inbox, query: &ListQuery) -> Result<ListPage, Failure> {
     let mut page = ListPage { unread: head_of(inbox).unread, ..nothing() };
     let mut conditions = Conditions::new(inbox.id, query);
     let mut joins = "messages m".to_owned();
@@ -246,7 +223,7 @@ async fn page(
          ORDER BY {outer}"
     );
     // Not prepared: limits and conditions make too many different ones to keep.
-    for row in client.query(&sql, &conditions.references()).await? {
+    for row in pool::rows_once(client, &sql, &conditions.references()).await? {
         page.messages.push(message_of(&row, 0)?.0);
     }
     page.more = page.messages.len() > query.size;
@@ -267,7 +244,7 @@ const BY_INBOX_MAX: i64 = 1_000;
 /// have is found by the index, one that many have by going through the inbox. A plan for any value always goes
 /// through the inbox: 300 ms for 100,000 messages, where the index takes 0.2. Joins that read all bodies to save
 /// looking up many are left out: what a list costs may grow with its inbox, not with everybody's messages.
-async fn plan_for_the_value(client: &impl GenericClient, inbox: &Inbox) -> Result<(), Failure> {
+async fn plan_for_the_value(client: &impl Ask, inbox: &Inbox) -> Result<(), Failure> {
     // The index can be read by a bitmap only.
     let by_index = if inbox.kept > BY_INBOX_MAX { "on" } else { "off" };
     let sql = format!(
@@ -275,12 +252,12 @@ async fn plan_for_the_value(client: &impl GenericClient, inbox: &Inbox) -> Resul
          SET LOCAL enable_mergejoin = off; SET LOCAL max_parallel_workers_per_gather = 0;
          SET LOCAL enable_bitmapscan = {by_index}"
     );
-    Ok(client.batch_execute(&sql).await?)
+    pool::batch(client, &sql).await
 }
 
 /// How many messages fulfil the conditions.
 async fn total(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: &Inbox,
     conditions: &Conditions,
     query: &ListQuery,
@@ -288,8 +265,8 @@ async fn total(
 ) -> Result<u64, Failure> {
     if !conditions.counted {
         let sql = format!("SELECT count(*) FROM {joins} WHERE {}", conditions.sql);
-        let counted = client.query_one(&sql, &conditions.references()).await?;
-        return counted.count(0);
+        let counted = pool::rows_once(client, &sql, &conditions.references()).await?;
+        return counted.first().map_or(Ok(0), |row| row.count(0));
     }
     let counts = match &query.channel_id {
         None => inbox.counts,

@@ -1,13 +1,13 @@
 //! Marks and presses: decided and written under the inbox's lock.
 
-use deadpool_postgres::Transaction;
 use protocol::{DeviceId, MessageId, PressedAction, Status};
 
 use super::{
     columns::{plain, position},
     core::Core,
     errors::Failure,
-    groups, pool,
+    groups,
+    pool::{self, Transaction},
     reads::{find, head_of},
     slot::By,
     stats,
@@ -40,7 +40,7 @@ impl Core {
     ) -> Result<Work, Failure> {
         let now = self.now(transaction).await?;
         let work = Work::lock(transaction, &[id], now).await?;
-        let Some(slot) = work.slots.first() else {
+        let Some(slot) = work.slots.first().filter(|slot| slot.inbox.key == *key) else {
             self.names.forget(key);
             return Err(Failure::Gone);
         };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use protocol::{ChannelId, TenantId, UserId};
 use rustc_hash::FxHashMap;
 
@@ -12,7 +11,7 @@ use super::{
     core::Core,
     errors::Failure,
     names,
-    pool::{self, execute, row, rows},
+    pool::{self, Transaction, execute, row, rows},
 };
 use crate::{
     InboxKey, StoreError,
@@ -72,7 +71,7 @@ pub(super) async fn turns_of(
 
 /// The groups of an inbox's owner.
 pub(super) async fn groups_of(
-    client: &impl deadpool_postgres::GenericClient,
+    client: &impl pool::Ask,
     key: &InboxKey,
 ) -> Result<BTreeSet<Group>, Failure> {
     let sql = "SELECT m.grp FROM inboxes i JOIN members m ON m.inbox = i.id AND m.until_pos IS NULL

@@ -23,7 +23,7 @@ const RETRIES: Metric = Metric::counter(
 const ERRORS: Metric = Metric::counter(
     "pushhub_postgres_errors_total",
     "kind",
-    "Transactions that failed, by what failed (connect, connection, deadlock, moved, refused, statement, timeout, unknown, unreadable).",
+    "Transactions that failed, by what failed (connect, connection, deadlock, moved, refused, silent, statement, timeout, unknown, unreadable).",
 );
 const BUSY: Metric = Metric::counter(
     "pushhub_postgres_busy_total",
@@ -85,7 +85,7 @@ const INDEXED: Metric = Metric::counter(
 const REPLICA: Metric = Metric::counter(
     "pushhub_postgres_replica_total",
     "result",
-    "Lists asked of the standby, by whether it had what the primary has (answered, behind, failed).",
+    "Lists for the standby, by whether it had what the primary has (answered, behind, failed), or was not asked because it had just failed (skipped).",
 );
 
 /// Every metric of this area.
@@ -110,12 +110,13 @@ pub const ALL: &[Metric] = &[
     REPLICA,
 ];
 
-const ERROR_KINDS: [&str; 9] = [
+const ERROR_KINDS: [&str; 10] = [
     "connect",
     "connection",
     "deadlock",
     "moved",
     "refused",
+    "silent",
     "statement",
     "timeout",
     "unknown",
@@ -147,6 +148,7 @@ pub(super) struct PostgresMetrics {
     pub(super) replica_answered: Counter,
     pub(super) replica_behind: Counter,
     pub(super) replica_failed: Counter,
+    pub(super) replica_skipped: Counter,
     pub(super) outcome: OutcomeMetrics,
 }
 
@@ -181,6 +183,7 @@ impl PostgresMetrics {
             replica_answered: counter(REPLICA, &[("result", "answered")]),
             replica_behind: counter(REPLICA, &[("result", "behind")]),
             replica_failed: counter(REPLICA, &[("result", "failed")]),
+            replica_skipped: counter(REPLICA, &[("result", "skipped")]),
             outcome: OutcomeMetrics::new(recorder),
         }
     }

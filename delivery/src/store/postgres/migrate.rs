@@ -50,12 +50,6 @@ impl From<Failure> for MigrateError {
     }
 }
 
-impl From<tokio_postgres::Error> for MigrateError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Database(Box::new(error))
-    }
-}
-
 /// Runs what has not been run.
 pub(super) async fn run(db: &Db) -> Result<Migrated, MigrateError> {
     let mut client = db.client().await?;
@@ -66,32 +60,32 @@ pub(super) async fn run(db: &Db) -> Result<Migrated, MigrateError> {
     for migration in MIGRATIONS {
         let transaction = pool::begin(&mut client).await?;
         // Waits for as long as another node's migration takes.
-        transaction
-            .batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        let endless = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0";
+        pool::batch(&transaction, endless).await?;
+        pool::execute(&transaction, "SELECT pg_advisory_xact_lock($1)", &[&locks::MIGRATIONS])
             .await?;
-        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&locks::MIGRATIONS]).await?;
-        transaction
-            .batch_execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations (
-                     version bigint PRIMARY KEY,
-                     name text NOT NULL,
-                     checksum text NOT NULL,
-                     compatible_from bigint NOT NULL, -- builds that know this many may use it
-                     applied_at timestamptz NOT NULL DEFAULT now()
-                 )",
-            )
-            .await?;
+        pool::batch(
+            &transaction,
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+                 version bigint PRIMARY KEY,
+                 name text NOT NULL,
+                 checksum text NOT NULL,
+                 compatible_from bigint NOT NULL, -- builds that know this many may use it
+                 applied_at timestamptz NOT NULL DEFAULT now()
+             )",
+        )
+        .await?;
         if version(&transaction).await?.is_some_and(|version| version >= migration.version) {
             continue;
         }
-        transaction.batch_execute(migration.sql).await?;
-        transaction
-            .execute(
-                "INSERT INTO schema_migrations (version, name, checksum, compatible_from)
-                 VALUES ($1, $2, $3, $4)",
-                &[&migration.version, &migration.name, &migration.checksum(), &COMPATIBLE_FROM],
-            )
-            .await?;
+        pool::batch(&transaction, migration.sql).await?;
+        pool::execute(
+            &transaction,
+            "INSERT INTO schema_migrations (version, name, checksum, compatible_from)
+             VALUES ($1, $2, $3, $4)",
+            &[&migration.version, &migration.name, &migration.checksum(), &COMPATIBLE_FROM],
+        )
+        .await?;
         pool::commit(transaction).await?;
         tracing::info!(version = migration.version, name = migration.name, "database migrated");
     }
@@ -100,9 +94,9 @@ pub(super) async fn run(db: &Db) -> Result<Migrated, MigrateError> {
 }
 
 /// The database's version, and whether nothing is to be done; an error where nothing can be.
-async fn look(client: &deadpool_postgres::Object) -> Result<(i64, bool), MigrateError> {
-    let there: bool =
-        client.query_one("SELECT to_regclass('schema_migrations') IS NOT NULL", &[]).await?.get(0);
+async fn look(client: &pool::Client) -> Result<(i64, bool), MigrateError> {
+    let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL";
+    let there = pool::row(client, sql, &[]).await?.is_some_and(|row| row.get(0));
     if !there {
         return Ok((0, false));
     }
@@ -112,15 +106,14 @@ async fn look(client: &deadpool_postgres::Object) -> Result<(i64, bool), Migrate
         checksum: row.get(1),
         compatible_from: row.get(2),
     };
-    let ran: Vec<_> = client.query(sql, &[]).await?.iter().map(ran).collect();
+    let ran: Vec<_> = pool::rows(client, sql, &[]).await?.iter().map(ran).collect();
     let latest = ran.iter().map(|ran| ran.version).max().unwrap_or_default();
     Ok((latest, missing(MIGRATIONS, &ran)?.is_empty()))
 }
 
-async fn version(
-    client: &impl deadpool_postgres::GenericClient,
-) -> Result<Option<i64>, MigrateError> {
-    Ok(client.query_one("SELECT max(version) FROM schema_migrations", &[]).await?.get(0))
+async fn version(client: &impl pool::Ask) -> Result<Option<i64>, MigrateError> {
+    let latest = pool::row(client, "SELECT max(version) FROM schema_migrations", &[]).await?;
+    Ok(latest.and_then(|row| row.get(0)))
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ mod rows;
 mod schedule;
 mod search;
 mod slot;
+mod standby;
 mod stats;
 mod tell;
 mod tls;
@@ -84,6 +85,7 @@ mod write;
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ::metrics::Recorder;
@@ -96,7 +98,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,
-    names::Names, notes::Notes, pool::Db, publish::Publisher,
+    names::Names, notes::Notes, pool::Db, publish::Publisher, standby::Standby,
 };
 pub use self::{
     company::{Company, CompanyError, Place},
@@ -172,8 +174,8 @@ impl PostgresStore {
         fanout: Arc<dyn Fanout>,
         recorder: &(dyn Recorder + Send + Sync),
     ) -> Result<Arc<Self>, OpenError> {
+        Self::migrate(&config).await?;
         let db = connect(&config.url, &config)?;
-        migrate::run(&db).await?;
         if import::is_under_way(&db).await.map_err(|error| OpenError::Look(error.into()))? {
             return Err(OpenError::Moving);
         }
@@ -191,7 +193,7 @@ impl PostgresStore {
         let metrics = PostgresMetrics::new(recorder);
         let core = Arc::new(Core {
             db,
-            replica,
+            replica: replica.map(Standby::new),
             names: Names::default(),
             publisher: Publisher::start(fanout, metrics.publish_dropped.clone())?,
             caught: catch_up::Caught::default(),
@@ -224,6 +226,8 @@ impl PostgresStore {
         store.background.spawn_on(schedule::run(core(), store.stop.clone()), &store.runtime);
         store.keep_running(notes::run(core()));
         store.keep_running(prune::run(core()));
+        let core = core();
+        store.keep_running(async move { core.try_standby().await });
         Ok(Arc::new(store))
     }
 
@@ -270,6 +274,18 @@ impl PostgresStore {
         }
     }
 
+    /// After so long nothing is waited for any more that the database has not answered: what is under way is
+    /// answered 503, and [`crate::Store::close`] returns. For a node that ends, and has only so long to
+    /// finish: a database that stands still would keep it for ever.
+    pub fn give_up_after(&self, time: Duration) {
+        let replica = self.core.replica.as_ref().map(|standby| &standby.db);
+        let dbs = [Some(&self.core.db), replica].map(Option::<&Db>::cloned);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(time).await;
+            dbs.iter().flatten().for_each(Db::give_up);
+        });
+    }
+
     /// Finishes what was accepted, and ends.
     async fn end(&self) {
         self.core.closing.store(true, Ordering::Release);
@@ -293,7 +309,7 @@ impl PostgresStore {
         let _ = tokio::task::spawn_blocking(move || publisher.end()).await;
         self.core.db.close();
         if let Some(replica) = &self.core.replica {
-            replica.close();
+            replica.db.close();
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::mem;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::{columns::Columns as _, errors::Failure, pool::rows};
+use super::{
+    columns::Columns as _,
+    errors::Failure,
+    pool::{Ask, Transaction, rows},
+};
 use crate::InboxKey;
 
 /// Names that are remembered in each of two halves, at some 100 bytes: when one is full it becomes the
@@ -58,7 +61,7 @@ impl Halves {
 
 /// Looks names up. Those that are not known are left out.
 pub(super) async fn find(
-    client: &impl GenericClient,
+    client: &impl Ask,
     keys: &[&InboxKey],
 ) -> Result<Vec<(InboxKey, i64)>, Failure> {
     let tenants: Vec<&str> = keys.iter().map(|key| key.tenant.as_str()).collect();

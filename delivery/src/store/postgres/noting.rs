@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Transaction;
 use protocol::DeviceId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -12,7 +11,7 @@ use super::{
     errors::Failure,
     names,
     notes::{Range, Waiting},
-    pool::{self, execute, rows},
+    pool::{self, Transaction, execute, rows},
     rows::Inbox,
     stats,
     tell::Told,

@@ -66,7 +66,7 @@ impl Core {
             let client = self.db.client().await?;
             self.see(&client, key, strict).await
         });
-        let Some(inbox) = seen.await? else {
+        let Some(inbox) = seen.await?.filter(|inbox| inbox.id == id) else {
             self.names.forget(key);
             return Err(Failure::Gone);
         };
@@ -87,6 +87,8 @@ impl Core {
     /// Commits something to the database's log that changes nothing.
     async fn prove(&self) -> Result<(), Failure> {
         let mut client = self.db.client().await?;
+        // Nobody waits for it longer, and the next one is asked of another connection.
+        client.hurry(PROOF_TIMEOUT);
         let transaction = pool::begin(&mut client).await?;
         pool::row(&transaction, "SELECT pg_logical_emit_message(true, 'pushhub', '')::text", &[])
             .await?;

@@ -31,6 +31,12 @@ pub enum ProbeError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// It takes connections and says nothing: it stands still, or a proxy before it has lost it.
+    #[error("PostgreSQL at {at} does not answer")]
+    Silent {
+        /// Where, without a password.
+        at: String,
+    },
     /// It is there and refuses: a password, a database's name, a certificate.
     #[error("PostgreSQL at {at} refuses")]
     Refused {
@@ -60,7 +66,7 @@ impl ProbeError {
     /// Whether trying again may help, with nothing changed here.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Away { .. } | Self::Silent { .. })
     }
 }
 
@@ -113,6 +119,18 @@ pub fn connecting(
 /// [`ProbeError`]; one that [`ProbeError::may_pass`] is worth another try.
 pub async fn probe(config: &PostgresConfig) -> Result<(), ProbeError> {
     let (driver, tls) = connecting(config)?;
+    // The driver's own limit is that of the network: whoever takes the connection may say nothing.
+    let most = config.connect_timeout_in_all(&driver) + config.connect_timeout;
+    tokio::time::timeout(most, try_out(config, driver, tls))
+        .await
+        .unwrap_or_else(|_| Err(ProbeError::Silent { at: config.describe() }))
+}
+
+async fn try_out(
+    config: &PostgresConfig,
+    driver: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+) -> Result<(), ProbeError> {
     let at = config.describe();
     let failed = |source: tokio_postgres::Error| {
         let at = config.describe();

@@ -157,7 +157,7 @@ impl Core {
 
     async fn finish_pruned(
         &self,
-        transaction: deadpool_postgres::Transaction<'_>,
+        transaction: pool::Transaction<'_>,
         work: &mut Work,
         id: i64,
     ) -> Result<(), Failure> {

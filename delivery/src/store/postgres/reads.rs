@@ -6,7 +6,6 @@
 
 use std::future::Future;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use protocol::{ChannelId, DeviceId, MessageId, MessageState, PressedAction, Seq, Status, Time};
 use tokio_postgres::Row;
 
@@ -15,7 +14,7 @@ use super::{
     core::Core,
     errors::Failure,
     groups,
-    pool::{self, row, rows},
+    pool::{self, Ask, Transaction, row, rows},
     rows::Inbox,
     work::{Work, inbox_of},
 };
@@ -78,7 +77,7 @@ impl Core {
     /// matters to the caller.
     pub(super) async fn see(
         &self,
-        client: &impl GenericClient,
+        client: &impl Ask,
         key: &InboxKey,
         strict: bool,
     ) -> Result<Option<Inbox>, Failure> {
@@ -119,7 +118,7 @@ impl Core {
     /// The id of an inbox that is there.
     pub(super) async fn id_of(
         &self,
-        client: &impl GenericClient,
+        client: &impl Ask,
         key: &InboxKey,
     ) -> Result<Option<i64>, Failure> {
         if let Some(id) = self.names.get(key) {
@@ -237,7 +236,7 @@ pub(super) fn head_of(inbox: &Inbox) -> Head {
 
 /// A message that may be shown.
 pub(super) async fn find(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: &Inbox,
     id: &MessageId,
 ) -> Result<Option<InboxMessage>, Failure> {
@@ -257,7 +256,7 @@ pub(super) async fn find(
 
 /// Fills in which buttons of messages were pressed.
 pub(super) async fn fill_pressed(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: i64,
     messages: &mut [InboxMessage],
 ) -> Result<(), Failure> {
@@ -270,7 +269,7 @@ pub(super) async fn fill_pressed(
 }
 
 async fn pressed(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: i64,
     seqs: &[i64],
 ) -> Result<Vec<(Seq, Pressed)>, Failure> {
@@ -297,7 +296,7 @@ fn action_of(row: &Row, at: usize) -> Result<Option<PressedAction>, Failure> {
 
 /// The changes between two positions, which are all there.
 async fn chunk(
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: &Inbox,
     from: Seq,
     to: Seq,

@@ -124,7 +124,7 @@ async fn send_page(core: &Core) -> Result<Next, Failure> {
 /// Says that messages are sent, and makes of them what is put into inboxes. Answers how far their
 /// tenants' records reach then.
 async fn items(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &pool::Transaction<'_>,
     due: &[(TenantId, Sent)],
     now: i64,
 ) -> Result<(Vec<Item>, BTreeMap<TenantId, i64>), Failure> {

@@ -7,7 +7,6 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use deadpool_postgres::{GenericClient, Object};
 use protocol::Body;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     core::Core,
     errors::Failure,
     list::Conditions,
-    pool::{self, execute, row, rows},
+    pool::{self, Ask, Client, execute, row, rows},
     rows::Inbox,
 };
 use crate::{
@@ -86,7 +85,7 @@ fn index(inbox: i64, body: &str) -> Indexed {
 /// Takes over what has come to an inbox, and what was edited.
 pub(super) async fn catch_up(
     core: &Core,
-    client: &mut Object,
+    client: &mut Client,
     key: &InboxKey,
     strict: bool,
 ) -> Result<(), Failure> {
@@ -126,7 +125,7 @@ pub(super) async fn catch_up(
 }
 
 /// Whether all that an inbox has is in its index, as it is seen here.
-pub(super) async fn is_whole(client: &impl GenericClient, inbox: &Inbox) -> Result<bool, Failure> {
+pub(super) async fn is_whole(client: &impl Ask, inbox: &Inbox) -> Result<bool, Failure> {
     let sql = "SELECT seq FROM search_states WHERE inbox = $1";
     let done = row(client, sql, &[&inbox.id]).await?;
     Ok(done.map_or(Ok(0), |row| row.column::<i64>(0))? >= inbox.head)
@@ -135,7 +134,7 @@ pub(super) async fn is_whole(client: &impl GenericClient, inbox: &Inbox) -> Resu
 /// Adds to the conditions on `messages m` and `search_texts s` that a message has these words.
 pub(super) async fn add(
     conditions: &mut Conditions,
-    client: &impl GenericClient,
+    client: &impl Ask,
     inbox: i64,
     terms: &Terms,
 ) -> Result<(), Failure> {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Transaction;
 use protocol::{Body, TenantId, Time};
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
     core::Core,
     errors::Failure,
     locks,
-    pool::{self, execute, row, rows},
+    pool::{self, Transaction, execute, row, rows},
 };
 use crate::store::{StatsBy, StatsQuery, StatsRow, limits::STATS_ROWS_MAX};
 

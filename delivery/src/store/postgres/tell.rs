@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Transaction;
 use protocol::{Body, DeviceId, Time};
 use rustc_hash::FxHashMap;
 
@@ -11,7 +10,7 @@ use super::{
     columns::{Columns as _, seq},
     core::Core,
     errors::Failure,
-    pool::rows,
+    pool::{Transaction, rows},
     rows::Inbox,
 };
 use crate::{

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::GenericClient;
 use protocol::{TenantId, Time, UserId};
 use tokio_postgres::Row;
 
@@ -12,7 +11,7 @@ use super::{
     errors::Failure,
     members::{self, groups_of, turns_of},
     names,
-    pool::{self, execute, row, rows},
+    pool::{self, Ask, execute, row, rows},
 };
 use crate::{
     InboxKey, StoreError,
@@ -48,7 +47,7 @@ fn known_of(row: &Row) -> Result<Known, Failure> {
     })
 }
 
-async fn find(client: &impl GenericClient, key: &InboxKey) -> Result<Option<Known>, Failure> {
+async fn find(client: &impl Ask, key: &InboxKey) -> Result<Option<Known>, Failure> {
     let sql = format!("{SELECT} WHERE i.tenant = $1 AND i.usr = $2");
     let found = row(client, &sql, &[&key.tenant.as_str(), &key.user.as_str()]).await?;
     found.as_ref().map(known_of).transpose()
@@ -181,7 +180,7 @@ impl Core {
     /// tokens say that is new is rare.
     async fn hold(
         &self,
-        transaction: &deadpool_postgres::Transaction<'_>,
+        transaction: &pool::Transaction<'_>,
         key: &InboxKey,
         now: i64,
     ) -> Result<Known, Failure> {
@@ -199,7 +198,7 @@ impl Core {
     /// others.
     async fn store_user(
         &self,
-        transaction: deadpool_postgres::Transaction<'_>,
+        transaction: pool::Transaction<'_>,
         key: &InboxKey,
         known: &Known,
         facts: &Facts,

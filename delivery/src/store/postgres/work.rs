@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Transaction;
 use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 
 use super::{
     columns::{Columns as _, status_from},
     errors::Failure,
-    pool::rows,
+    pool::{Transaction, rows},
     rows::{Facts, Inbox, Message, Written},
     slot::Slot,
 };
@@ -66,6 +65,12 @@ impl Work {
 
     pub(super) fn slot(&mut self, id: i64) -> Option<&mut Slot> {
         self.places.get(&id).map(|at| &mut self.slots[*at])
+    }
+
+    /// Whether a locked inbox is the one of this name. A database that was taken over by a standby without the
+    /// last commits may have given an id to another one since it was remembered.
+    pub(super) fn is_of(&self, id: i64, key: &InboxKey) -> bool {
+        self.places.get(&id).is_some_and(|at| self.slots[*at].inbox.key == *key)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = i64> {

@@ -1,13 +1,12 @@
 //! Writes what becomes of locked inboxes, with one statement for all of them.
 
-use deadpool_postgres::Transaction;
 use futures_util::try_join;
 use protocol::DeviceId;
 
 use super::{
     columns::{COUNTED, plain, status_code},
     errors::Failure,
-    pool::execute,
+    pool::{Transaction, execute},
     rows::{Inbox, Message, Written},
     work::Work,
 };

@@ -261,14 +261,14 @@ pub const ALL: &[Setting] = &[
         "",
         Kind::DatabaseAddress,
         Cluster,
-        "PostgreSQL 15 or later that nodes share, instead of the storage folder: `postgres://user:password@host:5432/database`. `?sslmode=` is `disable`, `prefer`, `require` or `verify-full` (with `&sslrootcert=FILE` for a CA of one's own). `JWT_SECRET` and `ADMIN_TOKEN` must be given then, the same for all nodes.",
+        "PostgreSQL 15 or later that nodes share, instead of the storage folder: `postgres://user:password@host:5432/database`, or several `host:port` with commas between (then with `target_session_attrs=read-write`). `?sslmode=` is `disable`, `prefer`, `require` or `verify-full` (with `&sslrootcert=FILE` for a CA of one's own). `JWT_SECRET` and `ADMIN_TOKEN` must be given then, the same for all nodes.",
     ),
     setting(
         "DATABASE_REPLICA_URL",
         "",
         Kind::DatabaseAddress,
         Cluster,
-        "A standby that answers lists and searches, where it has all that the primary has of the inbox.",
+        "A standby that answers lists and searches, where it has all that the primary has of the inbox. One that does not answer within a second is left alone for ten.",
     ),
     setting(
         "DATABASE_CONNECTIONS",
@@ -296,7 +296,7 @@ pub const ALL: &[Setting] = &[
         "30s",
         Kind::Duration { min: seconds(1), max: seconds(600) },
         Cluster,
-        "How long a statement may take in PostgreSQL.",
+        "How long a statement may take in PostgreSQL. An answer that has not come 5 s later never will: the request is answered 503, and the connection given up.",
     ),
     setting(
         "DATABASE_LOCK_TIMEOUT",

@@ -350,6 +350,26 @@ fn a_page_for_an_older_position_is_passed_over() {
 }
 
 #[test]
+fn whoever_is_ahead_of_the_store_is_told_to_start_again() {
+    let mut bench = Bench::live(usize::MAX / 2);
+    bench.offer(1..=3);
+    // It was published just now: the store is asked, and says so.
+    bench.head = 3;
+    assert!(bench.outbox.went_ahead(Seq(2)));
+    bench.settle();
+    assert_eq!(bench.outbox.mode(), Mode::Live);
+    assert_eq!(bench.pipe.seqs(), [1, 2, 3]);
+    assert!(!bench.outbox.went_ahead(Seq(3)));
+    // Another one took over, without the last.
+    bench.head = 1;
+    assert!(bench.outbox.went_ahead(Seq(1)));
+    bench.settle();
+    assert_eq!(bench.outbox.last(), Seq(1));
+    bench.offer(2..=2);
+    assert_eq!(bench.pipe.seqs(), [1, 2, 3, 0, 2], "sync_complete of what is there, and on");
+}
+
+#[test]
 fn a_store_that_never_shows_what_it_published_is_no_endless_loop() {
     let mut bench = Bench::live(usize::MAX / 2);
     bench.outbox.fell_behind(Seq(5));

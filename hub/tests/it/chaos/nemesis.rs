@@ -51,6 +51,9 @@ pub(super) enum Fault {
     PostgresRestarted,
     /// Nothing of what a node and PostgreSQL say to each other gets through, until it all does.
     PostgresHeld,
+    /// What a node and PostgreSQL say to each other is swallowed, and connections of which something was stay
+    /// silent when it is over.
+    PostgresSilent,
     /// A node's connections to PostgreSQL break, at any place.
     PostgresCut,
     /// There are no connections to PostgreSQL to be had.
@@ -77,10 +80,11 @@ impl Fault {
     pub(super) const OF_REDIS_CLUSTER: [Self; 4] =
         [Self::SlotFailover, Self::SubscribersKilled, Self::PrimaryFrozen, Self::RedisFlushed];
 
-    pub(super) const OF_POSTGRES: [Self; 6] = [
+    pub(super) const OF_POSTGRES: [Self; 7] = [
         Self::PostgresKilled,
         Self::PostgresExhausted,
         Self::PostgresHeld,
+        Self::PostgresSilent,
         Self::PostgresRestarted,
         Self::PostgresCut,
         Self::PostgresFrozen,
@@ -106,7 +110,10 @@ impl Fault {
     /// Whether one node alone feels it.
     pub(super) fn is_of_one_node(self) -> bool {
         Self::OF_NODES.contains(&self)
-            || matches!(self, Self::NodeDeaf | Self::PostgresHeld | Self::PostgresCut)
+            || matches!(
+                self,
+                Self::NodeDeaf | Self::PostgresHeld | Self::PostgresSilent | Self::PostgresCut
+            )
     }
 
     /// Whose bus it silences.
@@ -189,6 +196,7 @@ impl Harm {
             Fault::PostgresFrozen => site.postgres.freeze(),
             Fault::PostgresRestarted => site.postgres.stop(),
             Fault::PostgresHeld => site.ways[victim].hold(true),
+            Fault::PostgresSilent => site.ways[victim].silence(true),
             Fault::PostgresCut => site.ways[victim].cut(),
             Fault::PostgresExhausted => exhausted = Some(site.postgres.exhaust()),
         }
@@ -229,6 +237,7 @@ impl Harm {
             Fault::PostgresKilled | Fault::PostgresRestarted => site.postgres.start_again(),
             Fault::PostgresFrozen => site.postgres.thaw(),
             Fault::PostgresHeld => site.ways[self.victim].hold(false),
+            Fault::PostgresSilent => site.ways[self.victim].silence(false),
             Fault::PostgresExhausted => drop(self.exhausted),
             Fault::SentinelFailover | Fault::SlotFailover => {
                 // That it is a replica now others will tell it.

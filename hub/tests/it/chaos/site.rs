@@ -104,6 +104,8 @@ fn settings(builder: Builder, bus: &Bus, database: &str, way: &Proxy, n: usize) 
     builder
         .env("DATABASE_URL", way.postgres_url(database))
         .env("DATABASE_CONNECTIONS", 8)
+        // What is not answered is given up 5 s later.
+        .env("DATABASE_STATEMENT_TIMEOUT", "3s")
         .env("REDIS_URL", bus.url(n))
         .env("WS_PING_INTERVAL", "5s")
         .env("DRAIN_TIMEOUT", "5s")

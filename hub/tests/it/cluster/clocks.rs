@@ -7,7 +7,8 @@ use protocol::ServerFrame;
 use serde_json::json;
 
 use crate::support::{
-    Cluster, SOON, TestServer, Token, api::message_to, eventually_within, preload::WrongClock,
+    Cluster, SOON, TestServer, Token, api::message_to, eventually, eventually_within,
+    hooks::HookReceiver, preload::WrongClock,
 };
 
 /// A clock that was set wrong by hand, and one whose time zone was taken for UTC.
@@ -17,10 +18,21 @@ const AHEAD: [i64; 3] = [0, -600, 7_200];
 const NEAR: Duration = Duration::from_secs(30);
 
 async fn nodes(cluster: &Cluster) -> Vec<TestServer> {
+    nodes_with(cluster, AHEAD, &[]).await
+}
+
+/// Nodes whose clocks are ahead by so many seconds, with more settings.
+async fn nodes_with<const N: usize>(
+    cluster: &Cluster,
+    ahead: [i64; N],
+    settings: &[(&'static str, &str)],
+) -> Vec<TestServer> {
     let clock = WrongClock::build();
-    let starts = AHEAD
-        .into_iter()
-        .map(|ahead| cluster.node(&format!("node {ahead}")).envs(clock.env(ahead)).start());
+    let starts = ahead.into_iter().map(|ahead| {
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let node = cluster.node(&format!("node {ahead}")).envs(clock.env(ahead));
+        node.envs(settings).start()
+    });
     futures_util::future::join_all(starts).await
 }
 
@@ -157,4 +169,107 @@ async fn keys_last_as_long_on_every_node() {
     }
     assert_eq!(nodes[1].as_user("ann").all_messages().await.len(), 3);
     assert_eq!(nodes[1].as_user("bob").all_messages().await.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_say_the_true_time_whoever_sends_them() {
+    let allowed = [("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")];
+    let nodes = nodes_with(&Cluster::new(), AHEAD, &allowed).await;
+    let service = nodes[0].service().await;
+    let receiver = HookReceiver::start().await;
+    let hook = json!({"url": receiver.url(), "events": ["*"]});
+    let made = service.post("/api/v3/webhooks", hook).await.ok();
+    let path = format!("/api/v3/webhooks/{}/test", made["id"].as_str().unwrap());
+    for node in &nodes {
+        // A test is sent by the node that is asked, and what happened by the one whose turn it is.
+        let tested = service.moved_to(node.user).post(&path, json!({})).await.ok();
+        assert_eq!(tested["outcome"], "delivered", "{tested}");
+        service.moved_to(node.user).sent("ann", "hello").await;
+        let read = json!({"up_to_seq": 1_000});
+        node.as_user("ann").post("/api/v3/messages/read-batch", read).await.ok();
+    }
+    let of = |kind: &str| {
+        let hooks = receiver.hooks();
+        hooks.iter().filter(|hook| hook.json()["type"] == kind).count()
+    };
+    eventually("all have come", || async {
+        (of("webhook.test"), of("message.read")) == (nodes.len(), nodes.len())
+    })
+    .await;
+    for hook in receiver.hooks() {
+        let sent = Timestamp::from_second(hook.timestamp.parse().unwrap()).unwrap();
+        let happened = hook.json()["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!(is_near(sent) && is_near(happened), "{hook:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_counted_is_counted_in_one_hour() {
+    let nodes = nodes(&Cluster::new()).await;
+    let service = nodes[0].service().await;
+    let began = Timestamp::now();
+    for node in &nodes {
+        service.moved_to(node.user).sent("ann", "hello").await;
+    }
+    for node in &nodes {
+        // Without a span, the latest: by the same clock.
+        let stats = node.as_admin().get("/api/v3/admin/stats?group_by=hour").await.ok();
+        assert_eq!(stats["totals"]["sent"], nodes.len(), "{stats}");
+        for row in stats["rows"].as_array().unwrap() {
+            let hour: Timestamp = row["key"].as_str().unwrap().parse().unwrap();
+            let next = hour + Duration::from_secs(3_600);
+            assert!(hour <= Timestamp::now() && began < next, "{stats}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_of_a_quota_is_the_same_one_everywhere() {
+    // One is in the next day, and an hour further.
+    let nodes = nodes_with(&Cluster::new(), [0, 90_000, -600], &[]).await;
+    let service = nodes[0].service().await;
+    let quotas = json!({"quotas": {"messages_per_day": nodes.len()}});
+    nodes[1].as_admin().put("/api/v3/admin/tenants/default", quotas).await.ok();
+    for node in &nodes {
+        eventually("the quota is known, and what others used of it", || async {
+            let shown = node.as_admin().get("/api/v3/admin/tenants/default").await.ok();
+            shown["quotas"]["messages_per_day"] == nodes.len()
+        })
+        .await;
+        service.moved_to(node.user).sent("ann", "hello").await;
+    }
+    for node in &nodes {
+        let service = service.moved_to(node.user);
+        let refused = eventually_within("what was used up elsewhere is known", SOON, || async {
+            let answer = service.send_to("ann", "one too many").await;
+            (answer.status != 200).then_some(answer)
+        })
+        .await;
+        let after: i64 = refused.header("retry-after").parse().unwrap();
+        refused.refused(429, "quota_exceeded");
+        let left = 86_400 - Timestamp::now().as_second().rem_euclid(86_400);
+        let off = (after - left).rem_euclid(86_400);
+        assert!(off.min(86_400 - off) < 60, "{after} s instead of {left}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_kept_as_long_whoever_forgets_them() {
+    let prune = "/api/v3/admin/maintenance/prune";
+    let cluster = Cluster::new();
+    let nodes = nodes_with(&cluster, AHEAD, &[("RETENTION_MAX_AGE", "1h")]).await;
+    nodes[0].service().await.sent("ann", "hello").await;
+    for node in &nodes {
+        // Also by the one that is two hours ahead.
+        assert_eq!(node.as_admin().post(prune, json!({})).await.ok()["pruned"], 0);
+        assert_eq!(node.as_user("ann").all_messages().await.len(), 1);
+    }
+    drop(nodes);
+    // By one that is behind, before which nothing would ever be old enough.
+    let nodes = nodes_with(&cluster, [-600], &[("RETENTION_MAX_AGE", "1s")]).await;
+    eventually("it is forgotten", || async {
+        nodes[0].as_admin().post(prune, json!({})).await.ok();
+        nodes[0].as_user("ann").all_messages().await.is_empty()
+    })
+    .await;
 }

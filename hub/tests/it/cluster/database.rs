@@ -1,5 +1,7 @@
 //! The ways to PostgreSQL: encrypted, and a standby that answers lists.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use servers::{Certificates, Postgres};
 
@@ -97,4 +99,80 @@ async fn a_standby_answers_lists_and_searches_and_never_with_something_old() {
         counted(&node, "pushhub_postgres_replica_total{result=\"failed\"}").await > 0
     })
     .await;
+}
+
+const UNUSABLE: &str = "the standby of DATABASE_REPLICA_URL cannot be used";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_stands_still_is_waited_for_once_and_asked_again_later() {
+    let primary = Postgres::start();
+    let url = primary.database();
+    let standby = primary.standby();
+    let replica = url.replace(&primary.port().to_string(), &standby.port().to_string());
+    let cluster = Cluster::new();
+    let node = cluster.node("a").env("DATABASE_URL", &url).env("DATABASE_REPLICA_URL", &replica);
+    let node = node.start().await;
+    let (service, ann) = (node.service().await, node.as_user("ann"));
+    service.send_to("ann", "hello").await.ok();
+    let answered = async || {
+        let before = counted(&node, "pushhub_postgres_replica_total{result=\"answered\"}").await;
+        assert_eq!(ann.all_messages().await.len(), 1);
+        let after = counted(&node, "pushhub_postgres_replica_total{result=\"answered\"}").await;
+        (after > before).then_some(())
+    };
+    eventually_within("the standby answers", SOON, || answered()).await;
+
+    standby.freeze();
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ann.all_messages().await.len(), 1);
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(counted(&node, "pushhub_postgres_replica_total{result=\"skipped\"}").await >= 10);
+    assert!(counted(&node, "pushhub_postgres_replica_total{result=\"failed\"}").await >= 1);
+    assert_eq!(node.log().matches(UNUSABLE).count(), 1, "{}", node.log());
+
+    standby.thaw();
+    eventually_within("the standby answers again", SOON * 2, || answered()).await;
+    assert!(node.log().contains("the standby answers lists again"), "{}", node.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_with_a_wrong_password_is_said_when_the_node_starts() {
+    let server = Postgres::start_with(&["password_encryption = 'scram-sha-256'"]);
+    let url = server.database();
+    servers::ask(&url, "CREATE ROLE ann LOGIN PASSWORD 'right'");
+    server.demand_passwords();
+    let wrong = url.replace("postgres@", "ann:hunter2@");
+    let cluster = Cluster::new();
+    let node = cluster.node("a").env("DATABASE_URL", &url).env("DATABASE_REPLICA_URL", wrong);
+    let node = node.start().await;
+    eventually("it is said, with the reason", || async {
+        let log = node.log();
+        log.contains(UNUSABLE) && log.contains("password authentication failed for user \"ann\"")
+    })
+    .await;
+    node.service().await.send_to("ann", "hello").await.ok();
+    assert_eq!(node.as_user("ann").all_messages().await.len(), 1);
+    assert!(!node.log().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_of_another_database_is_never_believed() {
+    let (own, other) = (Cluster::new(), Cluster::new());
+    let stranger = other.node("a").start().await;
+    stranger.service().await.send_to("ann", "of another cluster").await.ok();
+    let node = own.node("a").env("DATABASE_REPLICA_URL", &other.database).start().await;
+    // The inboxes stand at the same place.
+    node.service().await.send_to("ann", "of this one").await.ok();
+    for _ in 0..3 {
+        let list: Value = node.as_user("ann").get("/api/v3/messages").await.ok();
+        assert_eq!(list["messages"][0]["content"], "of this one");
+    }
+    eventually("it is said", || async {
+        node.log().contains("it is of another database than DATABASE_URL names")
+    })
+    .await;
+    assert_eq!(counted(&node, "pushhub_postgres_replica_total{result=\"answered\"}").await, 0);
 }

@@ -6,6 +6,8 @@ mod clocks;
 mod connections;
 mod database;
 mod devices;
+mod failover;
 mod once;
 mod shape;
+mod silent;
 mod starts;

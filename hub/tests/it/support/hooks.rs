@@ -40,7 +40,8 @@ use tokio_rustls::{
 #[derive(Clone, Debug)]
 pub(crate) struct Hook {
     pub(crate) id: String,
-    timestamp: String,
+    /// `webhook-timestamp`.
+    pub(crate) timestamp: String,
     pub(crate) signatures: String,
     pub(crate) body: Bytes,
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::GenericClient;
 use protocol::{MessageId, TenantId, Time};
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
         columns::{Columns as _, sender_text, state_code},
         errors::Failure,
         ledger::{NOTHING, named},
-        pool::{self, execute, rows},
+        pool::{self, Ask, execute, rows},
     },
     Import, ImportError, Part, begin,
 };
@@ -81,11 +80,7 @@ impl Part<'_> {
     }
 }
 
-async fn find(
-    client: &impl GenericClient,
-    tenant: &TenantId,
-    ids: &[&str],
-) -> Result<Ids, Failure> {
+async fn find(client: &impl Ask, tenant: &TenantId, ids: &[&str]) -> Result<Ids, Failure> {
     let sql = "SELECT message_id, id FROM bodies WHERE tenant = $1 AND message_id = ANY($2)";
     let found = rows(client, sql, &[&tenant.as_str(), &ids]).await?;
     found.iter().map(|row| Ok((row.id(0)?, row.column(1)?))).collect()
@@ -93,11 +88,7 @@ async fn find(
 
 /// Inserts bodies in the order of their ids, so that nobody waits for another in a circle; those that wait for
 /// their time in the order in which they are given, by which they are sent.
-async fn store(
-    client: &impl GenericClient,
-    mut bodies: Vec<SentBody>,
-    then: &str,
-) -> Result<Ids, Failure> {
+async fn store(client: &impl Ask, mut bodies: Vec<SentBody>, then: &str) -> Result<Ids, Failure> {
     if bodies.iter().all(|body| body.state != SentState::Scheduled) {
         bodies.sort_by(|a, b| (&a.tenant, &a.id).cmp(&(&b.tenant, &b.id)));
         bodies.dedup_by(|a, b| (&a.tenant, &a.id) == (&b.tenant, &b.id));

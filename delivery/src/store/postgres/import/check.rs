@@ -10,7 +10,7 @@ use super::{
         columns::Columns as _,
         errors::Failure,
         ledger::{SENT, sent_of},
-        pool::{row, rows},
+        pool::{self, row, rows},
     },
     Import, ImportError,
 };
@@ -102,7 +102,7 @@ impl Import {
             (SELECT count(*) FROM messages), (SELECT count(*) FROM changes),
             (SELECT count(*) FROM receipts), (SELECT count(*) FROM cursors)";
         let mut counts = [0; 11];
-        client.batch_execute("SET statement_timeout = 0").await?;
+        pool::batch(&client, "SET statement_timeout = 0").await?;
         if let Some(row) = row(&client, sql, &[]).await? {
             for (at, count) in counts.iter_mut().enumerate() {
                 *count = row.count(at)?;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Object;
 use protocol::Time;
 
 use super::{
@@ -10,7 +9,7 @@ use super::{
         columns::Columns as _,
         errors::Failure,
         locks,
-        pool::{self, execute, row},
+        pool::{self, Client, execute, row},
     },
     Import, ImportError,
 };
@@ -43,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How a move begins.
 pub(crate) enum Claim {
     /// It goes on, or begins, as of a moment. The database is this process's while the connection lasts.
-    Open { at: Time, again: bool, lock: Box<Object> },
+    Open { at: Time, again: bool, lock: Box<Client> },
     /// All of the folder is here since a moment.
     Finished { at: Time },
 }
@@ -83,7 +82,7 @@ impl Import {
             _ if nodes > 0 => return Err(ImportError::InUse(nodes)),
             Some((true, at, None)) if marked => (at, true),
             Some((true, _, None)) => {
-                transaction.batch_execute(&format!("TRUNCATE {TABLES}")).await?;
+                pool::batch(&transaction, &format!("TRUNCATE {TABLES}")).await?;
                 let sql = "UPDATE moves SET began_at = $2 WHERE folder = $1";
                 execute(&transaction, sql, &[&folder, &now.millis()]).await?;
                 (now, false)
@@ -112,19 +111,19 @@ impl Import {
         let transaction = pool::begin(&mut client).await?;
         let sql = "UPDATE moves SET finished_at = now_ms(0) WHERE folder = $1";
         execute(&transaction, sql, &[&folder]).await?;
-        transaction.batch_execute("TRUNCATE moved_parts, moved_inboxes").await?;
+        pool::batch(&transaction, "TRUNCATE moved_parts, moved_inboxes").await?;
         Ok(pool::commit(transaction).await?)
     }
 }
 
 /// Takes the lock, if nobody else has it.
-async fn is_free(client: &Object) -> Result<bool, Failure> {
+async fn is_free(client: &Client) -> Result<bool, Failure> {
     let sql = "SELECT pg_try_advisory_lock($1)";
     row(client, sql, &[&locks::MOVING]).await?.map_or(Ok(false), |row| row.column(0))
 }
 
 /// Sessions of nodes.
-async fn nodes(client: &Object) -> Result<i64, Failure> {
+async fn nodes(client: &Client) -> Result<i64, Failure> {
     let sql = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'pushhub'";
     row(client, sql, &[]).await?.map_or(Ok(0), |row| row.column(0))

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{Object, Transaction};
-
 use super::{
     super::{
         columns::COUNTED,
-        pool::{self, execute},
+        pool::{self, Client, Transaction, execute},
     },
     Ids, Import, ImportError, begin, copy,
     targets::{CHANGES, MESSAGES, RECEIPTS},
@@ -34,7 +32,7 @@ fn maybe<T>(value: Option<T>, cell: impl FnOnce(T) -> Cell) -> Cell {
 impl Import {
     pub(crate) async fn inbox<'a>(
         &self,
-        client: &'a mut Object,
+        client: &'a mut Client,
         id: i64,
     ) -> Result<InboxPart<'a>, ImportError> {
         let transaction = begin(client).await?;

@@ -13,7 +13,6 @@ pub(crate) mod targets;
 
 use std::pin::pin;
 
-use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::{binary_copy::BinaryCopyInWriter, types::ToSql};
 
 pub(crate) use self::{bodies::Ids, claim::Claim, targets::Target};
@@ -22,7 +21,7 @@ use super::{
     columns::Columns as _,
     config::{Address, PostgresConfig},
     errors::Failure,
-    pool::{self, Db, PoolError, execute, row, rows},
+    pool::{self, Client, Db, PoolError, Transaction, execute, row, rows},
 };
 use crate::{
     Fanout, InboxKey,
@@ -79,7 +78,7 @@ impl From<tokio_postgres::Error> for ImportError {
 pub(super) fn connect(config: &PostgresConfig) -> Result<Db, PoolError> {
     let mut address = Address::parse(&config.url, config)?;
     address.driver.application_name(SESSION);
-    Db::new(address, config)
+    Db::patient(address, config)
 }
 
 /// Whether a folder is being moved into a database.
@@ -133,14 +132,14 @@ impl Import {
         )?)
     }
 
-    pub(crate) async fn client(&self) -> Result<Object, ImportError> {
+    pub(crate) async fn client(&self) -> Result<Client, ImportError> {
         Ok(self.db.client().await?)
     }
 
     /// Begins a part; none where it is here already.
     pub(crate) async fn part<'a>(
         &self,
-        client: &'a mut Object,
+        client: &'a mut Client,
         name: &'static str,
     ) -> Result<Option<Part<'a>>, ImportError> {
         let transaction = begin(client).await?;
@@ -172,19 +171,19 @@ impl Import {
     /// Has the planner look at what came: until it has, it takes all tables for empty.
     pub(crate) async fn analyze(&self) -> Result<(), ImportError> {
         let client = self.db.client().await?;
-        Ok(client.batch_execute("SET statement_timeout = 0; ANALYZE").await?)
+        Ok(pool::batch(&client, "SET statement_timeout = 0; ANALYZE").await?)
     }
 }
 
 /// Begins a transaction that may take as long as what it takes in.
-async fn begin(client: &mut Object) -> Result<Transaction<'_>, ImportError> {
+async fn begin(client: &mut Client) -> Result<Transaction<'_>, ImportError> {
     let transaction = pool::begin(client).await?;
-    transaction
-        .batch_execute(
-            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '5min';
-             SET LOCAL synchronous_commit = off",
-        )
-        .await?;
+    pool::batch(
+        &transaction,
+        "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '5min';
+         SET LOCAL synchronous_commit = off",
+    )
+    .await?;
     Ok(transaction)
 }
 
@@ -197,7 +196,7 @@ pub(crate) struct Part<'a> {
 impl Part<'_> {
     /// Makes what rows go into before they can go into their table.
     pub(crate) async fn stage(&self, target: &Target) -> Result<(), ImportError> {
-        Ok(self.transaction.batch_execute(target.before).await?)
+        Ok(pool::batch(&self.transaction, target.before).await?)
     }
 
     /// Takes in rows.
@@ -209,7 +208,7 @@ impl Part<'_> {
     pub(crate) async fn settle(&self, target: &Target, place: i64) -> Result<(), ImportError> {
         for sql in target.after {
             let sql = sql.replace("$place", &place.to_string());
-            self.transaction.batch_execute(&sql).await?;
+            pool::batch(&self.transaction, &sql).await?;
         }
         Ok(())
     }
@@ -230,7 +229,7 @@ async fn copy(
     if rows.is_empty() {
         return Ok(());
     }
-    let sink = transaction.copy_in::<_, bytes::Bytes>(target.copy).await?;
+    let sink = transaction.copy_in(target.copy).await?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, target.types));
     let mut values: Vec<&(dyn ToSql + Sync)> = Vec::new();
     for row in rows {
