@@ -101,6 +101,14 @@ async fn a_standby_answers_lists_and_searches_and_never_with_something_old() {
     .await;
 }
 
+/// Whether a list of ann's one message is answered by the standby.
+async fn answered_by_standby(node: &TestServer) -> Option<()> {
+    let metric = "pushhub_postgres_replica_total{result=\"answered\"}";
+    let before = counted(node, metric).await;
+    assert_eq!(node.as_user("ann").all_messages().await.len(), 1);
+    (counted(node, metric).await > before).then_some(())
+}
+
 const UNUSABLE: &str = "the standby of DATABASE_REPLICA_URL cannot be used";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +122,7 @@ async fn a_standby_that_stands_still_is_waited_for_once_and_asked_again_later() 
     let node = node.start().await;
     let (service, ann) = (node.service().await, node.as_user("ann"));
     service.send_to("ann", "hello").await.ok();
-    let answered = async || {
-        let before = counted(&node, "pushhub_postgres_replica_total{result=\"answered\"}").await;
-        assert_eq!(ann.all_messages().await.len(), 1);
-        let after = counted(&node, "pushhub_postgres_replica_total{result=\"answered\"}").await;
-        (after > before).then_some(())
-    };
-    eventually_within("the standby answers", SOON, || answered()).await;
+    eventually_within("the standby answers", SOON, || answered_by_standby(&node)).await;
 
     standby.freeze();
     let began = Instant::now();
@@ -134,7 +136,7 @@ async fn a_standby_that_stands_still_is_waited_for_once_and_asked_again_later() 
     assert_eq!(node.log().matches(UNUSABLE).count(), 1, "{}", node.log());
 
     standby.thaw();
-    eventually_within("the standby answers again", SOON * 2, || answered()).await;
+    eventually_within("the standby answers again", SOON * 2, || answered_by_standby(&node)).await;
     assert!(node.log().contains("the standby answers lists again"), "{}", node.log());
 }
 
