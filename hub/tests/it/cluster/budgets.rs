@@ -254,6 +254,8 @@ async fn without_the_bus_each_node_limits_by_itself_and_with_it_they_share_again
     for node in &nodes {
         hears_others(node, 3).await;
     }
+    // Another caller each: those before owe what each node let through alone.
+    let service = nodes[0].service().await;
     for outcome in insist_as_each(&nodes, LONG, ("bob", 2), &service).await {
         println!("together again, {outcome}");
         outcome.is_within_the_bound();
