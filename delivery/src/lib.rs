@@ -26,6 +26,7 @@ pub mod move_in;
 mod nearest;
 pub mod networks;
 mod object;
+pub mod outbound;
 mod problems;
 pub mod search;
 pub mod send;
