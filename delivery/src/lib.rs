@@ -28,6 +28,7 @@ pub mod networks;
 mod object;
 pub mod outbound;
 mod problems;
+pub mod provider;
 pub mod search;
 pub mod send;
 mod sql;
