@@ -21,6 +21,8 @@ fn metrics() -> String {
         delivery::control::METRICS,
         delivery::limit::METRICS,
         delivery::template::METRICS,
+        delivery::provider::METRICS,
+        delivery::outbound::METRICS,
         delivery::channel::METRICS,
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,

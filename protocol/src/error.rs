@@ -71,6 +71,8 @@ error_types! {
     HeadersTooLarge = "headers_too_large", 431;
     /// Our fault.
     Internal = "internal", 500;
+    /// A login provider answers nonsense, is not to be believed, or does not accept this hub.
+    ProviderFailed = "provider_failed", 502;
     /// The store cannot take it now, or the node is going down; nothing was accepted.
     Unavailable = "unavailable", 503;
 }

@@ -15,6 +15,7 @@ use crate::{
     control::ControlError,
     identity::AuthError,
     limit::Limited,
+    provider::{LoginError, ProviderError},
     send::SendError,
     store::{ChannelInfo, InboxMessage, Pressed, StoreError},
     template::{Template, TemplateError},
@@ -92,6 +93,8 @@ pub(crate) enum ApiError {
     Auth(#[from] AuthError),
     #[error(transparent)]
     Account(#[from] AccountError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
     #[error(transparent)]
     Send(#[from] SendError),
     #[error(transparent)]
@@ -183,6 +186,7 @@ impl ApiError {
             }
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Account(error) => self.account(error),
+            Self::Login(error) => self.login(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
             Self::Channel(error) => self.channel(error),
@@ -219,6 +223,27 @@ impl ApiError {
             AccountError::TooManyIdentities => self.says(T::Invalid),
             AccountError::Invalid(fields) => invalid(fields),
             AccountError::Control(error) => self.control(error),
+        }
+    }
+
+    fn login(&self, error: &LoginError) -> Failure {
+        use ErrorType as T;
+        match error {
+            LoginError::NoProvider => self.says(T::NotFound),
+            LoginError::State | LoginError::Code => self.says(T::Unauthorized),
+            LoginError::Busy => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            LoginError::Provider(error) => match error {
+                ProviderError::Refused { .. } => self.says(T::Unauthorized),
+                ProviderError::NotAllowed { .. } => self.says(T::Forbidden),
+                ProviderError::Unreachable { .. } | ProviderError::Slow { .. } => {
+                    self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+                }
+                ProviderError::Misconfigured { .. }
+                | ProviderError::Nonsense { .. }
+                | ProviderError::NotBelieved { .. }
+                | ProviderError::Address { .. } => self.says(T::ProviderFailed),
+            },
+            LoginError::Account(error) => self.account(error),
         }
     }
 

@@ -21,6 +21,8 @@ pub mod doc;
 mod documents;
 mod error;
 mod idempotency;
+mod identities;
+mod login;
 mod maintenance;
 mod marks;
 mod messages;
@@ -61,6 +63,8 @@ use crate::{
     control::Control,
     identity::Identity,
     limit::Limiter,
+    outbound::Outbound,
+    provider::{Logins, Providers, ProvidersConfig},
     send::Sender,
     store::{Directory, Retention, Storage, Store},
     template::Templates,
@@ -101,6 +105,7 @@ pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) logins: Logins,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -129,6 +134,10 @@ pub struct ApiParts {
     pub control: Arc<Control>,
     /// Who logs in.
     pub accounts: Arc<Accounts>,
+    /// Where users log in.
+    pub providers: ProvidersConfig,
+    /// Calls providers.
+    pub outbound: Outbound,
     /// Who wants to hear of what.
     pub webhooks: Webhooks,
     /// How much may be asked.
@@ -156,6 +165,8 @@ impl ApiState {
             identity,
             control,
             accounts,
+            providers,
+            outbound,
             webhooks,
             limiter,
             config,
@@ -164,6 +175,8 @@ impl ApiState {
         } = parts;
         accounts.register_metrics(recorder);
         identity.register_metrics(recorder);
+        let all = Providers::new(&providers, &outbound, control.clock());
+        let logins = Logins::new(all, providers, Arc::clone(&accounts), recorder);
         control.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
         let directory: Arc<dyn Directory> = store.clone();
@@ -186,6 +199,7 @@ impl ApiState {
             identity,
             control,
             accounts,
+            logins,
             templates,
             channels,
             webhooks,
@@ -210,6 +224,13 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/auth/sessions" => sessions::list;
         delete "/api/v3/auth/sessions" => sessions::end_others;
         delete "/api/v3/auth/sessions/{id}" => sessions::end;
+        get "/api/v3/auth/providers" => login::providers;
+        get "/api/v3/auth/{provider}/login" => login::login;
+        get "/api/v3/auth/{provider}/callback" => login::callback;
+        post "/api/v3/auth/exchange" => login::exchange;
+        get "/api/v3/auth/identities" => identities::list;
+        post "/api/v3/auth/identities/{provider}" => identities::add;
+        delete "/api/v3/auth/identities/{provider}" => identities::remove;
         post "/api/v3/messages/send" => sends::send;
         post "/api/v3/messages/send-batch" => sends::send_batch;
         post "/api/v3/messages/send-template" => sends::send_template;

@@ -22,9 +22,12 @@ use super::{
     ApiState,
     answer::{Answer, negotiate},
     error::{ApiError, Failed},
+    login::AsPage,
     toll::Toll,
 };
-use crate::{channel::ChannelError, send::SendError, template::TemplateError};
+use crate::{
+    channel::ChannelError, provider::LoginError, send::SendError, template::TemplateError,
+};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -65,7 +68,11 @@ pub(crate) async fn observe(
         let failure = error.failure();
         seen.report(&error, failure.kind);
         let allow = response.headers_mut().remove(http::header::ALLOW);
-        response = answer.failure(&failure, text(&id));
+        let as_page = response.extensions_mut().remove::<AsPage>();
+        response = match as_page {
+            Some(page) => page.show(&failure, text(&id)),
+            None => answer.failure(&failure, text(&id)),
+        };
         if let Some(allow) = allow {
             response.headers_mut().insert(http::header::ALLOW, allow);
         }
@@ -143,6 +150,12 @@ impl Seen<'_> {
             ApiError::Channel(ChannelError::Refused(refusal)) => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
+                reason = %refusal,
+                method, route, status, request_id = id,
+            ),
+            ApiError::Login(refusal @ (LoginError::State | LoginError::Code)) => tracing::warn!(
+                target: "security",
+                event = "not_recognised",
                 reason = %refusal,
                 method, route, status, request_id = id,
             ),

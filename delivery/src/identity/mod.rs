@@ -6,8 +6,11 @@
 mod cache;
 mod caller;
 mod error;
+pub mod jwks;
+mod jws;
 mod metrics;
 mod rights;
+mod signing;
 mod token;
 
 use std::{
@@ -30,9 +33,10 @@ pub use caller::{
     UserCaller, department_role,
 };
 pub use error::AuthError;
+pub use jws::{BadJws, TOKEN_BYTES_MAX};
 pub use metrics::ALL as METRICS;
 pub use rights::{note, with_all_rights};
-pub use token::{LEEWAY, MintRequest, TOKEN_BYTES_MAX};
+pub use token::{LEEWAY, MintRequest};
 
 /// What tokens are checked against.
 #[derive(Clone, Debug)]

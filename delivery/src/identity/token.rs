@@ -11,9 +11,6 @@ use uuid::Uuid;
 use super::{AuthError, IdentityConfig, Noted, Seen, UserCaller, department_role};
 use crate::InboxKey;
 
-/// Longest token, in bytes: a header line is at most 16 KiB, and every byte is hashed.
-pub const TOKEN_BYTES_MAX: usize = 8 << 10;
-
 /// How far the clocks of whoever makes tokens and of this node may differ.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 

@@ -1,14 +1,7 @@
-//! One attempt: a POST to an address that was judged, and what came of it.
-//!
-//! Not a general HTTP client: those follow redirects, ask the environment for proxies, keep pools
-//! whose size nobody bounds over all hosts, and connect to what their own resolver said. Here the
-//! address that was judged is the one that is connected to, and a connection lives as long as its
-//! endpoint is being sent to.
+//! One attempt: a POST to an address that was judged, and what came of it. A connection lives as
+//! long as its endpoint is being sent to.
 
 use std::{
-    any::Any,
-    io,
-    net::{IpAddr, ToSocketAddrs},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,39 +9,18 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-    rt::{Read, Write},
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use protocol::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
-use smallvec::SmallVec;
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs},
+use tokio::time::timeout;
+use tokio_rustls::rustls::RootCertStore;
+
+use super::{WebhookError, retry::retry_after, secret::seconds};
+use crate::{
+    outbound::{Allowed, DialError, Dialer, Hold, Resolve, Target, Wire},
+    words::words,
 };
-
-use super::{
-    WebhookError,
-    address::Allowed,
-    retry::retry_after,
-    secret::seconds,
-    target::{Target, TargetHost},
-};
-use crate::words::words;
-
-/// Longest time for one address to accept a connection; then the next one is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Most addresses of a name that are tried in one attempt.
-const ADDRESSES_MAX: usize = 4;
-
-/// Largest head of an answer, in bytes.
-const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// How much of an answer's body is read and thrown away, in bytes, so that the connection can be used
 /// again. One with more is closed.
@@ -120,25 +92,6 @@ impl Attempt {
     }
 }
 
-/// Finds addresses. May wait for the network; called on a thread that may.
-pub(super) trait Resolve: Send + Sync {
-    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// As the system does it: `hosts`, DNS, whatever it is set up for.
-pub(super) struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
-    }
-}
-
-/// What an attempt holds while anything of it goes on. A name's resolution cannot be cancelled: it
-/// keeps its slot when the attempt has long timed out, so that slow name servers cannot take more
-/// threads than there are slots.
-pub(super) type Hold = Arc<dyn Any + Send + Sync>;
-
 /// What is sent.
 pub(super) struct Post<'a> {
     pub(super) target: &'a Target,
@@ -151,23 +104,15 @@ pub(super) struct Post<'a> {
 /// Makes attempts.
 pub(super) struct Client {
     pub(super) allowed: Allowed,
-    resolver: Arc<dyn Resolve>,
-    tls: TlsConnector,
+    dialer: Dialer,
     /// For all of an attempt.
     pub(super) timeout: Duration,
 }
 
 /// An open connection.
 pub(super) struct Connection {
-    requests: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
+    wire: Wire,
     target: Target,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 struct Answer {
@@ -194,18 +139,21 @@ impl Failure {
     }
 }
 
-/// The certificates that the system trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-pub(super) fn system_roots() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (good, _) = roots.add_parsable_certificates(found.certs);
-    if good == 0 {
-        tracing::warn!(
-            "no certificates of authorities were found: no https webhook can be delivered; install \
-             ca-certificates or set SSL_CERT_FILE"
-        );
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        let outcome = match &error {
+            DialError::UnknownHost(_) => Outcome::UnknownHost,
+            DialError::NotAllowed => Outcome::AddressNotAllowed,
+            DialError::NoAnswer | DialError::NotConnected(_) => Outcome::NotConnected,
+            DialError::Tls(_) => Outcome::Tls,
+            DialError::Broken(_) => Outcome::BrokenAnswer,
+        };
+        match error {
+            // The outcome says it all.
+            DialError::UnknownHost(None) | DialError::NotAllowed => Self(outcome, None),
+            error => Self::new(outcome, &error),
+        }
     }
-    roots
 }
 
 impl Client {
@@ -215,13 +163,9 @@ impl Client {
         roots: RootCertStore,
         timeout: Duration,
     ) -> Result<Self, WebhookError> {
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| WebhookError::Tls(Box::new(error)))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { allowed, resolver, tls: Arc::new(tls).into(), timeout })
+        let dialer =
+            Dialer::new(resolver, roots).map_err(|error| WebhookError::Tls(Box::new(error)))?;
+        Ok(Self { allowed, dialer, timeout })
     }
 
     /// Sends it over the connection that was kept, or a new one, which is kept in turn.
@@ -277,89 +221,16 @@ impl Client {
             return Ok((answer, connection));
         }
         // The other side may close a connection while it is idle, which is no failure.
-        let mut connection = self.connect(post.target, hold).await?;
+        let wire = self.dialer.dial(post.target, &self.allowed, hold).await?;
+        let mut connection = Connection { wire, target: post.target.clone() };
         let answer = connection.exchange(post).await?;
         Ok((answer, connection))
-    }
-
-    async fn connect(&self, target: &Target, hold: &Hold) -> Result<Connection, Failure> {
-        let mut failure = Failure(Outcome::NotConnected, None);
-        for address in self.addresses(target, hold).await? {
-            match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, target.port))).await {
-                Ok(Ok(stream)) => {
-                    // A request is one write; what could be gathered is not worth a wait.
-                    let _ = stream.set_nodelay(true);
-                    return self.begin(stream, target).await;
-                }
-                Ok(Err(error)) => failure = Failure::new(Outcome::NotConnected, &error),
-                Err(_) => failure.1 = Some("nobody accepts the connection".to_owned()),
-            }
-        }
-        Err(failure)
-    }
-
-    /// The addresses of the host that may be connected to.
-    async fn addresses(
-        &self,
-        target: &Target,
-        hold: &Hold,
-    ) -> Result<SmallVec<[IpAddr; ADDRESSES_MAX]>, Failure> {
-        let found = match &target.host {
-            TargetHost::Address(address) => vec![*address],
-            TargetHost::Name(name) => {
-                let (resolver, name) = (Arc::clone(&self.resolver), name.clone());
-                let hold = Arc::clone(hold);
-                let resolved = tokio::task::spawn_blocking(move || {
-                    let found = resolver.resolve(&name);
-                    drop(hold);
-                    found
-                })
-                .await;
-                match resolved {
-                    Ok(Ok(found)) if !found.is_empty() => found,
-                    Ok(Err(error)) => return Err(Failure::new(Outcome::UnknownHost, &error)),
-                    Ok(Ok(_)) | Err(_) => return Err(Failure(Outcome::UnknownHost, None)),
-                }
-            }
-        };
-        let permitted = |address: &IpAddr| self.allowed.permits(*address, target.tls.is_some());
-        let addresses: SmallVec<_> =
-            found.into_iter().filter(permitted).take(ADDRESSES_MAX).collect();
-        if addresses.is_empty() {
-            // Not which: what names inside a network stand for is nobody's business outside.
-            return Err(Failure(Outcome::AddressNotAllowed, None));
-        }
-        Ok(addresses)
-    }
-
-    async fn begin(&self, stream: TcpStream, target: &Target) -> Result<Connection, Failure> {
-        let Some(name) = target.tls.clone() else {
-            return Connection::begin(stream, target).await;
-        };
-        match self.tls.connect(name, stream).await {
-            Ok(stream) => Connection::begin(stream, target).await,
-            Err(error) => Err(Failure::new(Outcome::Tls, &error)),
-        }
     }
 }
 
 impl Connection {
-    async fn begin<S>(stream: S, target: &Target) -> Result<Self, Failure>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-        TokioIo<S>: Read + Write,
-    {
-        let begun =
-            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream));
-        let (requests, connection) = begun.await.map_err(|error| Failure::broken(&error))?;
-        // How it ends shows in the answer, or does not matter.
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { requests, driver, target: target.clone() })
-    }
-
     async fn exchange(&mut self, post: &Post<'_>) -> Result<Answer, Failure> {
-        self.requests.ready().await.map_err(|error| Failure::broken(&error))?;
-        let answer = self.requests.send_request(request(post)).await;
+        let answer = self.wire.send(request(post)).await;
         let (head, mut body) = answer.map_err(|error| Failure::broken(&error))?.into_parts();
         let ended = timeout(BODY_TIMEOUT, drain(&mut body)).await.unwrap_or(false);
         let wait = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());

@@ -13,7 +13,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Attempt, DisabledBy, Inner, WebhookError, Webhooks,
-    client::{Connection, Hold, Outcome, Post},
+    client::{Connection, Outcome, Post},
     cluster::{
         Told,
         shares::{self, ShareSet},
@@ -25,7 +25,7 @@ use super::{
     schedule::{Lesson, Next, SLOW, Turn},
     secret::signatures,
 };
-use crate::control::ServiceStatus;
+use crate::{control::ServiceStatus, outbound::Hold};
 
 /// Most events of a page, and with [`PAGE_BYTES_MAX`] all that an endpoint has in memory, however
 /// many wait.

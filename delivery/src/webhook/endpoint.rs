@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EventKind,
-    address::Allowed,
     client::Outcome,
     secret::{Secret, SecretTimes},
-    target::Target,
 };
-use crate::{object, words::words};
+use crate::{
+    object,
+    outbound::{Allowed, Target},
+    words::words,
+};
 
 /// Most endpoints of a service: each event is kept once for each that wants it.
 pub const ENDPOINTS_PER_SERVICE_MAX: usize = 10;
@@ -222,6 +224,7 @@ impl Disabled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::Networks;
 
     fn new(url: &str, events: &[&str], description: &str) -> NewWebhook {
         NewWebhook {
@@ -232,7 +235,7 @@ mod tests {
     }
 
     fn paths(new: NewWebhook) -> Vec<String> {
-        let problems = new.check(&Allowed::default()).err().unwrap_or_default();
+        let problems = new.check(&Allowed::Named(Networks::default())).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.path).collect()
     }
 

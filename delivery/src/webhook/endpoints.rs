@@ -5,15 +5,16 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Webhook, WebhookError,
-    address::Allowed,
     cluster::shares,
     endpoint::{
         Checked, Disabled, DisabledBy, ENDPOINTS_PER_SERVICE_MAX, Endpoint, WebhookStatus, kinds,
     },
     secret::{SECRETS_MAX, Secret, SecretTimes},
-    target::Target,
 };
-use crate::sql::{Row, SqlError, Statements, Value, values};
+use crate::{
+    outbound::{Allowed, Target},
+    sql::{Row, SqlError, Statements, Value, values},
+};
 
 /// The word of `status` for an endpoint that nobody sees any more.
 const DELETED: &str = "deleted";

@@ -12,14 +12,12 @@ use uuid::Uuid;
 
 use super::{
     Attempt, DeadLetter, Delivery, DeliveryStatus, DisabledBy, NewWebhook, Webhook, WebhookError,
-    Webhooks,
-    client::Hold,
-    deliveries, endpoints,
+    Webhooks, deliveries, endpoints,
     event::{TEST_KIND, body, wire_id},
     retry::after,
     secret::Secret,
 };
-use crate::sql::Statements;
+use crate::{outbound::Hold, sql::Statements};
 
 /// How long older secrets sign on after a rotation, unless it says otherwise.
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(86_400);

@@ -18,10 +18,9 @@
 //! 14 days, 100,000 events of each kind an endpoint. In memory: a page of 64 events or 256 KiB for
 //! each endpoint that is being sent to. Each has a const here and a metric.
 //!
-//! **Where they may go** is in `address`: public addresses by `https`, and whatever the operator
+//! **Where they may go** is in `outbound::address`: public addresses by `https`, and whatever the operator
 //! named in `WEBHOOK_ALLOWED_NETWORKS`.
 
-mod address;
 mod client;
 mod cluster;
 mod copy;
@@ -39,7 +38,6 @@ mod record;
 mod retry;
 mod schedule;
 mod secret;
-mod target;
 mod upkeep;
 mod witness;
 mod writer;
@@ -63,8 +61,7 @@ use tokio_postgres::{
 use tokio_rustls::rustls::RootCertStore;
 
 use self::{
-    address::Allowed,
-    client::{Client, Resolve, SystemResolver, system_roots},
+    client::Client,
     cluster::{Keeper, KeeperHandle, Tenure, Timing},
     database::AREA,
     known::Known,
@@ -77,10 +74,11 @@ use crate::{
     control::{Control, TURN_MAX},
     migration::Migrated,
     networks::Networks,
+    outbound::{Allowed, Resolve, SystemResolver, system_roots},
     sql::{Database, SqlError, postgres, sqlite},
 };
 
-pub use crate::sql::SqlError as DatabaseError;
+pub use crate::{outbound::URL_BYTES_MAX, sql::SqlError as DatabaseError};
 
 pub(crate) use self::copy::copy;
 pub use self::{
@@ -104,7 +102,6 @@ pub use self::{
     retry::{DISABLE_AFTER, JITTER, RETRY_AFTER_MAX, RETRY_DELAYS},
     schedule::{ENDPOINT_SLOTS, LANE_SLOTS, PAUSE_MAX, SERVICE_SLOTS, SLOW, SLOW_SLOTS_MAX},
     secret::{SECRET_PREFIX, SECRETS_MAX, SecretTimes},
-    target::URL_BYTES_MAX,
     upkeep::{HISTORY_AGE_MAX, HISTORY_PER_ENDPOINT_MAX, PENDING_AGE_MAX},
 };
 
@@ -321,7 +318,7 @@ impl Inner {
         let metrics = WebhookMetrics::new(recorder);
         let Connections { writer, reader, pages, file } = connections;
         let (writer, thread) = Writer::begin(writer, file, metrics.of_writer())?;
-        let allowed = Allowed(config.allowed_networks);
+        let allowed = Allowed::Named(config.allowed_networks);
         Ok(Self {
             control,
             client: Client::new(allowed, world.resolver, world.roots, config.timeout)?,

@@ -25,6 +25,7 @@ use delivery::{
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
+    outbound::Outbound,
     store::{BoxFuture, Directory, Storage},
     webhook::Webhooks,
 };
@@ -164,6 +165,8 @@ impl App {
             identity: Arc::clone(&foundation.identity),
             control: Arc::clone(&foundation.control),
             accounts: Arc::clone(&foundation.accounts),
+            providers: config.providers.clone(),
+            outbound: Outbound::new(&*recorder)?,
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
             config: ApiConfig {

@@ -5,6 +5,7 @@
 //! not given, as compose files make them. A secret may also stand in a file named by `NAME_FILE`.
 
 mod check;
+mod providers;
 mod role;
 mod show;
 mod source;
@@ -21,6 +22,7 @@ use std::{
 
 use delivery::{
     limit::{LimitConfig, Rate},
+    provider::ProvidersConfig,
     store::{Retention, limits::SENT_KEPT, postgres::PostgresConfig},
     webhook::WebhookConfig,
 };
@@ -196,6 +198,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// Identity.
     pub auth: AuthConfig,
+    /// Login providers.
+    pub providers: ProvidersConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -362,6 +366,7 @@ impl Config {
                 refresh_ttl: given.duration("REFRESH_TOKEN_EXPIRE_TIME"),
                 admin_token: given.secret("ADMIN_TOKEN"),
             },
+            providers: providers::providers(given),
             log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },
         }
     }

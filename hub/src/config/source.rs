@@ -295,7 +295,7 @@ fn without_effect(name: &str) -> String {
     format!("{name} has no effect: this build does not have what it is for")
 }
 
-fn read_small(path: &Path) -> io::Result<String> {
+pub(super) fn read_small(path: &Path) -> io::Result<String> {
     let length = fs::metadata(path)?.len();
     if length > FILE_BYTES_MAX {
         return Err(io::Error::other(format!(

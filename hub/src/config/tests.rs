@@ -174,14 +174,14 @@ fn unknown_names_are_refused_in_the_file_and_warned_of_in_the_environment() {
             ("WS_MAX_CONECTIONS", "5"),
             ("HTTP_PROXY", "http://proxy"),
             ("PATH", "/bin"),
-            ("GITHUB_CLIENT_ID", "x"),
+            ("DATABASE_BACKUP_PATH", "x"),
         ]),
         None,
     )
     .unwrap();
     let warnings = loaded.warnings.join("\n");
     assert!(warnings.contains("did you mean WS_MAX_CONNECTIONS?"), "{warnings}");
-    assert!(warnings.contains("GITHUB_CLIENT_ID has no effect"), "{warnings}");
+    assert!(warnings.contains("DATABASE_BACKUP_PATH has no effect"), "{warnings}");
     assert!(!warnings.contains("PROXY"), "{warnings}");
 }
 

@@ -5,9 +5,12 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use delivery::{
     limit::{RATE_MAX, Rate},
     networks::{NETWORKS_MAX, Networks},
+    outbound::OutboundUrl,
+    provider::{FieldMapping, REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX},
     store::postgres::check_address,
 };
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use super::table::Kind;
 use crate::bus::{ADDRESS_ALLOWED, RedisAddress};
@@ -80,6 +83,12 @@ impl Kind {
             Self::RedisAddress => {
                 text.parse::<RedisAddress>().is_ok().then(|| Value::Text(text.to_owned()))
             }
+            Self::Url => {
+                OutboundUrl::configured(text).is_ok().then(|| Value::Text(text.to_owned()))
+            }
+            Self::PublicUrl => parse_public_url(text).map(|_| Value::Text(text.to_owned())),
+            Self::RedirectUris => parse_redirect_uris(text).map(Value::List),
+            Self::Fields => parse_fields(text).map(|_| Value::Text(text.to_owned())),
             Self::LogFilter => {
                 EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
             }
@@ -128,6 +137,17 @@ impl Kind {
             Self::Word => format!("1 to {WORD_BYTES_MAX} of the characters a-z A-Z 0-9 - _ . :"),
             Self::DatabaseAddress => "postgres://user:password@host:5432/database, with sslmode= disable, prefer, require or verify-full".to_owned(),
             Self::RedisAddress => ADDRESS_ALLOWED.to_owned(),
+            Self::Url => "an https:// URL; http:// where its address is not public".to_owned(),
+            Self::PublicUrl => {
+                "a URL such as https://push.example.com, without query and fragment".to_owned()
+            }
+            Self::RedirectUris => format!(
+                "up to {REDIRECT_URIS_MAX} addresses such as https://app.example.com/signed-in or com.example.app:/signed-in, without fragment, separated by commas"
+            ),
+            Self::Fields => format!(
+                "pairs such as id=data.id,name=data.nick of the names {}",
+                FieldMapping::NAMES.join(", ")
+            ),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"
                     .to_owned()
@@ -214,6 +234,50 @@ fn parse_origins(text: &str) -> Option<Vec<String>> {
         origins.push(origin.to_ascii_lowercase());
     }
     Some(origins)
+}
+
+/// Where browsers find this process; behind a proxy it may be below a path.
+pub(super) fn parse_public_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_plain = matches!(url.scheme(), "https" | "http")
+        && url.has_host()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    is_plain.then_some(url)
+}
+
+/// Addresses that browsers may be sent to (RFC 6749 §3.1.2). Not `javascript:` and its like, which are no
+/// addresses, and which browsers run.
+fn parse_redirect_uris(text: &str) -> Option<Vec<String>> {
+    const NO_ADDRESS: [&str; 6] = ["javascript", "data", "vbscript", "file", "blob", "about"];
+    let mut uris = Vec::new();
+    for uri in text.split(',').map(str::trim).filter(|uri| !uri.is_empty()) {
+        let url = Url::parse(uri).ok()?;
+        let is_address = !NO_ADDRESS.contains(&url.scheme())
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && uri.len() <= REDIRECT_URI_BYTES_MAX;
+        if !is_address {
+            return None;
+        }
+        uris.push(uri.to_owned());
+    }
+    (uris.len() <= REDIRECT_URIS_MAX).then_some(uris)
+}
+
+/// `id=data.id,name=data.nick`; what is left out is as OpenID has it.
+pub(super) fn parse_fields(text: &str) -> Option<FieldMapping> {
+    let mut fields = FieldMapping::default();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, path) = pair.split_once('=')?;
+        if !fields.set(name.trim(), path.trim()) {
+            return None;
+        }
+    }
+    Some(fields)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod described;
 mod history_checker;
 mod idempotency;
 mod lists;
+mod logins;
 mod migrate;
 mod operate;
 mod permissions;

@@ -32,6 +32,8 @@ use crate::{
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
     limit::{LimitConfig, Limiter},
+    outbound::Outbound,
+    provider::ProvidersConfig,
     store::BoxFuture,
     webhook::{WebhookConfig, Webhooks},
 };
@@ -175,6 +177,8 @@ impl Api {
             identity: Arc::clone(&identity),
             control: Arc::clone(&control),
             accounts,
+            providers: ProvidersConfig::default(),
+            outbound: Outbound::new(&counts).unwrap(),
             webhooks: webhooks.unwrap(),
             limiter: Arc::new(Limiter::new(limits, &counts)),
             config: ApiConfig { body_timeout, ..ApiConfig::default() },

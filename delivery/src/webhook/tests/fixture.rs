@@ -22,10 +22,11 @@ use tokio_rustls::rustls::RootCertStore;
 
 use crate::{
     control::{Control, NewService},
+    outbound::Resolve,
     sql::postgres::Server,
     webhook::{
         Delivery, Event, EventKind, EventSink, NewWebhook, Webhook, WebhookConfig, WebhookError,
-        Webhooks, World, client::Resolve, cluster::Timing,
+        Webhooks, World, cluster::Timing,
     },
 };
 

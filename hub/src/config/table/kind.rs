@@ -74,6 +74,14 @@ pub enum Kind {
     RedisAddress,
     /// Where a PostgreSQL is; never printed, for it holds a password.
     DatabaseAddress,
+    /// A URL that this process calls.
+    Url,
+    /// Where browsers find this process.
+    PublicUrl,
+    /// Addresses of apps, separated by commas.
+    RedirectUris,
+    /// Which field of a provider's answer is which, as `id=data.id,name=data.nick`.
+    Fields,
     /// A level, or a filter by target as `tracing` has it.
     LogFilter,
 }
@@ -97,13 +105,15 @@ pub enum Topic {
     Cluster,
     /// Who is asking.
     Auth,
+    /// Where people log in.
+    Login,
     /// Logs.
     Log,
 }
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Process,
         Self::Http,
         Self::Socket,
@@ -112,6 +122,7 @@ impl Topic {
         Self::Store,
         Self::Cluster,
         Self::Auth,
+        Self::Login,
         Self::Log,
     ];
 
@@ -127,6 +138,7 @@ impl Topic {
             Self::Store => "Storage",
             Self::Cluster => "Cluster",
             Self::Auth => "Identity",
+            Self::Login => "Login providers",
             Self::Log => "Logs",
         }
     }

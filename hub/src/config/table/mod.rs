@@ -36,22 +36,28 @@ impl Setting {
 
 /// Variables of the seed that mean something only to parts which this build does not have. Setting
 /// one is no mistake (the seed's own example does), but it must not look as if it worked.
-pub const WITHOUT_EFFECT: &[&str] = &[
-    "DATABASE_BACKUP_PATH",
-    "GITHUB_CLIENT_ID",
-    "GITHUB_CLIENT_SECRET",
-    "GOOGLE_CLIENT_ID",
-    "GOOGLE_CLIENT_SECRET",
-    "BACKUP_ENCRYPTION_KEY",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
+pub const WITHOUT_EFFECT: &[&str] =
+    &["DATABASE_BACKUP_PATH", "BACKUP_ENCRYPTION_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// The file of settings.
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
 
 /// Beginnings of names that are ours: an unknown one is likely a slip of the pen.
-pub const OWN_PREFIXES: &[&str] =
-    &["WS_", "HTTP_", "PUSHHUB_", "STORE_", "RATE_LIMIT_", "RETENTION_", "WEBHOOK_", "DATABASE_"];
+pub const OWN_PREFIXES: &[&str] = &[
+    "WS_",
+    "HTTP_",
+    "PUSHHUB_",
+    "STORE_",
+    "RATE_LIMIT_",
+    "RETENTION_",
+    "WEBHOOK_",
+    "DATABASE_",
+    "OAUTH_",
+    "OIDC_",
+    "WECHAT_",
+    "WECOM_",
+    "DINGTALK_",
+];
 
 /// Names that begin like ours and are no settings: everybody's proxy, and what the build and the
 /// command line read.

@@ -4,11 +4,30 @@ use delivery::api::doc::TOMORROW;
 use serde_json::{Map, Value};
 
 const TIME: &str = "2025-01-15T10:30:00Z";
+const SESSION_ENDS: &str = "2025-02-14T10:30:00Z";
 const HEX: &str = "0194691a2f40704180bd2a7b0f3c9d11";
 const KEY_ID: &str = "Ab3dEf6hIj9k";
 const WEBHOOK_SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
 const DURATION_MS: u64 = 12;
 const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+
+/// Secrets that are new each time, by the name of their field.
+const SECRETS: [(&str, &str); 4] = [
+    (
+        "access_token",
+        "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJ1c2VyX2lkIjoidXNlcjEyMyJ9.N5ULhcD4AsoO",
+    ),
+    (
+        "refresh_token",
+        "phr_0194691a2f40704180bd2a7b0f3c9d11_1_sHvSIsm3mdG6YfRQ1dPN1VN0hzr2pKDvqZ0GJVvHiI0",
+    ),
+    ("ticket", "pht_kT7bX2mQ9vLs4cRz0fYp6HdNj1uGe8aVo3IiWk5EwMx"),
+    (
+        "auth_url",
+        "https://github.com/login/oauth/authorize?client_id=Iv1.8a61f9b3a7aba766&state=mC4vPzq8L1sXk0Wn5tYb7RgQ2eJdUhAf9oIiT3rSyVw",
+    ),
+];
+const LOGIN_STATE: &str = "mC4vPzq8L1sXk0Wn5tYb7RgQ2eJdUhAf9oIiT3rSyVw";
 
 /// Bytes of a UUID with its hyphens.
 const HYPHENATED_BYTES: usize = 36;
@@ -30,6 +49,19 @@ pub(super) fn normal(value: &Value, kept: &[(String, String)]) -> Value {
                 object.iter().map(|(name, value)| (name.clone(), normal(value, kept))).collect();
             if let Some(duration) = made.get_mut("duration_ms") {
                 *duration = DURATION_MS.into();
+            }
+            for (name, text) in SECRETS {
+                if let Some(Value::String(secret)) = made.get_mut(name) {
+                    text.clone_into(secret);
+                }
+            }
+            if made.contains_key("session_id")
+                && let Some(ends) = made.get_mut("expires_at")
+            {
+                *ends = SESSION_ENDS.into();
+            }
+            if made.contains_key("auth_url") {
+                made.insert("state".to_owned(), LOGIN_STATE.into());
             }
             // A node of a cluster has others, with files it has none.
             if made.contains_key("silent_for_ms")

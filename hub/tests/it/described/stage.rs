@@ -7,12 +7,18 @@ use serde_json::{Value, json};
 use crate::support::{
     Answer, Api, TestClient, TestServer, Token,
     api::Port,
+    browser::Browser,
     document::{Described, port_of},
+    providers::Fakes,
     server::ADMIN_TOKEN,
 };
 
 /// Where a request before an example opens a socket.
 const SOCKET: &str = "/ws";
+
+/// Where a login of a user begins and ends, of which the other half is at a provider.
+const LOGINS: &str = "/api/v3/auth/";
+const LOGIN: &str = "/login";
 
 /// The user of examples.
 pub(super) const USER: &str = "user123";
@@ -29,11 +35,15 @@ pub(super) struct Stage {
     pub(super) kept: Vec<(String, String)>,
     /// Sockets that were opened before an example.
     sockets: Vec<TestClient>,
+    /// Where the users of examples sign in.
+    _fakes: Fakes,
 }
 
 impl Stage {
     pub(super) async fn start() -> Self {
-        Self { server: TestServer::start().await, service: None, kept: vec![], sockets: vec![] }
+        let fakes = Fakes::start().await;
+        let server = TestServer::builder().envs(fakes.env()).start().await;
+        Self { server, service: None, kept: vec![], sockets: vec![], _fakes: fakes }
     }
 
     /// The user of examples, to be bent.
@@ -97,6 +107,11 @@ impl Stage {
                 self.open_socket(given).await;
                 continue;
             }
+            let bare = path.split('?').next().unwrap_or_default();
+            if bare.starts_with(LOGINS) && bare.ends_with(LOGIN) {
+                self.sign_in(&path, given).await;
+                continue;
+            }
             let method = Method::from_bytes(text("method").as_bytes()).unwrap();
             let body = given["body"].as_str();
             let body = body.map(|body| serde_json::from_str(&self.real(body)).unwrap());
@@ -124,6 +139,28 @@ impl Stage {
             self.kept.push((written.clone(), real.expect("a text of the welcome").to_owned()));
         }
         self.sockets.push(socket);
+    }
+
+    /// Goes through a login as a browser does: to its end where there is an app, whose code is kept, else
+    /// until the provider sends the browser back.
+    async fn sign_in(&mut self, path: &str, given: &Value) {
+        let mut browser = Browser::new(&self.server);
+        let auth_url = browser.get(path).await.ok()["auth_url"].as_str().unwrap().to_owned();
+        let mut url = format!("http://hub{}", browser.sign_in(&auth_url).await);
+        if path.contains("redirect_uri") {
+            let back = url.strip_prefix("http://hub").unwrap();
+            browser.get(back).await.header("location").clone_into(&mut url);
+        }
+        let url = url::Url::parse(&url).unwrap();
+        let mut answer: serde_json::Map<String, Value> =
+            url.query_pairs().map(|(name, value)| (name.into_owned(), json!(value))).collect();
+        let (_, secret) = browser.cookies.first().expect("a cookie");
+        answer.insert("browser".to_owned(), json!(secret));
+        let answer = json!({ "data": answer });
+        for (written, pointer) in given["keep"].as_object().expect("keep") {
+            let real = answer.pointer(pointer.as_str().unwrap()).and_then(Value::as_str);
+            self.kept.push((written.clone(), real.expect("a text of the answer").to_owned()));
+        }
     }
 
     /// With what is really there in the place of what is written.
@@ -165,7 +202,7 @@ impl Stage {
             api = api.authorization(credentials);
         }
         for (name, value) in example.0["headers"].as_object().expect("headers") {
-            api = api.header(name, value.as_str().unwrap());
+            api = api.header(name, &self.real(value.as_str().unwrap()));
         }
         if is_stream(operation) {
             return api.head_of(&path).await;

@@ -8,6 +8,7 @@
 //! ```
 
 pub(crate) mod api;
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod device;
 pub(crate) mod disk;
@@ -15,6 +16,7 @@ pub(crate) mod document;
 pub(crate) mod history;
 pub(crate) mod hooks;
 pub(crate) mod preload;
+pub(crate) mod providers;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod socket;

@@ -1,4 +1,4 @@
-//! Where webhooks may go: public addresses, and networks the operator named (SSRF, OWASP API7).
+//! Where calls may go, by who said so (SSRF, OWASP API7).
 //!
 //! Judged is the address that is connected to, after the name was resolved and right before the
 //! connection is made to that very address, so that no second answer of a name server comes between.
@@ -74,19 +74,36 @@ fn low_32(address: Ipv6Addr) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// Which addresses webhooks may go to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Allowed(pub(super) Networks);
+/// Which addresses a URL may lead to, by where the URL comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// A user of the API said it: public addresses by TLS, and the networks of
+    /// `WEBHOOK_ALLOWED_NETWORKS`, also without.
+    Named(Networks),
+    /// It stands in the settings: every address. Without TLS only those that are not public: what
+    /// comes back decides who is believed, and on the way from a public one anybody may change it.
+    Configured,
+    /// It stands in a document that was fetched: public addresses, by TLS.
+    Found,
+}
 
 impl Allowed {
-    /// Whether a connection may be made; without TLS only into networks that the operator named.
-    pub(super) fn permits(&self, address: IpAddr, tls: bool) -> bool {
-        self.0.contains(address) || (tls && is_public(address))
+    /// Whether a connection may be made.
+    pub(crate) fn permits(&self, address: IpAddr, tls: bool) -> bool {
+        match self {
+            Self::Named(networks) => networks.contains(address) || (tls && is_public(address)),
+            Self::Configured => tls || !is_public(address),
+            Self::Found => tls && is_public(address),
+        }
     }
 
     /// Whether anything can be reached without TLS.
     pub(super) fn permits_plain(&self) -> bool {
-        !self.0.is_empty()
+        match self {
+            Self::Named(networks) => !networks.is_empty(),
+            Self::Configured => true,
+            Self::Found => false,
+        }
     }
 }
 
@@ -95,7 +112,7 @@ mod tests {
     use super::*;
 
     fn permits(allowed: &str, address: &str) -> bool {
-        Allowed(allowed.parse().unwrap()).permits(address.parse().unwrap(), true)
+        Allowed::Named(allowed.parse().unwrap()).permits(address.parse().unwrap(), true)
     }
 
     #[test]
@@ -212,9 +229,27 @@ mod tests {
 
     #[test]
     fn without_tls_only_named_networks_are_permitted() {
-        let allowed = Allowed("10.0.0.0/8".parse().unwrap());
+        let allowed = Allowed::Named("10.0.0.0/8".parse().unwrap());
         assert!(allowed.permits("10.0.0.1".parse().unwrap(), false));
         assert!(!allowed.permits("8.8.8.8".parse().unwrap(), false));
-        assert!(allowed.permits_plain() && !Allowed::default().permits_plain());
+        assert!(allowed.permits_plain());
+        assert!(!Allowed::Named(Networks::default()).permits_plain());
+    }
+
+    #[test]
+    fn settings_may_name_what_is_inside_and_documents_may_not() {
+        for address in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1"] {
+            let address = address.parse().unwrap();
+            assert!(Allowed::Configured.permits(address, true));
+            assert!(Allowed::Configured.permits(address, false));
+            assert!(!Allowed::Found.permits(address, true));
+        }
+        for address in ["8.8.8.8", "2a00::1"] {
+            let address = address.parse().unwrap();
+            assert!(Allowed::Configured.permits(address, true));
+            assert!(!Allowed::Configured.permits(address, false), "anybody on the way may lie");
+            assert!(Allowed::Found.permits(address, true));
+            assert!(!Allowed::Found.permits(address, false));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The address of an endpoint as it is saved, and what a request needs of it.
+//! A URL that was checked, and what a request needs of it.
 
 use std::net::IpAddr;
 
@@ -13,20 +13,20 @@ pub const URL_BYTES_MAX: usize = 2_048;
 
 /// A checked URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     url: Url,
-    pub(super) host: TargetHost,
-    pub(super) port: u16,
+    pub(crate) host: TargetHost,
+    pub(crate) port: u16,
     /// Whose certificate the other side must show; none without TLS.
-    pub(super) tls: Option<ServerName<'static>>,
+    pub(crate) tls: Option<ServerName<'static>>,
     /// What stands in `Host`.
-    pub(super) authority: HeaderValue,
-    pub(super) path: PathAndQuery,
+    pub(crate) authority: HeaderValue,
+    pub(crate) path: PathAndQuery,
 }
 
 /// A host, by name or by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TargetHost {
+pub(crate) enum TargetHost {
     Name(String),
     Address(IpAddr),
 }
@@ -34,7 +34,7 @@ pub(super) enum TargetHost {
 impl Target {
     /// Reads a URL the way browsers do: `http://2130706433/` is `http://127.0.0.1/`, and is judged
     /// as that. The error is a sentence about the field.
-    pub(super) fn parse(text: &str, allowed: &Allowed) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, allowed: &Allowed) -> Result<Self, String> {
         let wrong = |problem: &str| Err(problem.to_owned());
         if text.len() > URL_BYTES_MAX {
             return Err(format!("must have at most {URL_BYTES_MAX} bytes, has {}", text.len()));
@@ -45,7 +45,7 @@ impl Target {
         let is_tls = match url.scheme() {
             "https" => true,
             "http" if allowed.permits_plain() => false,
-            "http" => {
+            "http" if matches!(allowed, Allowed::Named(_)) => {
                 return wrong(
                     "must begin with https://; http:// is for networks in WEBHOOK_ALLOWED_NETWORKS",
                 );
@@ -78,10 +78,15 @@ impl Target {
         if let TargetHost::Address(address) = host
             && !allowed.permits(address, is_tls)
         {
-            return wrong(if is_tls {
-                "must be a public address, or one of WEBHOOK_ALLOWED_NETWORKS"
-            } else {
-                "must be an address of WEBHOOK_ALLOWED_NETWORKS, or begin with https://"
+            return wrong(match allowed {
+                Allowed::Named(_) if is_tls => {
+                    "must be a public address, or one of WEBHOOK_ALLOWED_NETWORKS"
+                }
+                Allowed::Named(_) => {
+                    "must be an address of WEBHOOK_ALLOWED_NETWORKS, or begin with https://"
+                }
+                Allowed::Configured => "must begin with https://, because its address is public",
+                Allowed::Found => "must be a public address",
             });
         }
         let authority = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
@@ -93,8 +98,13 @@ impl Target {
         Ok(Self { url, host, port, tls, authority, path })
     }
 
+    /// The URL, taken apart.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// The URL, as it is kept and shown.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.url.as_str()
     }
 }
@@ -104,7 +114,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, allowed: &str) -> Result<Target, String> {
-        Target::parse(text, &Allowed(allowed.parse().unwrap()))
+        Target::parse(text, &Allowed::Named(allowed.parse().unwrap()))
     }
 
     #[test]
