@@ -19,7 +19,8 @@ fn authorization(parts: &Parts) -> Option<&[u8]> {
 /// Who it is, once their limit has been asked too, and what a user's token says is remembered.
 async fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let toll = Toll::of(parts);
-    let caller = toll.recognised(state.0.identity.caller(authorization(parts)).await)?;
+    let caller =
+        toll.recognised(state.0.identity.caller(authorization(parts), toll.address()).await)?;
     toll.pay(&caller)?;
     if let Caller::User(user) = &caller {
         note(&*state.0.directory, user).await;
@@ -69,8 +70,9 @@ pub(crate) struct Admin(pub(crate) AdminCaller);
 impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let admin =
-            Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)).await)?;
+        let toll = Toll::of(parts);
+        let known = state.0.identity.admin(authorization(parts), toll.address()).await;
+        let admin = toll.recognised(known)?;
         if let AdminCaller::User(user) = &admin {
             note(&*state.0.directory, user).await;
         }

@@ -168,9 +168,10 @@ impl ApiError {
                 | AuthError::Revoked
                 | AuthError::BadTicket
                 | AuthError::BadKey => self.says(T::Unauthorized),
-                AuthError::ServiceInactive(_) | AuthError::NotAdmin | AuthError::UserDisabled => {
-                    self.says(T::Forbidden)
-                }
+                AuthError::KeyAddress(_)
+                | AuthError::ServiceInactive(_)
+                | AuthError::NotAdmin
+                | AuthError::UserDisabled => self.says(T::Forbidden),
                 AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
@@ -231,6 +232,8 @@ impl ApiError {
             ControlError::TooManyServices
             | ControlError::TooManyKeys
             | ControlError::TooManyTenants
+            | ControlError::KeyExpired
+            | ControlError::KeyReplaced(_)
             | ControlError::Template(_) => self.says(T::Invalid),
             ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
             ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),

@@ -269,13 +269,16 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;
+        put "/api/v3/admin/services/{id}" => services::update;
         post "/api/v3/admin/services/{id}/approve" => services::approve;
         post "/api/v3/admin/services/{id}/suspend" => services::suspend;
         post "/api/v3/admin/services/{id}/activate" => services::activate;
         post "/api/v3/admin/services/{id}/disable" => services::disable;
         get "/api/v3/admin/services/{id}/keys" => services::list_keys;
         post "/api/v3/admin/services/{id}/keys" => services::create_key;
+        put "/api/v3/admin/services/{id}/keys/{key_id}" => services::update_key;
         delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+        post "/api/v3/admin/services/{id}/keys/{key_id}/rotate" => services::rotate_key;
         get "/api/v3/admin/users" => users::list;
         get "/api/v3/admin/users/{id}" => users::get;
         put "/api/v3/admin/users/{id}/roles" => users::set_roles;

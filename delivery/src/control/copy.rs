@@ -35,19 +35,21 @@ static TABLES: [Table; 6] = [
     Table {
         name: "control_service",
         page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
-               created_at FROM control_service WHERE id > $1 ORDER BY id LIMIT 500",
+               created_at, allowed_networks FROM control_service WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO control_service (id, name, type, level, permissions, scope, rate_limit, \
-                 owner, status, tenant_id, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 owner, status, tenant_id, created_at, allowed_networks) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         first: &[First::Text],
         key: &[0],
     },
     Table {
         name: "control_api_key",
-        page: "SELECT id, service_id, secret_hash, created_at, expires_at, last_used_at \
-               FROM control_api_key WHERE id > $1 ORDER BY id LIMIT 500",
+        page: "SELECT id, service_id, secret_hash, created_at, expires_at, last_used_at, name, \
+               allowed_networks, last_used_from, replaced_by FROM control_api_key \
+               WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at, \
-                 last_used_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                 last_used_at, name, allowed_networks, last_used_from, replaced_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         first: &[First::Text],
         key: &[0],
     },

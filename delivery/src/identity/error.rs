@@ -1,5 +1,7 @@
 //! Why nobody was recognised.
 
+use std::net::IpAddr;
+
 use crate::control::{ControlError, KeyError, ServiceStatus};
 
 /// Why nobody was recognised. The sentences tell a caller no more than "expired" or "not valid".
@@ -32,6 +34,9 @@ pub enum AuthError {
     /// A service key that is unknown, revoked, expired or wrong.
     #[error("the service key is not valid")]
     BadKey,
+    /// A key of a known service, from where it may not be used. Known, hence 403.
+    #[error("the service key may not be used from {0}")]
+    KeyAddress(IpAddr),
     /// A known service that may not be heard now. Known, hence 403.
     #[error("the service is {0}")]
     ServiceInactive(ServiceStatus),
@@ -57,6 +62,7 @@ impl AuthError {
             Self::BadTicket => "bad_ticket",
             Self::UserDisabled => "user_disabled",
             Self::BadKey => "bad_key",
+            Self::KeyAddress(_) => "key_address",
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
             Self::Unavailable(_) => "unavailable",
@@ -74,6 +80,7 @@ impl AuthError {
             | Self::NotYet
             | Self::Revoked
             | Self::UserDisabled
+            | Self::KeyAddress(_)
             | Self::ServiceInactive(_)
             | Self::NotAdmin
             | Self::Unavailable(_) => false,
@@ -81,7 +88,7 @@ impl AuthError {
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 12] = [
+    pub const LABELS: [&'static str; 13] = [
         "missing",
         "unknown_scheme",
         "bad_token",
@@ -91,6 +98,7 @@ impl AuthError {
         "bad_ticket",
         "user_disabled",
         "bad_key",
+        "key_address",
         "service_inactive",
         "not_admin",
         "unavailable",
@@ -101,6 +109,7 @@ impl From<KeyError> for AuthError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Bad => Self::BadKey,
+            KeyError::Address(from) => Self::KeyAddress(from),
             KeyError::Inactive(status) => Self::ServiceInactive(status),
             KeyError::Unavailable(source) => Self::Unavailable(source),
         }

@@ -27,6 +27,7 @@ mod retention;
 mod schedule;
 mod search;
 mod send;
+mod service_keys;
 mod sessions;
 mod sockets;
 mod stats;
