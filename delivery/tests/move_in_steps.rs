@@ -228,6 +228,7 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
         profiles: 0,
         identities: 0,
         sessions: 0,
+        admins: 0,
         webhooks: 0,
         deliveries: 0,
     };

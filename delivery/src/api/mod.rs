@@ -8,6 +8,7 @@
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
 mod actions;
+mod admins;
 mod answer;
 mod auth;
 mod body;
@@ -48,6 +49,7 @@ use std::{
 use axum::{Router, middleware::from_fn_with_state};
 
 use self::{
+    admins::logins,
     auth::{profile, sessions},
     caller::{Admin, Anyone},
     doc::{Endpoint, Operation, endpoints},
@@ -56,6 +58,7 @@ use self::{
 };
 use crate::{
     account::Accounts,
+    admin::Admins,
     channel::Channels,
     connections::Connections,
     control::Control,
@@ -101,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) identity: Arc<Identity>,
     pub(crate) control: Arc<Control>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) admins: Arc<Admins>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -163,6 +167,8 @@ impl ApiState {
             connections,
         } = parts;
         accounts.register_metrics(recorder);
+        let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
+        admins.register_metrics(recorder);
         identity.register_metrics(recorder);
         control.register_metrics(recorder);
         let templates = Arc::new(Templates::new(Arc::clone(&control), recorder));
@@ -186,6 +192,7 @@ impl ApiState {
             identity,
             control,
             accounts,
+            admins,
             templates,
             channels,
             webhooks,
@@ -260,6 +267,18 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
 
 fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
     endpoints! {
+        post "/api/v3/admin/auth/login" => logins::log_in;
+        post "/api/v3/admin/auth/totp" => logins::second_step;
+        post "/api/v3/admin/auth/logout" => logins::log_out;
+        get "/api/v3/admin/auth/me" => logins::me;
+        get "/api/v3/admin/admins" => admins::list;
+        post "/api/v3/admin/admins" => admins::create;
+        get "/api/v3/admin/admins/{id}" => admins::get;
+        put "/api/v3/admin/admins/{id}" => admins::update;
+        delete "/api/v3/admin/admins/{id}" => admins::remove;
+        get "/api/v3/admin/admins/{id}/sessions" => admins::sessions;
+        delete "/api/v3/admin/admins/{id}/sessions" => admins::end_sessions;
+        delete "/api/v3/admin/admins/{id}/sessions/{session_id}" => admins::end_session;
         put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
         post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
         post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;

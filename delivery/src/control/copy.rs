@@ -6,7 +6,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{FILE_NAME, database::AREA};
 use crate::{
-    account,
+    account, admin,
     sql::copy::{Copy, CopyError, First, Table},
 };
 
@@ -29,6 +29,8 @@ pub struct ControlCounts {
     pub identities: u64,
     /// Logins.
     pub sessions: u64,
+    /// Admins.
+    pub admins: u64,
 }
 
 static TABLES: [Table; 6] = [
@@ -94,7 +96,7 @@ static COPY: Copy = Copy {
     area: &AREA,
     file: FILE_NAME,
     part: "control data",
-    tables: &[&TABLES, &account::TABLES],
+    tables: &[&TABLES, &account::TABLES, &admin::TABLES],
     // Templates, and what was revoked, name the revision of their last change.
     single: &[
         (
@@ -123,5 +125,6 @@ pub(crate) fn copy(
         profiles: count(6),
         identities: count(7),
         sessions: count(8),
+        admins: count(10),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::admin::Role;
 use crate::control::{ControlError, KeyError, ServiceStatus};
 
 /// Why nobody was recognised. The sentences tell a caller no more than "expired" or "not valid".
@@ -43,6 +44,9 @@ pub enum AuthError {
     /// A known user who is no admin. Known, hence 403.
     #[error("this needs an admin")]
     NotAdmin,
+    /// A known admin whose role does not reach. Known, hence 403.
+    #[error("this needs an admin of role {0}")]
+    Role(Role),
     /// Services cannot be looked up.
     #[error("service keys cannot be checked now")]
     Unavailable(#[source] Box<ControlError>),
@@ -65,6 +69,7 @@ impl AuthError {
             Self::KeyAddress(_) => "key_address",
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
+            Self::Role(_) => "role",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -83,12 +88,13 @@ impl AuthError {
             | Self::KeyAddress(_)
             | Self::ServiceInactive(_)
             | Self::NotAdmin
+            | Self::Role(_)
             | Self::Unavailable(_) => false,
         }
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 14] = [
         "missing",
         "unknown_scheme",
         "bad_token",
@@ -101,6 +107,7 @@ impl AuthError {
         "key_address",
         "service_inactive",
         "not_admin",
+        "role",
         "unavailable",
     ];
 }

@@ -216,7 +216,7 @@ impl Identity {
         self.tokens.mint(request, now)
     }
 
-    fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {
+    pub(crate) fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {
         if let (Err(error), Some(metrics)) = (&result, self.metrics.get()) {
             metrics.failed(error);
         }

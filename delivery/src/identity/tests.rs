@@ -363,6 +363,7 @@ fn every_error_has_a_label_that_is_registered() {
         AuthError::KeyAddress(HERE),
         AuthError::ServiceInactive(ServiceStatus::Pending),
         AuthError::NotAdmin,
+        AuthError::Role(crate::admin::Role::Operator),
         AuthError::Unavailable(Box::new(ControlError::NotFound)),
     ];
     assert_eq!(errors.each_ref().map(AuthError::label), AuthError::LABELS);
