@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod admins;
 mod after_sending;
 mod auth;
 mod bad_input;
