@@ -50,6 +50,7 @@ fn service(number: usize) -> Caller {
         permissions: Vec::new(),
         scope: Scope::default(),
         rate_limit: None,
+        allowed_networks: Default::default(),
         owner: String::new(),
         status: ServiceStatus::Active,
         tenant_id: TenantId::default(),

@@ -12,12 +12,14 @@
 extern crate self as delivery;
 
 pub mod account;
+pub mod admin;
 pub mod api;
 pub mod channel;
 pub mod clock;
 pub mod connections;
 pub mod control;
 pub mod fanout;
+pub mod guard;
 pub mod identity;
 pub mod limit;
 pub mod metrics;

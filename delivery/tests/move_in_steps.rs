@@ -228,6 +228,7 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
         profiles: 0,
         identities: 0,
         sessions: 0,
+        admins: 0,
         webhooks: 0,
         deliveries: 0,
     };
@@ -249,7 +250,7 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
     })
     .await
     .unwrap();
-    assert!(control.verify(&folder.key).is_ok());
+    assert!(control.verify(&folder.key, [127, 0, 0, 1].into()).is_ok());
     let store = open_database(&url).await.unwrap();
     let (ann, phone) = (inbox("ann"), "phone".parse().unwrap());
     assert_eq!(store.cursor(&ann, &phone).await.unwrap(), Some(Seq(3)));

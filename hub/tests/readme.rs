@@ -20,6 +20,7 @@ fn metrics() -> String {
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,
+        delivery::guard::METRICS,
         delivery::template::METRICS,
         delivery::provider::METRICS,
         delivery::outbound::METRICS,

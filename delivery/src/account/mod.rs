@@ -30,7 +30,7 @@ use protocol::Time;
 
 use crate::{control::Control, identity::Identity, sql::Database};
 
-pub(crate) use self::{copy::TABLES, login::ShownPair};
+pub(crate) use self::{copy::TABLES, login::ShownPair, ticket::random_secret};
 pub use self::{
     error::AccountError,
     login::{
@@ -207,6 +207,11 @@ impl Accounts {
         }
     }
 
+    /// Makes what must be kept, but not in the database.
+    pub(crate) const fn key(&self) -> &RefreshKey {
+        &self.config.refresh_key
+    }
+
     fn now(&self) -> Time {
         self.control.clock().now()
     }
@@ -227,7 +232,7 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 }
 
 /// That long after a moment.
-fn after(moment: Time, duration: Duration) -> Time {
+pub(crate) fn after(moment: Time, duration: Duration) -> Time {
     Time::from_millis(moment.millis().saturating_add(millis(duration)))
 }
 

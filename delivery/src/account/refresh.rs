@@ -53,6 +53,17 @@ impl RefreshKey {
         code.finalize().into_bytes().into()
     }
 
+    /// What this key makes of some data, for one use.
+    pub(crate) fn derive(&self, used_for: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut derived =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        derived.update(used_for.as_bytes());
+        for part in parts {
+            derived.update(part);
+        }
+        derived.finalize().into_bytes().into()
+    }
+
     pub(super) fn token(&self, refresh: &Refresh, seed: &[u8; 32]) -> String {
         let code = URL_SAFE_NO_PAD.encode(self.code("refresh", refresh, seed));
         format!("{PREFIX}{}_{}_{code}", refresh.session, refresh.generation)

@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use axum::extract::FromRequestParts;
-use http::{header, request::Parts};
+use axum::extract::{FromRequestParts, MatchedPath};
+use http::{Method, header, request::Parts};
 use protocol::TenantId;
 
 use super::{ApiState, error::ApiError, query::Parameters, toll::Toll};
 use crate::{
+    admin::{Role, SESSION_PREFIX},
     control::Service,
-    identity::{AdminCaller, Caller, UserCaller, note},
+    identity::{AdminCaller, AuthError, Caller, UserCaller, note},
 };
 
 fn authorization(parts: &Parts) -> Option<&[u8]> {
@@ -19,7 +20,8 @@ fn authorization(parts: &Parts) -> Option<&[u8]> {
 /// Who it is, once their limit has been asked too, and what a user's token says is remembered.
 async fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let toll = Toll::of(parts);
-    let caller = toll.recognised(state.0.identity.caller(authorization(parts)).await)?;
+    let caller =
+        toll.recognised(state.0.identity.caller(authorization(parts), toll.address()).await)?;
     toll.pay(&caller)?;
     if let Caller::User(user) = &caller {
         note(&*state.0.directory, user).await;
@@ -63,18 +65,75 @@ impl FromRequestParts<ApiState> for User {
     }
 }
 
-/// An admin.
+/// An admin whose role reaches for what is asked, see [`needed`].
 pub(crate) struct Admin(pub(crate) AdminCaller);
 
 impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let admin =
-            Toll::of(parts).recognised(state.0.identity.admin(authorization(parts)).await)?;
+        let toll = Toll::of(parts);
+        let (authorization, from) = (authorization(parts), toll.address());
+        let identity = &state.0.identity;
+        let known = match session_token(authorization) {
+            Some(token) => {
+                let known = state.0.admins.recognise(token, from).await;
+                identity.counted(known.map(AdminCaller::Account))
+            }
+            None => identity.admin(authorization, from).await,
+        };
+        let admin = toll.recognised(known)?;
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let needed = needed(&parts.method, path);
+        if !admin.role().may(needed) {
+            identity.counted(Err(AuthError::Role(needed)))?;
+        }
         if let AdminCaller::User(user) = &admin {
             note(&*state.0.directory, user).await;
         }
         Ok(Self(admin))
+    }
+}
+
+/// The token of an admin's session, where one is shown.
+fn session_token(authorization: Option<&[u8]>) -> Option<&str> {
+    let text = std::str::from_utf8(authorization?).ok()?;
+    let (scheme, token) = text.trim().split_once(' ')?;
+    let token = token.trim_start();
+    (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(SESSION_PREFIX)).then_some(token)
+}
+
+/// What operators may change; everything else needs an admin, so that a new endpoint does until somebody
+/// decides.
+const OPERATED: [&str; 5] = [
+    "/api/v3/admin/messages",
+    "/api/v3/admin/users",
+    "/api/v3/admin/sessions",
+    "/api/v3/admin/connections",
+    "/api/v3/admin/channels",
+];
+
+/// What only admins may see: who the others are, and from where they log in.
+const ADMINS: &str = "/api/v3/admin/admins";
+
+/// What everybody who has logged in may do about the own login.
+const OWN_LOGIN: &str = "/api/v3/admin/auth";
+
+/// The role that an endpoint of admins needs: the one place that says so, for what is enforced and for what
+/// the description says.
+pub(crate) fn needed(method: &Method, path: &str) -> Role {
+    let below = |prefix: &str| {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if below(OWN_LOGIN) {
+        Role::Viewer
+    } else if below(ADMINS) {
+        Role::Admin
+    } else if *method == Method::GET {
+        Role::Viewer
+    } else if OPERATED.into_iter().any(below) {
+        Role::Operator
+    } else {
+        Role::Admin
     }
 }
 
@@ -117,10 +176,7 @@ impl Admin {
     pub(crate) fn asked_tenant(&self, parameters: &mut Parameters) -> Option<TenantId> {
         const NAME: &str = "tenant_id";
         let asked = parameters.text(NAME).map(TenantId::new);
-        let own = match &self.0 {
-            AdminCaller::Token => None,
-            AdminCaller::User(user) => Some(user.tenant()),
-        };
+        let own = self.0.tenant();
         match (asked, own) {
             (Some(Err(error)), _) => parameters.say(NAME, error.to_string()),
             (Some(Ok(asked)), None) => return Some(asked),

@@ -22,7 +22,7 @@ use super::{
     error::ApiError,
     query::{ANY_TENANT, ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
     shape::{Field, ID, Shape, may, must},
-    tenants::TokenOnly,
+    tenants::AboveTenants,
 };
 use crate::{
     connections::{Found, NodeReport},
@@ -195,10 +195,7 @@ fn close(parameters: &mut Parameters) -> Close {
 
 /// Who closed what, until there is an audit log. `of` is the connection or the user that was named.
 fn log_disconnect(admin: &AdminCaller, of: &str, found: &Found) {
-    let by = match admin {
-        AdminCaller::Token => "admin_token",
-        AdminCaller::User(user) => user.user().as_str(),
-    };
+    let by = admin.name();
     let connections = found.matching;
     tracing::info!(target: "security", event = "disconnected", by, of, connections);
 }
@@ -282,7 +279,7 @@ pub(super) async fn disconnect_user(
 /// `GET /admin/nodes`
 pub(super) async fn nodes(
     State(state): State<ApiState>,
-    _: TokenOnly,
+    _: AboveTenants,
     answer: Answer,
 ) -> Result<Response, ApiError> {
     let reports = state.0.connections.nodes();

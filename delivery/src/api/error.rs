@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     account::AccountError,
+    admin::AdminError,
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
@@ -60,7 +61,7 @@ pub(crate) enum ApiError {
     ServicesOnly,
     #[error("a system admin looks after the own tenant only")]
     OtherTenant,
-    #[error("this needs the admin token")]
+    #[error("this needs the admin token, or an admin for all tenants")]
     TokenOnly,
     #[error("there is no such user")]
     NoUser,
@@ -99,6 +100,8 @@ pub(crate) enum ApiError {
     Send(#[from] SendError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error(transparent)]
@@ -171,9 +174,11 @@ impl ApiError {
                 | AuthError::Revoked
                 | AuthError::BadTicket
                 | AuthError::BadKey => self.says(T::Unauthorized),
-                AuthError::ServiceInactive(_) | AuthError::NotAdmin | AuthError::UserDisabled => {
-                    self.says(T::Forbidden)
-                }
+                AuthError::KeyAddress(_)
+                | AuthError::ServiceInactive(_)
+                | AuthError::NotAdmin
+                | AuthError::Role(_)
+                | AuthError::UserDisabled => self.says(T::Forbidden),
                 AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
@@ -187,6 +192,7 @@ impl ApiError {
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Account(error) => self.account(error),
             Self::Login(error) => self.login(error),
+            Self::Admin(error) => self.admin(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
             Self::Channel(error) => self.channel(error),
@@ -247,6 +253,26 @@ impl ApiError {
         }
     }
 
+    fn admin(&self, error: &AdminError) -> Failure {
+        use ErrorType as T;
+        match error {
+            AdminError::NotFound => self.says(T::NotFound),
+            AdminError::Invalid(fields) => invalid(fields),
+            AdminError::NameTaken => self.says(T::Invalid).at("username"),
+            AdminError::TooMany => self.says(T::Invalid),
+            AdminError::BadLogin | AdminError::BadChallenge | AdminError::BadCode => {
+                self.says(T::Unauthorized)
+            }
+            AdminError::Guarded(guarded) => {
+                let seconds = guarded.wait.as_millis().div_ceil(1_000);
+                let after = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+                self.says(T::RateLimited).retry(after)
+            }
+            AdminError::Busy => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            AdminError::Control(error) => self.control(error),
+        }
+    }
+
     fn control(&self, error: &ControlError) -> Failure {
         use ErrorType as T;
         match error {
@@ -256,6 +282,8 @@ impl ApiError {
             ControlError::TooManyServices
             | ControlError::TooManyKeys
             | ControlError::TooManyTenants
+            | ControlError::KeyExpired
+            | ControlError::KeyReplaced(_)
             | ControlError::Template(_) => self.says(T::Invalid),
             ControlError::Transition { .. } => self.says(T::Invalid).at("status"),
             ControlError::ExpiryInPast => self.says(T::Invalid).at("expires_at"),

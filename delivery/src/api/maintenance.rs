@@ -43,13 +43,13 @@ impl Prune {
         if said.is_some() && self.user_id.is_none() {
             problems.say("user_id", "is missing: inboxes are pruned one, or all");
         }
-        let tenant = match admin {
-            AdminCaller::Token => said.unwrap_or_default(),
-            AdminCaller::User(admin) => {
-                if said.is_some_and(|said| said != *admin.tenant()) {
+        let tenant = match admin.tenant() {
+            None => said.unwrap_or_default(),
+            Some(own) => {
+                if said.is_some_and(|said| said != *own) {
                     problems.say("tenant_id", "must be your own tenant");
                 }
-                admin.tenant().clone()
+                own.clone()
             }
         };
         if problems.0.is_empty() {
@@ -77,7 +77,7 @@ pub(super) async fn prune(
     let pruned = match body.inbox(&admin)? {
         Some(inbox) => store.prune(&inbox, state.0.config.retention).await?,
         // Of all tenants.
-        None if matches!(admin, AdminCaller::User(_)) => return Err(ApiError::TokenOnly),
+        None if admin.tenant().is_some() => return Err(ApiError::TokenOnly),
         None => store.prune_all().await?,
     };
     Ok(answer.success(&Pruned { pruned }))

@@ -8,6 +8,7 @@
 //! `Answer` or an `ApiError`; `error` is the only place that knows statuses.
 
 mod actions;
+mod admins;
 mod answer;
 mod auth;
 mod body;
@@ -50,6 +51,7 @@ use std::{
 use axum::{Router, middleware::from_fn_with_state};
 
 use self::{
+    admins::logins,
     auth::{profile, sessions},
     caller::{Admin, Anyone},
     doc::{Endpoint, Operation, endpoints},
@@ -58,6 +60,7 @@ use self::{
 };
 use crate::{
     account::Accounts,
+    admin::Admins,
     channel::Channels,
     connections::Connections,
     control::Control,
@@ -106,6 +109,7 @@ pub(crate) struct Shared {
     pub(crate) control: Arc<Control>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) logins: Logins,
+    pub(crate) admins: Arc<Admins>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -174,6 +178,8 @@ impl ApiState {
             connections,
         } = parts;
         accounts.register_metrics(recorder);
+        let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
+        admins.register_metrics(recorder);
         identity.register_metrics(recorder);
         let all = Providers::new(&providers, &outbound, control.clock());
         let logins = Logins::new(all, providers, Arc::clone(&accounts), recorder);
@@ -200,6 +206,7 @@ impl ApiState {
             control,
             accounts,
             logins,
+            admins,
             templates,
             channels,
             webhooks,
@@ -281,6 +288,18 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
 
 fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
     endpoints! {
+        post "/api/v3/admin/auth/login" => logins::log_in;
+        post "/api/v3/admin/auth/totp" => logins::second_step;
+        post "/api/v3/admin/auth/logout" => logins::log_out;
+        get "/api/v3/admin/auth/me" => logins::me;
+        get "/api/v3/admin/admins" => admins::list;
+        post "/api/v3/admin/admins" => admins::create;
+        get "/api/v3/admin/admins/{id}" => admins::get;
+        put "/api/v3/admin/admins/{id}" => admins::update;
+        delete "/api/v3/admin/admins/{id}" => admins::remove;
+        get "/api/v3/admin/admins/{id}/sessions" => admins::sessions;
+        delete "/api/v3/admin/admins/{id}/sessions" => admins::end_sessions;
+        delete "/api/v3/admin/admins/{id}/sessions/{session_id}" => admins::end_session;
         put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
         post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
         post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;
@@ -290,13 +309,16 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;
+        put "/api/v3/admin/services/{id}" => services::update;
         post "/api/v3/admin/services/{id}/approve" => services::approve;
         post "/api/v3/admin/services/{id}/suspend" => services::suspend;
         post "/api/v3/admin/services/{id}/activate" => services::activate;
         post "/api/v3/admin/services/{id}/disable" => services::disable;
         get "/api/v3/admin/services/{id}/keys" => services::list_keys;
         post "/api/v3/admin/services/{id}/keys" => services::create_key;
+        put "/api/v3/admin/services/{id}/keys/{key_id}" => services::update_key;
         delete "/api/v3/admin/services/{id}/keys/{key_id}" => services::revoke_key;
+        post "/api/v3/admin/services/{id}/keys/{key_id}/rotate" => services::rotate_key;
         get "/api/v3/admin/users" => users::list;
         get "/api/v3/admin/users/{id}" => users::get;
         put "/api/v3/admin/users/{id}/roles" => users::set_roles;

@@ -2,7 +2,7 @@
 
 pub(super) mod docs;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
@@ -23,13 +23,29 @@ use super::{
 };
 use crate::{
     control::{
-        ApiKey, ApiKeyOnce, Control, ControlError, LIST_MAX, Level, NewService, PERMISSIONS,
-        Service, ServiceStatus, ServiceType, TEXT_BYTES_MAX,
+        ApiKey, ApiKeyOnce, Control, ControlError, KEY_OVERLAP, KEY_OVERLAP_MAX, KeyChanges,
+        LIST_MAX, Level, NewKey, NewService, PERMISSIONS, Rotation, Service, ServiceChanges,
+        ServiceStatus, ServiceType, TEXT_BYTES_MAX,
     },
     identity::AdminCaller,
+    networks::NETWORKS_MAX,
 };
 
 const WORDS: Shape = Shape::List(&some_text(ID_BYTES_MAX), 0, LIST_MAX);
+
+const SCOPE: Shape = Shape::Object(&[
+    may("templates", WORDS, "Template ids."),
+    may("channels", WORDS, "Channel ids."),
+    may("message_types", WORDS, "Message types."),
+]);
+
+/// Addresses, or networks such as 10.0.0.0/8. That a text is one is not said by a pattern: nobody
+/// could read it.
+const NETWORKS: Shape =
+    Shape::List(&Shape::Lenient(&some_text(NETWORK_BYTES_MAX)), 0, NETWORKS_MAX);
+
+/// Longest network, in bytes: an IPv6 address with an IPv4 one in it, and its prefix.
+const NETWORK_BYTES_MAX: usize = 49;
 
 impl Payload for NewService {
     const SHAPE: Shape = Shape::Object(&[
@@ -56,11 +72,7 @@ impl Payload for NewService {
         ),
         may(
             "scope",
-            Shape::Object(&[
-                may("templates", WORDS, "Template ids."),
-                may("channels", WORDS, "Channel ids."),
-                may("message_types", WORDS, "Message types."),
-            ]),
+            SCOPE,
             "What it may send, in detail. An empty list is no limit for `system` and `business`, and \
              nothing at all for `third_party`.",
         ),
@@ -76,24 +88,75 @@ impl Payload for NewService {
             ]),
             "How fast it may ask, where that differs from `RATE_LIMIT_SERVICE`.",
         ),
+        may(
+            "allowed_networks",
+            NETWORKS,
+            "From where its keys may be used; everywhere unless said.",
+        ),
         may("owner", formed(Form::Line, 0, TEXT_BYTES_MAX), "Who answers for it."),
         may("tenant_id", ID, "The wall it lives behind; the default tenant unless said."),
     ]);
 }
 
-/// The body of a new key; may be left out.
+impl Payload for ServiceChanges {
+    const SHAPE: Shape = Shape::Object(&[
+        may("name", formed(Form::Pattern(NAME_PATTERN), 1, TEXT_BYTES_MAX), "What people call it."),
+        may(
+            "permissions",
+            Shape::List(&Shape::Word(&PERMISSIONS), 0, LIST_MAX),
+            "Rights beyond its level.",
+        ),
+        may("scope", SCOPE, "What it may send, in detail."),
+        may("allowed_networks", NETWORKS, "From where its keys may be used; empty for everywhere."),
+        may("owner", formed(Form::Line, 0, TEXT_BYTES_MAX), "Who answers for it."),
+    ]);
+}
+
+/// The body may be left out.
+impl Payload for NewKey {
+    const SHAPE: Shape = Shape::Object(&[
+        may("name", formed(Form::Line, 0, TEXT_BYTES_MAX), "What people call it."),
+        may("expires_at", Shape::Time, "When it ends, which must be ahead; never unless said."),
+        may(
+            "allowed_networks",
+            NETWORKS,
+            "From where it may be used, beside what the service allows; everywhere unless said.",
+        ),
+    ]);
+    const OPTIONAL: bool = true;
+}
+
+impl Payload for KeyChanges {
+    const SHAPE: Shape = Shape::Object(&[
+        may("name", formed(Form::Line, 0, TEXT_BYTES_MAX), "What people call it."),
+        may("allowed_networks", NETWORKS, "From where it may be used; empty for everywhere."),
+    ]);
+}
+
+/// The body of a rotation; may be left out.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct NewKey {
+pub(super) struct KeyRotation {
+    /// How long the old key goes on.
+    overlap_seconds: Option<u64>,
+    /// When the new one ends.
     expires_at: Option<Time>,
 }
 
-impl Payload for NewKey {
-    const SHAPE: Shape = Shape::Object(&[may(
-        "expires_at",
-        Shape::Time,
-        "When it ends, which must be ahead; never unless said.",
-    )]);
+impl Payload for KeyRotation {
+    const SHAPE: Shape = Shape::Object(&[
+        may(
+            "overlap_seconds",
+            Shape::Whole(0, KEY_OVERLAP_MAX.as_secs()),
+            "How long the old key goes on: a day unless said, 0 for one that leaked.",
+        ),
+        may(
+            "expires_at",
+            Shape::Time,
+            "When the new key ends, which must be ahead. Unless said it lives as long as the old one was \
+             made for.",
+        ),
+    ]);
     const OPTIONAL: bool = true;
 }
 
@@ -164,7 +227,7 @@ async fn service_id(
 ) -> Result<ServiceId, ApiError> {
     let Path(id) = id.map_err(|_| ControlError::NotFound)?;
     let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
-    if let AdminCaller::User(_) = admin {
+    if admin.tenant().is_some() {
         reachable(state, admin, &id).await?;
     }
     Ok(id)
@@ -178,20 +241,15 @@ pub(super) async fn reachable(
 ) -> Result<Arc<Service>, ApiError> {
     let asked = id.clone();
     let service = blocking(state, move |control| control.get(&asked)).await?;
-    match admin {
-        AdminCaller::User(user) if service.tenant_id != *user.tenant() => {
-            Err(ControlError::NotFound.into())
-        }
-        AdminCaller::User(_) | AdminCaller::Token => Ok(service),
+    match admin.tenant() {
+        Some(own) if service.tenant_id != *own => Err(ControlError::NotFound.into()),
+        Some(_) | None => Ok(service),
     }
 }
 
 /// Who changed what, until there is an audit log: one line per change that was made.
 fn log_change(admin: &AdminCaller, event: &'static str, service: &ServiceId) {
-    let by = match admin {
-        AdminCaller::Token => "admin_token",
-        AdminCaller::User(user) => user.user().as_str(),
-    };
+    let by = admin.name();
     tracing::info!(target: "security", event, by, service = service.as_str());
 }
 
@@ -209,8 +267,8 @@ pub(super) async fn list(
     parameters.finish()?;
     let page = page.unwrap_or(1);
     let mut all = blocking(&state, Control::list).await?;
-    if let AdminCaller::User(user) = &admin {
-        all.retain(|service| service.tenant_id == *user.tenant());
+    if let Some(own) = admin.tenant() {
+        all.retain(|service| service.tenant_id == *own);
     }
     let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
     let services = all.iter().skip(skipped).take(size).map(|service| &**service).collect();
@@ -230,8 +288,8 @@ pub(super) async fn create(
     answer: Answer,
     Decoded(mut new): Decoded<NewService>,
 ) -> Result<Response, ApiError> {
-    if let AdminCaller::User(user) = &admin {
-        let own = user.tenant().as_str();
+    if let Some(own) = admin.tenant() {
+        let own = own.as_str();
         if new.tenant_id.get_or_insert_with(|| own.to_owned()) != own {
             return Err(ApiError::OtherTenant);
         }
@@ -250,6 +308,20 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let id = service_id(&state, &admin, id).await?;
     let service = blocking(&state, move |control| control.get(&id)).await?;
+    Ok(answer.success(&*service))
+}
+
+/// `PUT /admin/services/{id}`
+pub(super) async fn update(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    id: ServicePath,
+    Decoded(changes): Decoded<ServiceChanges>,
+) -> Result<Response, ApiError> {
+    let id = service_id(&state, &admin, id).await?;
+    let service = blocking(&state, move |control| control.update_service(&id, changes)).await?;
+    log_change(&admin, "service_changed", &service.id);
     Ok(answer.success(&*service))
 }
 
@@ -333,9 +405,58 @@ pub(super) async fn create_key(
     Decoded(new): Decoded<NewKey>,
 ) -> Result<Response, ApiError> {
     let id = service_id(&state, &admin, id).await?;
-    let made: ApiKeyOnce =
-        blocking(&state, move |control| control.create_key(&id, new.expires_at)).await?;
+    let made: ApiKeyOnce = blocking(&state, move |control| control.create_key(&id, new)).await?;
     log_change(&admin, "service_key_created", &made.key.service_id);
+    Ok(answer.success(&CreatedKey { key: &made.key, api_key: made.expose() }))
+}
+
+type KeyPath = Result<Path<(String, String)>, PathRejection>;
+
+/// The service and the key in the path.
+async fn key_path(
+    state: &ApiState,
+    admin: &AdminCaller,
+    path: KeyPath,
+) -> Result<(ServiceId, String), ApiError> {
+    let Path((service, key)) = path.map_err(|_| ControlError::NotFound)?;
+    let service = ServiceId::new(service).map_err(|_| ControlError::NotFound)?;
+    reachable(state, admin, &service).await?;
+    Ok((service, key))
+}
+
+/// `PUT /admin/services/{id}/keys/{key_id}`
+pub(super) async fn update_key(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    path: KeyPath,
+    Decoded(changes): Decoded<KeyChanges>,
+) -> Result<Response, ApiError> {
+    let (service, key) = key_path(&state, &admin, path).await?;
+    let changed =
+        blocking(&state, move |control| control.update_key(&service, &key, changes)).await?;
+    log_change(&admin, "service_key_changed", &changed.service_id);
+    Ok(answer.success(&changed))
+}
+
+/// `POST /admin/services/{id}/keys/{key_id}/rotate`
+pub(super) async fn rotate_key(
+    State(state): State<ApiState>,
+    Admin(admin): Admin,
+    answer: Answer,
+    path: KeyPath,
+    Decoded(KeyRotation { overlap_seconds, expires_at }): Decoded<KeyRotation>,
+) -> Result<Response, ApiError> {
+    let overlap = overlap_seconds.map_or(KEY_OVERLAP, Duration::from_secs);
+    if overlap > KEY_OVERLAP_MAX {
+        let problem = format!("must be 0 to {}", KEY_OVERLAP_MAX.as_secs());
+        return Err(ApiError::field("overlap_seconds", problem));
+    }
+    let (service, key) = key_path(&state, &admin, path).await?;
+    let rotation = Rotation { overlap, expires_at };
+    let made = blocking(&state, move |control| control.rotate_keys(&service, Some(&key), rotation))
+        .await?;
+    log_change(&admin, "service_key_rotated", &made.key.service_id);
     Ok(answer.success(&CreatedKey { key: &made.key, api_key: made.expose() }))
 }
 
@@ -344,11 +465,9 @@ pub(super) async fn revoke_key(
     State(state): State<ApiState>,
     Admin(admin): Admin,
     answer: Answer,
-    path: Result<Path<(String, String)>, PathRejection>,
+    path: KeyPath,
 ) -> Result<Response, ApiError> {
-    let Path((service, key)) = path.map_err(|_| ControlError::NotFound)?;
-    let service_id = ServiceId::new(service).map_err(|_| ControlError::NotFound)?;
-    reachable(&state, &admin, &service_id).await?;
+    let (service_id, key) = key_path(&state, &admin, path).await?;
     let revoked = RevokedKey { id: key.clone(), service_id: service_id.clone() };
     blocking(&state, move |control| control.revoke_key(&service_id, &key)).await?;
     log_change(&admin, "service_key_revoked", &revoked.service_id);

@@ -75,20 +75,19 @@ struct List<'a> {
     total: usize,
 }
 
-/// The bearer of the admin token. A system admin is known, but nobody sets limits to oneself: 403.
-pub(super) struct TokenOnly;
+/// The bearer of the admin token, or an admin for all tenants. One of a tenant is known, but nobody sets limits to
+/// oneself: 403.
+pub(super) struct AboveTenants(pub(super) AdminCaller);
 
-impl FromRequestParts<ApiState> for TokenOnly {
+impl FromRequestParts<ApiState> for AboveTenants {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        match Admin::from_request_parts(parts, state).await? {
-            Admin(AdminCaller::Token) => Ok(Self),
-            Admin(AdminCaller::User(_)) => Err(ApiError::TokenOnly),
-        }
+        let Admin(admin) = Admin::from_request_parts(parts, state).await?;
+        if admin.tenant().is_none() { Ok(Self(admin)) } else { Err(ApiError::TokenOnly) }
     }
 }
 
-impl Part for TokenOnly {
+impl Part for AboveTenants {
     fn tell(told: &mut Told) {
         Admin::tell(told);
         told.users = Some(false);
@@ -101,9 +100,9 @@ type TenantPath = Result<Path<String>, PathRejection>;
 fn tenant_id(admin: &AdminCaller, id: TenantPath) -> Result<TenantId, ApiError> {
     let Path(id) = id.map_err(|_| ApiError::NoRoute)?;
     let id = TenantId::new(id).map_err(|error| ApiError::field("id", error.to_string()))?;
-    match admin {
-        AdminCaller::User(user) if *user.tenant() != id => Err(ApiError::OtherTenant),
-        AdminCaller::User(_) | AdminCaller::Token => Ok(id),
+    match admin.tenant() {
+        Some(own) if *own != id => Err(ApiError::OtherTenant),
+        Some(_) | None => Ok(id),
     }
 }
 
@@ -132,10 +131,10 @@ pub(super) async fn list(
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);
-    let all = match admin {
-        AdminCaller::Token => blocking(&state, Control::tenants).await?,
-        AdminCaller::User(user) => {
-            let own = user.tenant().clone();
+    let all = match admin.tenant() {
+        None => blocking(&state, Control::tenants).await?,
+        Some(own) => {
+            let own = own.clone();
             vec![blocking(&state, move |control| control.tenant(&own)).await?]
         }
     };
@@ -166,14 +165,14 @@ pub(super) async fn get(
 /// `PUT /admin/tenants/{id}`
 pub(super) async fn update(
     State(state): State<ApiState>,
-    _: TokenOnly,
+    AboveTenants(admin): AboveTenants,
     answer: Answer,
     id: TenantPath,
     Decoded(TenantChange { quotas }): Decoded<TenantChange>,
 ) -> Result<Response, ApiError> {
-    let id = tenant_id(&AdminCaller::Token, id)?;
+    let id = tenant_id(&admin, id)?;
     let tenant = blocking(&state, move |control| control.set_quotas(&id, quotas)).await?;
     let name = tenant.tenant_id.as_str();
-    tracing::info!(target: "security", event = "tenant_quotas_changed", by = "admin_token", tenant = name);
+    tracing::info!(target: "security", event = "tenant_quotas_changed", by = admin.name(), tenant = name);
     Ok(answer.success(&tenant))
 }

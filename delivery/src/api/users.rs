@@ -119,10 +119,7 @@ fn user_id(id: UserPath) -> Result<UserId, ApiError> {
 
 /// Who changed what, until there is an audit log: one line per change that was made.
 fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
-    let by = match admin {
-        AdminCaller::Token => "admin_token",
-        AdminCaller::User(user) => user.user().as_str(),
-    };
+    let by = admin.name();
     tracing::info!(target: "security", event, by, user = user.as_str());
 }
 

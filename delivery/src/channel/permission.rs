@@ -45,7 +45,7 @@ impl Keeper {
         };
         match caller {
             Caller::User(user) | Caller::Admin(AdminCaller::User(user)) => of_user(user),
-            Caller::Admin(AdminCaller::Token) => {
+            Caller::Admin(AdminCaller::Token | AdminCaller::Account(_)) => {
                 Ok(Self { name: "admin".to_owned(), service: None })
             }
             Caller::Service(service) => match service.level {

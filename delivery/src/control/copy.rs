@@ -6,7 +6,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{FILE_NAME, database::AREA};
 use crate::{
-    account,
+    account, admin,
     sql::copy::{Copy, CopyError, First, Table},
 };
 
@@ -29,25 +29,29 @@ pub struct ControlCounts {
     pub identities: u64,
     /// Logins.
     pub sessions: u64,
+    /// Admins.
+    pub admins: u64,
 }
 
 static TABLES: [Table; 6] = [
     Table {
         name: "control_service",
         page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
-               created_at FROM control_service WHERE id > $1 ORDER BY id LIMIT 500",
+               created_at, allowed_networks FROM control_service WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO control_service (id, name, type, level, permissions, scope, rate_limit, \
-                 owner, status, tenant_id, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 owner, status, tenant_id, created_at, allowed_networks) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         first: &[First::Text],
         key: &[0],
     },
     Table {
         name: "control_api_key",
-        page: "SELECT id, service_id, secret_hash, created_at, expires_at, last_used_at \
-               FROM control_api_key WHERE id > $1 ORDER BY id LIMIT 500",
+        page: "SELECT id, service_id, secret_hash, created_at, expires_at, last_used_at, name, \
+               allowed_networks, last_used_from, replaced_by FROM control_api_key \
+               WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at, \
-                 last_used_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                 last_used_at, name, allowed_networks, last_used_from, replaced_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         first: &[First::Text],
         key: &[0],
     },
@@ -92,7 +96,7 @@ static COPY: Copy = Copy {
     area: &AREA,
     file: FILE_NAME,
     part: "control data",
-    tables: &[&TABLES, &account::TABLES],
+    tables: &[&TABLES, &account::TABLES, &admin::TABLES],
     // Templates, and what was revoked, name the revision of their last change.
     single: &[
         (
@@ -121,5 +125,6 @@ pub(crate) fn copy(
         profiles: count(6),
         identities: count(7),
         sessions: count(8),
+        admins: count(10),
     })
 }

@@ -7,6 +7,7 @@ use protocol::{ServiceId, TenantId, Time};
 use super::{
     ControlError, LAST_USED_INTERVAL,
     key::{ApiKey, SecretHash},
+    keys::{KEYS, KeyRecord, insert_key, read_key},
     service::{Service, ServiceStatus},
     tenants::{QuotaRow, load_tenants},
 };
@@ -23,6 +24,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
         include_str!("schema_5.sql"),
+        include_str!("schema_6.sql"),
     ],
     migrations: &[
         Migration {
@@ -35,6 +37,11 @@ pub(super) static AREA: Area = Area {
             name: "accounts",
             sql: include_str!("../../migrations/postgres/control_0002_accounts.sql"),
         },
+        Migration {
+            version: 3,
+            name: "admins",
+            sql: include_str!("../../migrations/postgres/control_0003_admins.sql"),
+        },
     ],
     compatible_from: 1,
     words: words!("control", 8103509996789391889),
@@ -42,15 +49,6 @@ pub(super) static AREA: Area = Area {
 
 /// Most services: all of them are kept in memory.
 pub const SERVICES_MAX: usize = 10_000;
-
-/// Most keys of one service that were not deleted. A rotation needs two.
-pub const KEYS_PER_SERVICE_MAX: usize = 20;
-
-/// One key with what is needed to check it.
-pub(super) struct KeyRecord {
-    pub(super) key: ApiKey,
-    pub(super) hash: SecretHash,
-}
 
 /// Everything that is kept in memory of services, keys and quotas.
 #[derive(Default)]
@@ -94,36 +92,18 @@ impl Database {
         self.look(|database| {
             let revision = database.number("SELECT n FROM control_revision", &[])?;
             let mut content = Content { revision, ..Content::default() };
-            let sql = "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, \
-                       tenant_id, created_at FROM control_service";
+            let sql = "SELECT id, name, type, level, permissions, scope, rate_limit, \
+                       allowed_networks, owner, status, tenant_id, created_at FROM control_service";
             for row in database.rows(sql, &[])? {
                 let service = read_service(row)?;
                 content.services.insert(service.id.clone(), Arc::new(service));
             }
-            let sql = "SELECT id, service_id, created_at, expires_at, last_used_at, secret_hash \
-                       FROM control_api_key";
-            for row in database.rows(sql, &[])? {
+            for row in database.rows(KEYS, &[])? {
                 let record = read_key(row)?;
                 content.keys.insert(record.key.id.clone(), record);
             }
             content.tenants = load_tenants(database)?;
             Ok(content)
-        })
-    }
-
-    /// A service's keys, oldest first; none where there is no such service.
-    pub(super) fn keys_of(
-        &mut self,
-        service: &ServiceId,
-    ) -> Result<Option<Vec<ApiKey>>, ControlError> {
-        self.look(|database| {
-            if status(database, service)?.is_none() {
-                return Ok(None);
-            }
-            let sql = "SELECT id, service_id, created_at, expires_at, last_used_at, secret_hash \
-                       FROM control_api_key WHERE service_id = $1 ORDER BY created_at, id";
-            let rows = database.rows(sql, &values![service.as_str()])?;
-            rows.into_iter().map(|row| Ok(read_key(row)?.key)).collect::<Result<_, _>>().map(Some)
         })
     }
 
@@ -143,8 +123,8 @@ impl Database {
             }
             database.execute(
                 "INSERT INTO control_service (id, name, type, level, permissions, scope, \
-                 rate_limit, owner, status, tenant_id, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 rate_limit, allowed_networks, owner, status, tenant_id, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                 &values![
                     service.id.as_str(),
                     &service.name,
@@ -153,6 +133,7 @@ impl Database {
                     to_json(&service.permissions),
                     to_json(&service.scope),
                     service.rate_limit.as_ref().map(to_json),
+                    to_json(&service.allowed_networks),
                     &service.owner,
                     service.status.as_str(),
                     service.tenant_id.as_str(),
@@ -178,35 +159,31 @@ impl Database {
         })
     }
 
-    pub(super) fn insert_key(
+    /// Changes a service if there is one.
+    pub(super) fn change_service(
         &mut self,
-        key: &ApiKey,
-        hash: SecretHash,
+        id: &ServiceId,
+        change: impl FnOnce(&Service) -> Result<Service, ControlError>,
     ) -> Result<(), ControlError> {
         self.change(|database| {
-            if status(database, &key.service_id)?.is_none() {
-                return Err(ControlError::NotFound);
-            }
-            let sql = "SELECT count(*) FROM control_api_key WHERE service_id = $1";
-            let count = database.number(sql, &values![key.service_id.as_str()])?;
-            if count >= KEYS_PER_SERVICE_MAX as i64 {
-                return Err(ControlError::TooManyKeys);
-            }
-            insert_key(database, key, hash)
-        })
-    }
-
-    pub(super) fn delete_key(
-        &mut self,
-        service: &ServiceId,
-        key: &str,
-    ) -> Result<(), ControlError> {
-        self.change(|database| {
-            let sql = "DELETE FROM control_api_key WHERE id = $1 AND service_id = $2";
-            match database.execute(sql, &values![key, service.as_str()])? {
-                0 => Err(ControlError::NotFound),
-                _ => Ok(()),
-            }
+            let sql = "SELECT id, name, type, level, permissions, scope, rate_limit, \
+                       allowed_networks, owner, status, tenant_id, created_at \
+                       FROM control_service WHERE id = $1";
+            let row = database.row(sql, &values![id.as_str()])?.ok_or(ControlError::NotFound)?;
+            let service = change(&read_service(row)?)?;
+            database.execute(
+                "UPDATE control_service SET name = $2, permissions = $3, scope = $4, \
+                 allowed_networks = $5, owner = $6 WHERE id = $1",
+                &values![
+                    id.as_str(),
+                    &service.name,
+                    to_json(&service.permissions),
+                    to_json(&service.scope),
+                    to_json(&service.allowed_networks),
+                    &service.owner,
+                ],
+            )?;
+            Ok(())
         })
     }
 
@@ -231,46 +208,15 @@ impl Database {
             )?)
         })
     }
-
-    /// Notes when keys were used, unless somebody has done so of late.
-    pub(super) fn touch_keys(&mut self, mut used: Vec<(String, Time)>) -> Result<(), ControlError> {
-        // In one order, so that two nodes never wait for each other's rows.
-        used.sort_unstable();
-        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
-        let used: Vec<_> = used
-            .iter()
-            .map(|(id, at)| values![id, *at, at.millis().saturating_sub(interval)].to_vec())
-            .collect();
-        self.note(|database| {
-            Ok(database.execute_each(
-                "UPDATE control_api_key SET last_used_at = $2 \
-                 WHERE id = $1 AND coalesce(last_used_at, 0) <= $3",
-                &used,
-            )?)
-        })
-    }
 }
 
 /// A service's status; none where there is no such service.
-fn status(
+pub(super) fn status(
     database: &mut dyn Statements,
     id: &ServiceId,
 ) -> Result<Option<ServiceStatus>, ControlError> {
     let sql = "SELECT status FROM control_service WHERE id = $1";
     Ok(database.row(sql, &values![id.as_str()])?.map(|mut row| row.word()).transpose()?)
-}
-
-fn insert_key(
-    database: &mut dyn Statements,
-    key: &ApiKey,
-    hash: SecretHash,
-) -> Result<(), ControlError> {
-    database.execute(
-        "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5)",
-        &values![&key.id, key.service_id.as_str(), &hash.0, key.created_at, key.expires_at],
-    )?;
-    Ok(())
 }
 
 fn read_service(mut row: Row) -> Result<Service, ControlError> {
@@ -282,23 +228,11 @@ fn read_service(mut row: Row) -> Result<Service, ControlError> {
         permissions: row.json()?,
         scope: row.json()?,
         rate_limit: row.maybe_json()?,
+        allowed_networks: row.json()?,
         owner: row.text()?,
         status: row.word()?,
         tenant_id: row.word::<TenantId>()?,
         created_at: row.time()?,
-    })
-}
-
-fn read_key(mut row: Row) -> Result<KeyRecord, ControlError> {
-    Ok(KeyRecord {
-        key: ApiKey {
-            id: row.text()?,
-            service_id: row.word::<ServiceId>()?,
-            created_at: row.time()?,
-            expires_at: row.maybe_time()?,
-            last_used_at: row.maybe_time()?,
-        },
-        hash: SecretHash(row.hash()?),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Why services and keys cannot be used or changed.
 
+use std::net::IpAddr;
+
 use protocol::FieldProblem;
 
 use super::{KEYS_PER_SERVICE_MAX, SERVICES_MAX, ServiceStatus, TENANTS_MAX, TemplateLimit};
@@ -14,8 +16,8 @@ pub enum ControlError {
     /// No such service or key.
     #[error("no such service or key")]
     NotFound,
-    /// Fields of a new service are not valid.
-    #[error("the service is not valid")]
+    /// Fields of a service or key are not valid.
+    #[error("the service or key is not valid")]
     Invalid(Vec<FieldProblem>),
     /// Another service has this id.
     #[error("a service of this id exists already")]
@@ -42,6 +44,12 @@ pub enum ControlError {
     /// A key's end lies in the past.
     #[error("expires_at must be in the future")]
     ExpiryInPast,
+    /// A key that has ended cannot be replaced.
+    #[error("the key has expired; make a new one")]
+    KeyExpired,
+    /// A key is replaced once: whoever asks again has missed the first answer, and the key in it.
+    #[error("the key was replaced by {0} already; rotate that one, or revoke it")]
+    KeyReplaced(String),
     /// There is no room for a template.
     #[error(transparent)]
     Template(TemplateLimit),
@@ -104,6 +112,9 @@ pub enum KeyError {
     /// Unknown, revoked, expired or of a wrong secret; the caller is not told which.
     #[error("the service key is not valid")]
     Bad,
+    /// The key is right, and may not be used from this address.
+    #[error("the service key may not be used from {0}")]
+    Address(IpAddr),
     /// The key is right, the service may not be heard now.
     #[error("the service is {0}")]
     Inactive(ServiceStatus),

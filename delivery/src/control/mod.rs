@@ -15,6 +15,7 @@ mod copy;
 mod database;
 mod error;
 mod key;
+mod keys;
 mod metrics;
 mod notes;
 mod service;
@@ -49,13 +50,17 @@ use crate::{
 
 pub use copy::ControlCounts;
 pub(crate) use copy::copy;
-pub use database::{KEYS_PER_SERVICE_MAX, SERVICES_MAX};
+pub use database::SERVICES_MAX;
 pub use error::{ControlError, KeyError};
-pub use key::{ApiKey, ApiKeyOnce, PREFIX as KEY_PREFIX};
+pub use key::{
+    ApiKey, ApiKeyOnce, KEY_OVERLAP, KEY_OVERLAP_MAX, KeyChanges, NewKey, PREFIX as KEY_PREFIX,
+    Rotation,
+};
+pub use keys::KEYS_PER_SERVICE_MAX;
 pub use metrics::ALL as METRICS;
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
-    ServiceStatus, ServiceType, TEXT_BYTES_MAX,
+    ServiceChanges, ServiceStatus, ServiceType, TEXT_BYTES_MAX,
 };
 
 pub use template::{
@@ -274,7 +279,7 @@ impl Control {
     pub fn create_service(&self, new: NewService) -> Result<(Service, ApiKeyOnce), ControlError> {
         let now = self.clock().now();
         let service = new.check(now).map_err(ControlError::Invalid)?;
-        let (key, hash) = ApiKeyOnce::generate(service.id.clone(), now, None);
+        let (key, hash) = ApiKeyOnce::generate(service.id.clone(), now);
         self.shared.write(|database| database.insert_service(&service, &key.key, hash))?;
         Ok((service, key))
     }
@@ -353,22 +358,69 @@ impl Control {
         self.get(id)
     }
 
+    /// Changes what is said of a service; its status has calls of its own.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Invalid`].
+    pub fn update_service(
+        &self,
+        id: &ServiceId,
+        changes: ServiceChanges,
+    ) -> Result<Arc<Service>, ControlError> {
+        self.shared.write(|database| {
+            database
+                .change_service(id, |service| changes.apply(service).map_err(ControlError::Invalid))
+        })?;
+        self.get(id)
+    }
+
     /// Makes another key; the older ones stay.
     ///
     /// # Errors
-    /// [`ControlError::NotFound`], [`ControlError::TooManyKeys`], [`ControlError::ExpiryInPast`].
-    pub fn create_key(
-        &self,
-        service: &ServiceId,
-        expires_at: Option<Time>,
-    ) -> Result<ApiKeyOnce, ControlError> {
+    /// [`ControlError::NotFound`], [`ControlError::Invalid`], [`ControlError::TooManyKeys`],
+    /// [`ControlError::ExpiryInPast`].
+    pub fn create_key(&self, service: &ServiceId, new: NewKey) -> Result<ApiKeyOnce, ControlError> {
         let now = self.clock().now();
-        if expires_at.is_some_and(|at| at <= now) {
-            return Err(ControlError::ExpiryInPast);
-        }
-        let (key, hash) = ApiKeyOnce::generate(service.clone(), now, expires_at);
+        let allowed_networks = new.check().map_err(ControlError::Invalid)?;
+        ahead(new.expires_at, now)?;
+        let (mut key, hash) = ApiKeyOnce::generate(service.clone(), now);
+        let NewKey { name, expires_at, .. } = new;
+        key.key = ApiKey { name, expires_at, allowed_networks, ..key.key };
         self.shared.write(|database| database.insert_key(&key.key, hash))?;
         Ok(key)
+    }
+
+    /// Makes a key that takes the place of `only`, or of all that live: those end after the overlap. It is
+    /// called as the old one (the newest of them), and may be used from where that one may.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::KeyReplaced`], [`ControlError::KeyExpired`],
+    /// [`ControlError::TooManyKeys`], [`ControlError::ExpiryInPast`].
+    pub fn rotate_keys(
+        &self,
+        service: &ServiceId,
+        only: Option<&str>,
+        rotation: Rotation,
+    ) -> Result<ApiKeyOnce, ControlError> {
+        let now = self.clock().now();
+        ahead(rotation.expires_at, now)?;
+        self.shared.write(|database| database.rotate_keys(service, only, rotation, now))
+    }
+
+    /// Changes what a key is called and from where it may be used.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Invalid`].
+    pub fn update_key(
+        &self,
+        service: &ServiceId,
+        key: &str,
+        changes: KeyChanges,
+    ) -> Result<ApiKey, ControlError> {
+        self.shared.write(|database| {
+            database
+                .change_key(service, key, |key| changes.apply(key).map_err(ControlError::Invalid))
+        })
     }
 
     /// A service's keys, without their secrets, oldest first.
@@ -390,6 +442,13 @@ impl Control {
             return Err(ControlError::NotFound);
         }
         self.shared.write(|database| database.delete_key(service, key))
+    }
+}
+
+fn ahead(expires_at: Option<Time>, now: Time) -> Result<(), ControlError> {
+    match expires_at {
+        Some(at) if at <= now => Err(ControlError::ExpiryInPast),
+        Some(_) | None => Ok(()),
     }
 }
 

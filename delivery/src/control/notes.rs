@@ -7,7 +7,7 @@ use std::{
 
 use protocol::Time;
 
-use super::{ControlError, USAGE_FLUSH_INTERVAL, shared::Shared};
+use super::{ControlError, USAGE_FLUSH_INTERVAL, keys::KeyUse, shared::Shared};
 
 /// Most notes that wait to be written. Over it they are dropped; the next use of the key, or the next
 /// message of a tenant, makes another one.
@@ -16,7 +16,7 @@ pub(super) const NOTES_MAX: usize = 1_024;
 /// What is to be written when there is time.
 pub(super) enum Note {
     /// A key was used.
-    KeyUsed(String, Time),
+    KeyUsed(KeyUse),
     /// A session was used, from there.
     SessionUsed(String, Time, String),
     /// Some tenants used more than is written down.
@@ -35,7 +35,7 @@ pub(super) fn write(shared: &Shared, waiting: &Receiver<Note>) {
         let (mut used, mut sessions) = (vec![], vec![]);
         for note in first.into_iter().chain(waiting.try_iter()) {
             match note {
-                Note::KeyUsed(id, at) => used.push((id, at)),
+                Note::KeyUsed(key) => used.push(key),
                 Note::SessionUsed(id, at, address) => sessions.push((id, at, address)),
                 Note::UsageChanged => {
                     usage_due.get_or_insert_with(|| Instant::now() + USAGE_FLUSH_INTERVAL);

@@ -4,7 +4,8 @@ use protocol::{FieldProblem, ServiceId, TenantId, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{object, words::words};
+use super::key;
+use crate::{networks::Networks, object, words::words};
 
 /// Longest service name and owner, in bytes: they stand in lists and in every message's
 /// `sender_info`.
@@ -101,6 +102,8 @@ pub struct Service {
     pub scope: Scope,
     /// How fast, where it differs from the default.
     pub rate_limit: Option<RateLimit>,
+    /// From where its keys may be used; empty for everywhere.
+    pub allowed_networks: Networks,
     /// Who answers for it.
     pub owner: String,
     /// Whether it may be heard.
@@ -135,6 +138,43 @@ impl Service {
     }
 }
 
+/// What may be changed of a service; what is not said stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceChanges {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Extra rights.
+    pub permissions: Option<Vec<String>>,
+    /// What it may send, in detail.
+    #[serde(deserialize_with = "object::maybe")]
+    pub scope: Option<Scope>,
+    /// From where its keys may be used.
+    pub allowed_networks: Option<Vec<String>>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+}
+
+impl ServiceChanges {
+    /// The service with these changes, by the rules of new ones.
+    pub(super) fn apply(self, service: &Service) -> Result<Service, Vec<FieldProblem>> {
+        let networks = || service.allowed_networks.clone().into();
+        let new = NewService {
+            id: Some(service.id.to_string()),
+            name: self.name.unwrap_or_else(|| service.name.clone()),
+            kind: Some(service.kind),
+            level: Some(service.level),
+            permissions: self.permissions.unwrap_or_else(|| service.permissions.clone()),
+            scope: self.scope.unwrap_or_else(|| service.scope.clone()),
+            rate_limit: service.rate_limit,
+            allowed_networks: self.allowed_networks.unwrap_or_else(networks),
+            owner: self.owner.unwrap_or_else(|| service.owner.clone()),
+            tenant_id: Some(service.tenant_id.to_string()),
+        };
+        Ok(Service { status: service.status, ..new.check(service.created_at)? })
+    }
+}
+
 /// A service to be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +199,10 @@ pub struct NewService {
     /// How fast.
     #[serde(default, deserialize_with = "object::maybe")]
     pub rate_limit: Option<RateLimit>,
+    /// From where its keys may be used, at most [`crate::networks::NETWORKS_MAX`]; everywhere unless
+    /// said.
+    #[serde(default, deserialize_with = "object::or_default")]
+    pub allowed_networks: Vec<String>,
     /// Who answers for it, at most [`TEXT_BYTES_MAX`] bytes.
     #[serde(default, deserialize_with = "object::or_default")]
     pub owner: String,
@@ -179,6 +223,7 @@ impl NewService {
             permissions: Vec::new(),
             scope: Scope::default(),
             rate_limit: None,
+            allowed_networks: Vec::new(),
             owner: String::new(),
             tenant_id: None,
         }
@@ -236,6 +281,7 @@ impl NewService {
                 }
             }
         }
+        let allowed_networks = key::networks(&self.allowed_networks, &mut say);
         if self.rate_limit.is_some_and(|rate| rate.per_second == 0 || rate.burst == 0) {
             say("rate_limit", "per_second and burst must be at least 1".to_owned());
         }
@@ -251,6 +297,7 @@ impl NewService {
             permissions: self.permissions,
             scope: self.scope,
             rate_limit: self.rate_limit,
+            allowed_networks,
             owner: self.owner,
             status: if level == Level::ThirdParty {
                 ServiceStatus::Pending

@@ -16,7 +16,8 @@ use protocol::{ServiceId, TenantId, Time};
 
 use super::{
     ControlError, REFRESH_INTERVAL,
-    database::{Content, KeyRecord},
+    database::Content,
+    keys::KeyRecord,
     metrics::ControlMetrics,
     service::Service,
     tenant::day_of,
@@ -37,6 +38,8 @@ pub(super) struct Entry {
     pub(super) service: Arc<Service>,
     /// Milliseconds since 1970 of the last note that was queued.
     pub(super) noted: AtomicU64,
+    /// Of the last line of the log about a use from where the key may not be used.
+    pub(super) refused: AtomicU64,
 }
 
 #[derive(Default)]
@@ -196,11 +199,14 @@ impl Shared {
             .into_iter()
             .filter_map(|(id, record)| {
                 let service = Arc::clone(content.services.get(&record.key.service_id)?);
-                let noted = match before.keys.get(&id) {
-                    Some(entry) => entry.noted.load(Ordering::Relaxed),
-                    None => record.key.last_used_at.map_or(0, |at| at.millis().unsigned_abs()),
+                let (noted, refused) = match before.keys.get(&id) {
+                    Some(Entry { noted, refused, .. }) => {
+                        (noted.load(Ordering::Relaxed), refused.load(Ordering::Relaxed))
+                    }
+                    None => (record.key.last_used_at.map_or(0, |at| at.millis().unsigned_abs()), 0),
                 };
-                Some((id, Entry { record, service, noted: AtomicU64::new(noted) }))
+                let (noted, refused) = (AtomicU64::new(noted), AtomicU64::new(refused));
+                Some((id, Entry { record, service, noted, refused }))
             })
             .collect();
         let Content { revision, services, tenants, .. } = content;

@@ -9,6 +9,7 @@ use protocol::{DeviceId, RoleId, TenantId, Time, UserId};
 
 use crate::{
     InboxKey,
+    admin::{Role, SignedIn},
     control::{LAST_USED_INTERVAL, Service},
     store::{SenderKey, TokenFacts, UserRecord},
 };
@@ -209,6 +210,39 @@ pub enum AdminCaller {
     /// added by REST opens no admin API: whoever could make admins there could never be stopped by
     /// the login service, which is the one that knows who left.
     User(Arc<UserCaller>),
+    /// An admin who has logged in.
+    Account(Arc<SignedIn>),
+}
+
+impl AdminCaller {
+    /// The only tenant that they see; none for all.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Token => None,
+            Self::User(user) => Some(user.tenant()),
+            Self::Account(admin) => admin.account.tenant_id.as_ref(),
+        }
+    }
+
+    /// Who it is, for the log.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Token => "admin_token",
+            Self::User(user) => user.user().as_str(),
+            Self::Account(admin) => &admin.account.username,
+        }
+    }
+
+    /// What they may do. A system admin may what is possible within the tenant.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Token | Self::User(_) => Role::Admin,
+            Self::Account(admin) => admin.account.role,
+        }
+    }
 }
 
 /// Whoever is asking.
@@ -227,9 +261,9 @@ impl Caller {
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         match self {
-            Self::User(user) | Self::Admin(AdminCaller::User(user)) => user.tenant().clone(),
+            Self::User(user) => user.tenant().clone(),
             Self::Service(service) => service.tenant_id.clone(),
-            Self::Admin(AdminCaller::Token) => TenantId::default(),
+            Self::Admin(admin) => admin.tenant().cloned().unwrap_or_default(),
         }
     }
 
@@ -241,7 +275,7 @@ impl Caller {
                 SenderKey::User(user.user().clone())
             }
             Self::Service(service) => SenderKey::Service(service.id.clone()),
-            Self::Admin(AdminCaller::Token) => SenderKey::Admin,
+            Self::Admin(AdminCaller::Token | AdminCaller::Account(_)) => SenderKey::Admin,
         }
     }
 

@@ -1,5 +1,8 @@
 //! Why nobody was recognised.
 
+use std::net::IpAddr;
+
+use crate::admin::Role;
 use crate::control::{ControlError, KeyError, ServiceStatus};
 
 /// Why nobody was recognised. The sentences tell a caller no more than "expired" or "not valid".
@@ -32,12 +35,18 @@ pub enum AuthError {
     /// A service key that is unknown, revoked, expired or wrong.
     #[error("the service key is not valid")]
     BadKey,
+    /// A key of a known service, from where it may not be used. Known, hence 403.
+    #[error("the service key may not be used from {0}")]
+    KeyAddress(IpAddr),
     /// A known service that may not be heard now. Known, hence 403.
     #[error("the service is {0}")]
     ServiceInactive(ServiceStatus),
     /// A known user who is no admin. Known, hence 403.
     #[error("this needs an admin")]
     NotAdmin,
+    /// A known admin whose role does not reach. Known, hence 403.
+    #[error("this needs an admin of role {0}")]
+    Role(Role),
     /// Services cannot be looked up.
     #[error("service keys cannot be checked now")]
     Unavailable(#[source] Box<ControlError>),
@@ -57,8 +66,10 @@ impl AuthError {
             Self::BadTicket => "bad_ticket",
             Self::UserDisabled => "user_disabled",
             Self::BadKey => "bad_key",
+            Self::KeyAddress(_) => "key_address",
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
+            Self::Role(_) => "role",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -74,14 +85,16 @@ impl AuthError {
             | Self::NotYet
             | Self::Revoked
             | Self::UserDisabled
+            | Self::KeyAddress(_)
             | Self::ServiceInactive(_)
             | Self::NotAdmin
+            | Self::Role(_)
             | Self::Unavailable(_) => false,
         }
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 12] = [
+    pub const LABELS: [&'static str; 14] = [
         "missing",
         "unknown_scheme",
         "bad_token",
@@ -91,8 +104,10 @@ impl AuthError {
         "bad_ticket",
         "user_disabled",
         "bad_key",
+        "key_address",
         "service_inactive",
         "not_admin",
+        "role",
         "unavailable",
     ];
 }
@@ -101,6 +116,7 @@ impl From<KeyError> for AuthError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Bad => Self::BadKey,
+            KeyError::Address(from) => Self::KeyAddress(from),
             KeyError::Inactive(status) => Self::ServiceInactive(status),
             KeyError::Unavailable(source) => Self::Unavailable(source),
         }

@@ -14,6 +14,7 @@ mod signing;
 mod token;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -149,12 +150,12 @@ impl Identity {
         Ok(user)
     }
 
-    /// Checks a service's key. Waits only if it is not known yet.
+    /// Checks a service's key that was shown from an address. Waits only if it is not known yet.
     ///
     /// # Errors
-    /// [`AuthError::BadKey`], [`AuthError::ServiceInactive`], [`AuthError::Unavailable`].
-    pub async fn verify_service(&self, key: &str) -> Result<Arc<Service>, AuthError> {
-        self.counted(self.control.verify_aside(key).await.map_err(AuthError::from))
+    /// [`AuthError::BadKey`], [`AuthError::KeyAddress`], [`AuthError::ServiceInactive`], [`AuthError::Unavailable`].
+    pub async fn verify_service(&self, key: &str, from: IpAddr) -> Result<Arc<Service>, AuthError> {
+        self.counted(self.control.verify_aside(key, from).await.map_err(AuthError::from))
     }
 
     /// Checks what opens the admin API: the admin token, or the token of a system admin.
@@ -174,27 +175,35 @@ impl Identity {
         }
     }
 
-    /// Reads an `Authorization` header of the user API.
+    /// Reads an `Authorization` header of the user API that came from an address.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub async fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
+    pub async fn caller(
+        &self,
+        authorization: Option<&[u8]>,
+        from: IpAddr,
+    ) -> Result<Caller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
             Credential::Bearer(token) => Ok(Caller::User(self.verify_user_shared(token)?)),
-            Credential::Service(key) => Ok(Caller::Service(self.verify_service(key).await?)),
+            Credential::Service(key) => Ok(Caller::Service(self.verify_service(key, from).await?)),
         }
     }
 
-    /// Reads an `Authorization` header of the admin API.
+    /// Reads an `Authorization` header of the admin API that came from an address.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub async fn admin(&self, authorization: Option<&[u8]>) -> Result<AdminCaller, AuthError> {
+    pub async fn admin(
+        &self,
+        authorization: Option<&[u8]>,
+        from: IpAddr,
+    ) -> Result<AdminCaller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
             Credential::Bearer(token) => self.verify_admin(token),
             // A good key is a known caller, who is no admin; a bad one is nobody.
             Credential::Service(key) => {
-                self.verify_service(key).await?;
+                self.verify_service(key, from).await?;
                 self.counted(Err(AuthError::NotAdmin))
             }
         }
@@ -211,7 +220,7 @@ impl Identity {
         self.tokens.mint(request, now)
     }
 
-    fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {
+    pub(crate) fn counted<T>(&self, result: Result<T, AuthError>) -> Result<T, AuthError> {
         if let (Err(error), Some(metrics)) = (&result, self.metrics.get()) {
             metrics.failed(error);
         }

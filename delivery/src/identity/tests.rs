@@ -1,6 +1,9 @@
 //! A corpus of tokens that must open nothing, and the few that must.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto};
@@ -14,6 +17,9 @@ use crate::{
 };
 
 const SECRET: &str = "a secret of at least thirty-two bytes, for tests";
+
+/// From where all is asked.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct Fixture {
     identity: Identity,
@@ -305,13 +311,16 @@ async fn the_header_decides_who_is_asked_for() {
     let (service, key) =
         control.create_service(crate::control::NewService::named("a service")).unwrap();
     let user_token = token(&good_claims());
-    let caller = async |header: &str| identity.caller(Some(header.as_bytes())).await;
+    let caller = async |header: &str| identity.caller(Some(header.as_bytes()), HERE).await;
 
-    assert!(matches!(identity.caller(None).await, Err(AuthError::Missing)));
+    assert!(matches!(identity.caller(None, HERE).await, Err(AuthError::Missing)));
     for header in ["", "Bearer", "Basic dXNlcjpwYXNz", &user_token] {
         assert!(matches!(caller(header).await, Err(AuthError::UnknownScheme)), "{header}");
     }
-    assert!(matches!(identity.caller(Some(b"Bearer \xff")).await, Err(AuthError::UnknownScheme)));
+    assert!(matches!(
+        identity.caller(Some(b"Bearer \xff"), HERE).await,
+        Err(AuthError::UnknownScheme)
+    ));
     assert!(matches!(caller(&format!("Bearer {user_token}")).await, Ok(Caller::User(_))));
     assert!(matches!(caller(&format!("bearer  {user_token}")).await, Ok(Caller::User(_))));
     match caller(&format!("Service {}", key.expose())).await {
@@ -327,7 +336,7 @@ async fn the_header_decides_who_is_asked_for() {
 async fn only_admins_are_admins() {
     let Fixture { identity, control, _dir } = fixture();
     let (_, key) = control.create_service(crate::control::NewService::named("a service")).unwrap();
-    let admin = async |header: &str| identity.admin(Some(header.as_bytes())).await;
+    let admin = async |header: &str| identity.admin(Some(header.as_bytes()), HERE).await;
     let plain = token(&good_claims());
     let chief = token(&claims(json!({"roles": ["user", "system_admin"]})));
     assert!(matches!(admin("Bearer the admin token").await, Ok(AdminCaller::Token)));
@@ -336,7 +345,7 @@ async fn only_admins_are_admins() {
     assert!(matches!(admin(&format!("Service {}", key.expose())).await, Err(AuthError::NotAdmin)));
     assert!(matches!(admin("Bearer the admin toke").await, Err(AuthError::BadToken)));
     assert!(matches!(admin("Bearer ").await, Err(AuthError::BadToken | AuthError::UnknownScheme)));
-    assert!(matches!(identity.admin(None).await, Err(AuthError::Missing)));
+    assert!(matches!(identity.admin(None, HERE).await, Err(AuthError::Missing)));
 }
 
 #[test]
@@ -351,8 +360,10 @@ fn every_error_has_a_label_that_is_registered() {
         AuthError::BadTicket,
         AuthError::UserDisabled,
         AuthError::BadKey,
+        AuthError::KeyAddress(HERE),
         AuthError::ServiceInactive(ServiceStatus::Pending),
         AuthError::NotAdmin,
+        AuthError::Role(crate::admin::Role::Operator),
         AuthError::Unavailable(Box::new(ControlError::NotFound)),
     ];
     assert_eq!(errors.each_ref().map(AuthError::label), AuthError::LABELS);

@@ -46,6 +46,8 @@ pub struct Counts {
     pub identities: u64,
     /// Logins that go on.
     pub sessions: u64,
+    /// Admins.
+    pub admins: u64,
     /// Endpoints of webhooks.
     pub webhooks: u64,
     /// Events that wait for their delivery, or what became of them.
@@ -55,7 +57,7 @@ pub struct Counts {
 impl Counts {
     /// By name, in the order in which they are shown.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 21] {
+    pub fn all(&self) -> [(&'static str, u64); 22] {
         [
             ("users", self.users),
             ("messages", self.messages),
@@ -76,6 +78,7 @@ impl Counts {
             ("profiles", self.profiles),
             ("identities", self.identities),
             ("sessions", self.sessions),
+            ("admins", self.admins),
             ("webhooks", self.webhooks),
             ("deliveries", self.deliveries),
         ]
@@ -93,8 +96,20 @@ impl Counts {
             profiles,
             identities,
             sessions,
+            admins,
         } = of;
-        Self { services, keys, quotas, templates, versions, profiles, identities, sessions, ..self }
+        Self {
+            services,
+            keys,
+            quotas,
+            templates,
+            versions,
+            profiles,
+            identities,
+            sessions,
+            admins,
+            ..self
+        }
     }
 
     pub(super) fn with_webhooks(self, of: WebhookCounts) -> Self {

@@ -29,6 +29,7 @@ fn service(level: Level, permissions: &[&str], scope: Scope) -> Caller {
         permissions: permissions.iter().map(|&p| p.to_owned()).collect(),
         scope,
         rate_limit: None,
+        allowed_networks: Default::default(),
         owner: String::new(),
         status: ServiceStatus::Active,
         tenant_id: TenantId::default(),

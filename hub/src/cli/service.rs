@@ -1,14 +1,19 @@
 //! `pushhub service`.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use delivery::{
     clock::SharedClock,
-    control::{ApiKeyOnce, Control, ControlError, Level, NewService, Service, ServiceStatus},
+    control::{
+        ApiKeyOnce, Control, ControlError, KEY_OVERLAP_MAX, Level, NewKey, NewService, Rotation,
+        Service, ServiceStatus,
+    },
 };
 use protocol::{ServiceId, TenantId};
 use serde_json::json;
 
-use super::{Output, out};
+use super::{Output, duration_argument, out};
 use crate::{config::Config, foundation::open_control};
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +35,10 @@ pub(super) enum Command {
         /// An extra right, such as on_behalf_of; may be given several times.
         #[arg(long)]
         permission: Vec<String>,
+        /// An address or network from which its keys may be used, such as 10.0.0.0/8; may be given several
+        /// times. Everywhere without one.
+        #[arg(long)]
+        allow_network: Vec<String>,
         /// Who answers for it.
         #[arg(long, default_value = "")]
         owner: String,
@@ -46,16 +55,19 @@ pub(super) enum Command {
         /// The backend's id.
         id: ServiceId,
     },
-    /// Makes another key. The older ones stay valid until they are revoked, so that a backend can
-    /// change over without a gap.
+    /// Makes another key. The older ones stay valid until they are revoked or the overlap is over, so
+    /// that a backend can change over without a gap.
     #[command(
-        after_help = "Examples:\n  pushhub service rotate quickstart\n  pushhub service rotate quickstart --revoke-old"
+        after_help = "Examples:\n  pushhub service rotate quickstart\n  pushhub service rotate quickstart --overlap 24h\n  pushhub service rotate quickstart --revoke-old"
     )]
     Rotate {
         /// The backend's id.
         id: ServiceId,
+        /// Ends all older keys after this time, at most 30 days; 0s for keys that leaked.
+        #[arg(long, value_parser = duration_argument)]
+        overlap: Option<Duration>,
         /// Revokes all older keys at once.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "overlap")]
         revoke_old: bool,
     },
 }
@@ -63,11 +75,12 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::Result<()> {
     let control = open_control(config, SharedClock::default())?;
     match command {
-        Command::Create { name, id, level, permission, owner, tenant } => {
+        Command::Create { name, id, level, permission, allow_network, owner, tenant } => {
             let new = NewService {
                 id: id.map(|id| id.to_string()),
                 level: Some(level),
                 permissions: permission,
+                allowed_networks: allow_network,
                 owner,
                 tenant_id: tenant.map(|tenant| tenant.to_string()),
                 ..NewService::named(name)
@@ -84,9 +97,19 @@ pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::
             }
             Ok(())
         }
-        Command::Rotate { id, revoke_old } => {
+        Command::Rotate { id, overlap: Some(overlap), .. } => {
+            anyhow::ensure!(
+                overlap <= KEY_OVERLAP_MAX,
+                "--overlap must be at most {} days",
+                KEY_OVERLAP_MAX.as_secs() / 86_400
+            );
+            let rotation = Rotation { overlap, expires_at: None };
+            let key = control.rotate_keys(&id, None, rotation)?;
+            show_with_key(&*control.get(&id)?, &key, output)
+        }
+        Command::Rotate { id, overlap: None, revoke_old } => {
             let old = control.list_keys(&id)?;
-            let key = control.create_key(&id, None)?;
+            let key = control.create_key(&id, NewKey::default())?;
             if revoke_old {
                 for old in &old {
                     control.revoke_key(&id, &old.id)?;
@@ -95,7 +118,7 @@ pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::
             show_with_key(&*control.get(&id)?, &key, output)?;
             if !revoke_old && !old.is_empty() {
                 out::note(&format!(
-                    "{} older key(s) stay valid; `pushhub service rotate {id} --revoke-old` ends them",
+                    "{} older key(s) stay valid; `pushhub service rotate {id} --overlap 24h` ends them a day later",
                     old.len()
                 ));
             }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod admins;
 mod after_sending;
 mod auth;
 mod bad_input;
@@ -28,6 +29,7 @@ mod retention;
 mod schedule;
 mod search;
 mod send;
+mod service_keys;
 mod sessions;
 mod sockets;
 mod stats;

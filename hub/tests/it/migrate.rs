@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     postgres,
     sessions::{Pair, log_in},
-    support::{Api, Cluster, TestServer, eventually},
+    support::{Api, Cluster, TestServer, admins, eventually},
 };
 
 /// The command, with this database.
@@ -123,6 +123,7 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     let said = refusal(&url, &["--from", from], 1).await;
     assert!(said.contains("in use by another process"), "{said}");
     assert!(server.ready().await, "a refused move disturbs no node");
+    let admin = server.sign_in("mei", "viewer", None).await;
     assert!(server.terminate().await.success());
     let (code, out, said) = run(&url, &["--from", from, "--output", "json"]).await;
     assert_eq!(code, Some(0), "{said}");
@@ -156,6 +157,12 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     service.sent("u0", "one more").await;
     assert_eq!(phone.next_message().await.fields.content, "one more");
     assert_eq!(phone.last_seq, Some(5));
+    // Admins have their passwords and authenticators.
+    assert_eq!(counts["admins"], 1, "{line}");
+    let challenge = admins::begin(&node.admin_port(), "mei", admins::PASSWORD).await.ok();
+    assert_eq!(challenge["enrolment"], Value::Null);
+    let code = admins::code(&admin.secret, 1);
+    admins::end(&node.admin_port(), &challenge, &code).await.ok();
     drop(node);
     // Neither a server nor the command line goes on with what nobody would see.
     let started = TestServer::plain_builder().storage(&folder).try_start().await;

@@ -23,7 +23,6 @@ use crate::{
         shape::{Field, Form, ID, Shape, formed, may, must},
         toll::Toll,
     },
-    identity::AdminCaller,
     store::InboxKey,
 };
 
@@ -180,13 +179,6 @@ fn log(event: &'static str, by: &str, user: &UserId, session: Option<&str>) {
     tracing::info!(target: "security", event, by, user = user.as_str(), session);
 }
 
-fn name(admin: &AdminCaller) -> &str {
-    match admin {
-        AdminCaller::Token => "admin_token",
-        AdminCaller::User(user) => user.user().as_str(),
-    }
-}
-
 /// `GET /admin/sessions`
 pub(in crate::api) async fn list_all(
     State(state): State<ApiState>,
@@ -230,7 +222,7 @@ pub(in crate::api) async fn create(
     let mut parameters = Parameters::new(&uri, ONE_QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
-    log("session_made", name(&admin.0), &user_id, None);
+    log("session_made", admin.0.name(), &user_id, None);
     let request = LogIn {
         who: LogInAs::User(InboxKey::new(tenant, user_id)),
         device: DeviceInfo { id: device_id, name: device_name.unwrap_or_default() },
@@ -253,7 +245,7 @@ pub(in crate::api) async fn end_any(
     parameters.finish()?;
     let id = session_id(id)?;
     let inbox = state.0.accounts.end_any_session(tenant, &id).await?;
-    log("session_ended", name(&admin.0), &inbox.user, Some(&id));
+    log("session_ended", admin.0.name(), &inbox.user, Some(&id));
     Ok(answer.success(&Ended { ended: 1 }))
 }
 
@@ -271,6 +263,6 @@ pub(in crate::api) async fn end_of_user(
     let user = user.ok_or_else(|| ApiError::field("user_id", "is missing"))?;
     let inbox = InboxKey::new(tenant, user);
     let ended = state.0.accounts.end_all_sessions(&inbox, None).await?;
-    log("all_sessions_ended", name(&admin.0), &inbox.user, None);
+    log("all_sessions_ended", admin.0.name(), &inbox.user, None);
     Ok(answer.success(&Ended { ended }))
 }

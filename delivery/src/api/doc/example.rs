@@ -6,6 +6,13 @@ use http::Method;
 /// must lie ahead.
 pub const TOMORROW: &str = "2025-01-16T09:30:00Z";
 
+/// Where an example writes this code, and an earlier request of it has kept the secret
+/// [`TOTP_SECRET`], the code of this moment is meant (both of RFC 6238, appendix B).
+pub const TOTP_NOW: &str = "287082";
+
+/// The secret of an authenticator as examples write it.
+pub const TOTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
 /// Who makes a request of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {

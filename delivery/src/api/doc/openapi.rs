@@ -10,6 +10,7 @@ use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{Kind, Operation, Tag, Who};
+use crate::{admin::Role, api::caller::needed};
 use request::{examples, parameters, request_body, samples};
 use response::{Refusals, responses};
 
@@ -86,8 +87,16 @@ pub(crate) fn document(port: &Port, operations: &[&Operation]) -> Value {
 
 fn described(writer: &mut Writer, refusals: &Refusals, operation: &Operation) -> Value {
     let doc = &operation.doc;
-    let about = format!("{}\n\n**Who may call:** {}", doc.about, doc.who.sentence());
-    let kinds: Vec<_> = doc.who.kinds().iter().map(|kind| kind.word()).collect();
+    let mut about = format!("{}\n\n**Who may call:** {}", doc.about, doc.who.sentence());
+    let mut kinds: Vec<_> = doc.who.kinds().iter().map(|kind| kind.word()).collect();
+    if operation.told.admins {
+        // Not said by each description: the one place that enforces it says it.
+        let needed = needed(&operation.method, operation.path);
+        let may = Kind::BY_ROLE.iter().filter(|(role, _)| role.may(needed));
+        kinds.extend(may.map(|(_, kind)| kind.word()));
+        about.push_str(&format!(" Admins who have logged in: of role `{needed}`"));
+        about.push_str(if needed == Role::Admin { "." } else { " and above." });
+    }
     let mut described = json!({
         "operationId": operation.id,
         "tags": [doc.tag.name],
@@ -132,7 +141,7 @@ fn schemes() -> Value {
         "serviceKey": { "type": "apiKey", "in": "header", "name": "Authorization",
             "description": "A service: `Authorization: Service <key>`." },
         "adminToken": { "type": "http", "scheme": "bearer",
-            "description": "An admin: `Authorization: Bearer <ADMIN_TOKEN>`." },
+            "description": "An admin: `Authorization: Bearer <ADMIN_TOKEN>`, or the token of an admin's session." },
     })
 }
 

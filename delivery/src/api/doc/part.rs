@@ -34,6 +34,8 @@ pub struct Told {
     pub users: Option<bool>,
     /// The same of services.
     pub services: Option<bool>,
+    /// Whether it is for admins: their role must reach.
+    pub admins: bool,
     /// What the body looks like.
     pub body: Option<Payloaded>,
     /// Whether it may carry an `Idempotency-Key`.
@@ -158,6 +160,7 @@ impl Part for User {
 /// Of the users, those with the role `system_admin`.
 impl Part for Admin {
     fn tell(told: &mut Told) {
+        told.admins = true;
         told.caller(true, false);
     }
 }

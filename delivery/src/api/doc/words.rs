@@ -1,5 +1,7 @@
 //! Who may call, and whose a thing is.
 
+use crate::admin::Role;
+
 /// A chapter of the description.
 #[derive(Debug)]
 pub struct Tag {
@@ -28,11 +30,17 @@ pub enum Kind {
     System,
     /// The bearer of `ADMIN_TOKEN`.
     Admin,
+    /// An admin who has logged in, of role `viewer`.
+    Viewer,
+    /// One of role `operator`.
+    Operator,
+    /// One of role `admin`.
+    Administrator,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Reader,
         Self::User,
         Self::DepartmentAdmin,
@@ -41,6 +49,16 @@ impl Kind {
         Self::Business,
         Self::System,
         Self::Admin,
+        Self::Viewer,
+        Self::Operator,
+        Self::Administrator,
+    ];
+
+    /// Admins who have logged in, by role.
+    pub const BY_ROLE: [(Role, Self); 3] = [
+        (Role::Viewer, Self::Viewer),
+        (Role::Operator, Self::Operator),
+        (Role::Admin, Self::Administrator),
     ];
 
     /// Its word in the description.
@@ -55,6 +73,9 @@ impl Kind {
             Self::Business => "business",
             Self::System => "system",
             Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Administrator => "administrator",
         }
     }
 

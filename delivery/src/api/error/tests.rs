@@ -142,6 +142,7 @@ fn every_error_has_its_status() {
         (AccountError::LastIdentity.into(), 409, false, false),
         (AccountError::TooManyIdentities.into(), 422, false, false),
         (AuthError::BadKey.into(), 401, false, false),
+        (AuthError::KeyAddress([10, 0, 0, 1].into()).into(), 403, false, false),
         (AuthError::ServiceInactive(ServiceStatus::Pending).into(), 403, false, false),
         (AuthError::NotAdmin.into(), 403, false, false),
         (AuthError::Unavailable(Box::new(sqlite())).into(), 503, true, false),
@@ -162,6 +163,8 @@ fn every_error_has_its_status() {
         (ControlError::TooManyServices.into(), 422, false, false),
         (ControlError::TooManyKeys.into(), 422, false, false),
         (ControlError::TooManyTenants.into(), 422, false, false),
+        (ControlError::KeyExpired.into(), 422, false, false),
+        (ControlError::KeyReplaced("another".to_owned()).into(), 422, false, false),
         (
             ControlError::Transition {
                 from: ServiceStatus::Pending,

@@ -5,7 +5,7 @@ use protocol::ErrorType;
 use super::{Created, CreatedKey, KeyList, QUERY, RevokedKey, ServiceList};
 use crate::{
     api::doc::{By, Doc, Example, Given, ID, Others, Reply, Tag, Who, must, text},
-    control::Service,
+    control::{ApiKey, Service},
 };
 
 const TAG: Tag = Tag { name: "Services", about: "Backends that may send, and their keys." };
@@ -119,6 +119,18 @@ pub(crate) fn get() -> Doc {
     )
 }
 
+pub(crate) fn update() -> Doc {
+    one(
+        "Change a service",
+        "What is left out stays; its status has calls of its own.",
+        Reply::data::<Service>("How it stands now."),
+        Example::new("shop", "Only from our network", By::Admin)
+            .after(shop())
+            .path("id", "shop")
+            .body(r#"{"allowed_networks": ["10.0.0.0/8"]}"#),
+    )
+}
+
 pub(crate) fn approve() -> Doc {
     change(
         "Approve a service",
@@ -176,25 +188,53 @@ pub(crate) fn create_key() -> Doc {
         Example::new("rotation", "With an end", By::Admin)
             .after(shop())
             .path("id", "shop")
-            .body(r#"{"expires_at": "2999-01-01T00:00:00Z"}"#),
+            .body(r#"{"name": "nightly jobs", "expires_at": "2999-01-01T00:00:00Z"}"#),
     )
 }
 
-pub(crate) fn revoke_key() -> Doc {
-    let mut doc = one(
-        "Revoke a key",
-        "It is refused from now on.",
-        Reply::data::<RevokedKey>("What was revoked."),
-        Example::new("shop", "The first one", By::Admin)
-            .after(shop())
-            .path("id", "shop")
-            .path("key_id", KEY_ID),
-    );
+/// Of one key.
+fn one_key(summary: &'static str, about: &'static str, answer: Reply, example: Example) -> Doc {
+    let example = example.after(shop()).path("id", "shop").path("key_id", KEY_ID);
+    let mut doc = one(summary, about, answer, example);
     doc.path.push(must(
         "key_id",
         text(KEY_ID_BYTES_MAX),
         "The key's id: the part between its first and second `_`.",
     ));
     doc.more = vec![Reply::refusal(ErrorType::NotFound, "There is no such service or key.")];
+    doc
+}
+
+pub(crate) fn revoke_key() -> Doc {
+    one_key(
+        "Revoke a key",
+        "It is refused from now on.",
+        Reply::data::<RevokedKey>("What was revoked."),
+        Example::new("shop", "The first one", By::Admin),
+    )
+}
+
+pub(crate) fn update_key() -> Doc {
+    one_key(
+        "Change a key",
+        "What is left out stays. A request from elsewhere is refused with 403 from now on.",
+        Reply::data::<ApiKey>("How it stands now."),
+        Example::new("shop", "For the machines of one network", By::Admin)
+            .body(r#"{"name": "order workers", "allowed_networks": ["10.20.0.0/16", "fd00::/8"]}"#),
+    )
+}
+
+pub(crate) fn rotate_key() -> Doc {
+    let mut doc = one_key(
+        "Replace a key",
+        "Answers a new key in `api_key`, here and never again, with the old one's name and networks. The \
+         old one ends after `overlap_seconds`; both are good until then.",
+        Reply::data::<CreatedKey<'static>>("The new key."),
+        Example::new("shop", "Within an hour", By::Admin).body(r#"{"overlap_seconds": 3600}"#),
+    );
+    doc.more.push(Reply::refusal(
+        ErrorType::Invalid,
+        "The key has expired, or was replaced already; the sentence names its successor.",
+    ));
     doc
 }

@@ -41,8 +41,7 @@ impl Owned {
     pub(super) fn log(&self, event: &'static str, webhook: &Webhook) {
         let by = match &self.by {
             By::Service => self.service.as_str(),
-            By::Admin(AdminCaller::Token) => "admin_token",
-            By::Admin(AdminCaller::User(user)) => user.user().as_str(),
+            By::Admin(admin) => admin.name(),
         };
         let (service, webhook) = (self.service.as_str(), webhook.id.as_str());
         tracing::info!(target: "security", event, by, service, webhook);

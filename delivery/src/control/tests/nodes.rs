@@ -12,7 +12,7 @@ use crate::template::{TemplateRequest, Templates, Writer};
 
 #[test]
 fn migrations_are_numbered_from_one() {
-    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=1));
+    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=3));
 }
 
 /// Two nodes on one database.
@@ -33,10 +33,12 @@ fn within(promise: Duration, what: &str, holds: impl FnMut() -> bool) {
 fn a_key_that_is_revoked_on_one_node_is_refused_on_the_other() {
     let (_place, one, other) = two();
     let (service, key) = one.create_service(NewService::named("a")).unwrap();
-    assert!(other.verify(key.expose()).is_ok(), "a new key works at once");
+    assert!(other.verify(key.expose(), HERE).is_ok(), "a new key works at once");
     one.revoke_key(&service.id, &key.key.id).unwrap();
-    within(REFRESH_INTERVAL, "the key is gone there too", || other.verify(key.expose()).is_err());
-    assert!(matches!(one.verify(key.expose()), Err(KeyError::Bad)), "here at once");
+    within(REFRESH_INTERVAL, "the key is gone there too", || {
+        other.verify(key.expose(), HERE).is_err()
+    });
+    assert!(matches!(one.verify(key.expose(), HERE), Err(KeyError::Bad)), "here at once");
 }
 
 #[test]
@@ -44,11 +46,11 @@ fn a_key_that_is_used_on_many_nodes_is_noted_once_a_minute() {
     let (_place, one, other) = two();
     let (service, key) = one.create_service(NewService::named("a")).unwrap();
     let noted = || one.list_keys(&service.id).unwrap()[0].last_used_at;
-    one.verify(key.expose()).unwrap();
+    one.verify(key.expose(), HERE).unwrap();
     eventually("the use is written", || noted().is_some());
     let first = noted();
     // Knows nothing of that note, which is no part of the revision.
-    other.verify(key.expose()).unwrap();
+    other.verify(key.expose(), HERE).unwrap();
     drop(other);
     assert_eq!(noted(), first);
 }
@@ -76,11 +78,12 @@ fn limits_hold_whoever_reaches_them() {
                     (if n % 2 == 0 { &one } else { &other }, &service, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    let keys = (0..5).filter(|_| match node.create_key(&service.id, None) {
-                        Ok(_) => true,
-                        Err(ControlError::TooManyKeys) => false,
-                        Err(error) => panic!("{error:?}"),
-                    });
+                    let keys =
+                        (0..5).filter(|_| match node.create_key(&service.id, NewKey::default()) {
+                            Ok(_) => true,
+                            Err(ControlError::TooManyKeys) => false,
+                            Err(error) => panic!("{error:?}"),
+                        });
                     let keys = keys.count();
                     let services =
                         (0..2).filter(|_| match node.create_service(NewService::named("b")) {
@@ -182,8 +185,8 @@ fn connections_that_were_cut_are_made_again() {
     servers::ask(&place.0, cut);
     assert_eq!(one.list_keys(&service.id).unwrap().len(), 1);
     servers::ask(&place.0, cut);
-    one.create_key(&service.id, None).unwrap();
-    assert!(one.verify(key.expose()).is_ok());
+    one.create_key(&service.id, NewKey::default()).unwrap();
+    assert!(one.verify(key.expose(), HERE).is_ok());
 }
 
 #[test]
@@ -201,19 +204,21 @@ fn while_the_database_is_away_known_keys_are_served() {
     };
     allow(false);
     let unknown = format!("phk_{}_{}", "A".repeat(12), "b".repeat(43));
-    eventually("it is noticed", || matches!(one.verify(&unknown), Err(KeyError::Unavailable(_))));
+    eventually("it is noticed", || {
+        matches!(one.verify(&unknown, HERE), Err(KeyError::Unavailable(_)))
+    });
     let began = Instant::now();
     for _ in 0..100 {
-        assert!(matches!(one.verify(&unknown), Err(KeyError::Unavailable(_))));
-        one.verify(key.expose()).unwrap();
+        assert!(matches!(one.verify(&unknown, HERE), Err(KeyError::Unavailable(_))));
+        one.verify(key.expose(), HERE).unwrap();
     }
     assert!(began.elapsed() < Duration::from_secs(5), "those who wait are refused together");
-    let refused = one.create_key(&service.id, None).unwrap_err();
+    let refused = one.create_key(&service.id, NewKey::default()).unwrap_err();
     assert!(matches!(refused, ControlError::Unavailable(_)), "{refused:?}");
     one.spend(&TenantId::default(), 1).unwrap();
     allow(true);
-    eventually("it is back", || matches!(one.verify(&unknown), Err(KeyError::Bad)));
-    eventually("it is changed again", || one.create_key(&service.id, None).is_ok());
+    eventually("it is back", || matches!(one.verify(&unknown, HERE), Err(KeyError::Bad)));
+    eventually("it is changed again", || one.create_key(&service.id, NewKey::default()).is_ok());
     assert_eq!(one.list_keys(&service.id).unwrap().len(), 2);
 }
 
@@ -258,9 +263,9 @@ fn nodes_that_start_at_once_make_the_tables_once_and_newer_ones_are_left_alone()
 async fn an_asynchronous_caller_is_served() {
     let (_place, one, other) = two();
     let (service, key) = one.create_service(NewService::named("a")).unwrap();
-    assert_eq!(other.verify_aside(key.expose()).await.unwrap().id, service.id);
+    assert_eq!(other.verify_aside(key.expose(), HERE).await.unwrap().id, service.id);
     let unknown = format!("phk_{}_{}", "A".repeat(12), "b".repeat(43));
-    let many = (0..ASIDE_MAX * 4).map(|_| other.verify_aside(&unknown));
+    let many = (0..ASIDE_MAX * 4).map(|_| other.verify_aside(&unknown, HERE));
     for verified in futures_util::future::join_all(many).await {
         assert!(matches!(verified, Err(KeyError::Bad)));
     }

@@ -15,6 +15,7 @@ fn service(id: &str, burst: u32) -> Caller {
         permissions: Vec::new(),
         scope: Allowed::default(),
         rate_limit: (burst > 0).then_some(RateLimit { per_second: 1, burst }),
+        allowed_networks: Networks::default(),
         owner: String::new(),
         status: ServiceStatus::Active,
         tenant_id: TenantId::default(),

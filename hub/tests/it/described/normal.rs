@@ -1,8 +1,11 @@
 //! Answers with all that differs from run to run written as a fixed text.
 
-use delivery::api::doc::TOMORROW;
+use delivery::api::doc::{TOMORROW, TOTP_SECRET};
 use serde_json::{Map, Value};
 
+/// A token's head, and no more: what is shown must open nothing.
+const JWT: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.….…";
+const RECOVERY_CODE: &str = "abcd-efgh-jkmn-pqrs";
 const TIME: &str = "2025-01-15T10:30:00Z";
 const SESSION_ENDS: &str = "2025-02-14T10:30:00Z";
 const HEX: &str = "0194691a2f40704180bd2a7b0f3c9d11";
@@ -69,6 +72,15 @@ pub(super) fn normal(value: &Value, kept: &[(String, String)]) -> Value {
             {
                 *bus = "alone".into();
             }
+            if let Some(Value::Array(codes)) = made.get_mut("recovery_codes") {
+                codes.fill(RECOVERY_CODE.into());
+            }
+            // The authenticator's, not a webhook's.
+            if made.contains_key("otpauth_uri")
+                && let Some(secret) = made.get_mut("secret")
+            {
+                *secret = TOTP_SECRET.into();
+            }
             // A key's id is twelve random characters, with nothing that tells them from a word.
             let is_key = made.contains_key("service_id") && made.contains_key("last_used_at");
             if is_key && let Some(id) = made.get_mut("id") {
@@ -97,6 +109,19 @@ fn of_text(text: &str, kept: &[(String, String)]) -> String {
     }
     if text.starts_with("whsec_") {
         return format!("whsec_{WEBHOOK_SECRET}");
+    }
+    if text.starts_with("eyJ") {
+        return JWT.to_owned();
+    }
+    for prefix in ["phr_", "pht_", "pha_", "phc_"] {
+        // What an example keeps is written as it writes it.
+        if text.starts_with(prefix) && !kept.iter().any(|(written, _)| *written == text) {
+            return format!("{prefix}{SECRET}");
+        }
+    }
+    if let Some((uri, rest)) = text.split_once("secret=") {
+        let rest = rest.find('&').map_or("", |at| &rest[at..]);
+        return format!("{uri}secret={TOTP_SECRET}{rest}");
     }
     if text.starts_with("phk_") {
         return format!("phk_{KEY_ID}_{SECRET}");

@@ -96,6 +96,17 @@ fn user_kinds(who: impl Fn(&str) -> String) -> [(&'static str, String); 4] {
 const ENDS_LOGINS: [&str; 4] =
     ["auth_logout", "sessions_end_others", "sessions_end_of_user", "users_disable"];
 
+/// Admins who have logged in, one of each role.
+async fn admins(stage: &Stage) -> Vec<(&'static str, String)> {
+    let mut admins = Vec::new();
+    for (kind, role) in [("viewer", "viewer"), ("operator", "operator"), ("administrator", "admin")]
+    {
+        let admin = stage.server.sign_in(&format!("an-{kind}"), role, None).await;
+        admins.push((kind, format!("Bearer {}", admin.token)));
+    }
+    admins
+}
+
 /// Of kinds that may call, but with nothing there that is theirs.
 async fn others(stage: &Stage, port: Port) -> Vec<(&'static str, String, &'static str)> {
     let bearer = |token: Token| format!("Bearer {}", token.sign());
@@ -205,7 +216,10 @@ async fn row(port: Port, operation: Described<'_>) -> usize {
         refused(&format!("{id}: {stranger}"), &answer, &[401]);
         tried += 1;
     }
-    let kinds = kinds(&stage).await;
+    let mut kinds = kinds(&stage).await;
+    if port == Port::Admin {
+        kinds.extend(admins(&stage).await);
+    }
     for (kind, credentials) in kinds.iter().filter(|(kind, _)| !may(kind)) {
         let answer = stage.call(&operation, port, &example, credentials).await;
         refused(&format!("{id}: {kind}"), &answer, &[401, 403, 404]);

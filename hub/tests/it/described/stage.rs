@@ -1,11 +1,11 @@
 //! Those who make the requests of examples, on a server of their own.
 
-use delivery::api::doc::TOMORROW;
+use delivery::api::doc::{TOMORROW, TOTP_NOW, TOTP_SECRET};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Api, TestClient, TestServer, Token,
+    Answer, Api, TestClient, TestServer, Token, admins,
     api::Port,
     browser::Browser,
     document::{Described, port_of},
@@ -166,7 +166,11 @@ impl Stage {
     /// With what is really there in the place of what is written.
     fn real(&self, text: &str) -> String {
         let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
-        let text = text.replace(TOMORROW, &format!("{tomorrow:.3}"));
+        let mut text = text.replace(TOMORROW, &format!("{tomorrow:.3}"));
+        let secret = self.kept.iter().find(|(written, _)| written == TOTP_SECRET);
+        if let Some((_, secret)) = secret {
+            text = text.replace(TOTP_NOW, &admins::code(secret, 0));
+        }
         self.kept.iter().fold(text, |text, (written, real)| text.replace(written, real))
     }
 

@@ -7,6 +7,7 @@
 //! assert_eq!(phone.next_message().await.fields.title, "hello");
 //! ```
 
+pub(crate) mod admins;
 pub(crate) mod api;
 pub(crate) mod browser;
 pub(crate) mod cluster;

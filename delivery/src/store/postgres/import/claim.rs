@@ -15,7 +15,7 @@ use super::{
 };
 
 /// What a database may have of others, and in which table.
-const FOREIGN: [(&str, &str); 8] = [
+const FOREIGN: [(&str, &str); 10] = [
     ("users", "inboxes"),
     ("messages", "bodies"),
     ("channels", "channels"),
@@ -23,6 +23,8 @@ const FOREIGN: [(&str, &str); 8] = [
     ("services", "control_service"),
     ("templates", "control_template"),
     ("quotas", "control_tenant"),
+    ("logins", "account_user"),
+    ("admins", "admin_account"),
     ("webhooks", "webhook_endpoint"),
 ];
 
@@ -31,7 +33,9 @@ const TABLES: &str =
     "tenants, inboxes, tallies, bodies, broadcasts, broadcast_groups, members, groups,
     channels, users, messages, changes, cursors, receipts, reached, answers, stats, stats_new,
     search_texts, search_states, moved_parts, moved_inboxes, control_service, control_api_key,
-    control_tenant, control_template, control_template_version, control_tenant_usage, webhook_endpoint, webhook_secret, webhook_delivery";
+    control_tenant, control_template, control_template_version, control_tenant_usage,
+    account_user, account_identity, account_session, account_revoked, account_once, admin_account,
+    admin_session, webhook_endpoint, webhook_secret, webhook_delivery";
 
 /// How long it is waited for another move, and for nodes, to end.
 const PATIENCE: Duration = Duration::from_secs(3);
