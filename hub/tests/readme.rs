@@ -20,6 +20,7 @@ fn metrics() -> String {
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,
+        delivery::outbound::METRICS,
         delivery::template::METRICS,
         delivery::channel::METRICS,
         delivery::webhook::METRICS,

@@ -164,7 +164,9 @@ impl ApiError {
                 | AuthError::NotYet
                 | AuthError::BadKey => self.says(T::Unauthorized),
                 AuthError::ServiceInactive(_) | AuthError::NotAdmin => self.says(T::Forbidden),
-                AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
+                AuthError::NoKeys | AuthError::Unavailable(_) => {
+                    self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+                }
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
             Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),

@@ -22,12 +22,20 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
     ],
-    migrations: &[Migration {
-        version: 1,
-        name: "init",
-        sql: include_str!("../../migrations/postgres/control_0001_init.sql"),
-    }],
+    migrations: &[
+        Migration {
+            version: 1,
+            name: "init",
+            sql: include_str!("../../migrations/postgres/control_0001_init.sql"),
+        },
+        Migration {
+            version: 2,
+            name: "signing_keys",
+            sql: include_str!("../../migrations/postgres/control_0002_signing_keys.sql"),
+        },
+    ],
     compatible_from: 1,
     words: words!("control", 8103509996789391889),
 };

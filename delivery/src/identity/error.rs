@@ -29,6 +29,9 @@ pub enum AuthError {
     /// A known user who is no admin. Known, hence 403.
     #[error("this needs an admin")]
     NotAdmin,
+    /// A token of an issuer none of whose keys could be fetched yet.
+    #[error("the token cannot be checked now")]
+    NoKeys,
     /// Services cannot be looked up.
     #[error("service keys cannot be checked now")]
     Unavailable(#[source] Box<ControlError>),
@@ -47,6 +50,7 @@ impl AuthError {
             Self::BadKey => "bad_key",
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
+            Self::NoKeys => "no_keys",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -62,12 +66,13 @@ impl AuthError {
             | Self::NotYet
             | Self::ServiceInactive(_)
             | Self::NotAdmin
+            | Self::NoKeys
             | Self::Unavailable(_) => false,
         }
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; 10] = [
         "missing",
         "unknown_scheme",
         "bad_token",
@@ -76,6 +81,7 @@ impl AuthError {
         "bad_key",
         "service_inactive",
         "not_admin",
+        "no_keys",
         "unavailable",
     ];
 }

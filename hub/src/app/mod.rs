@@ -272,9 +272,17 @@ struct Tokens {
 impl TokenVerifier for Tokens {
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal> {
         self.identity.verify_user(token).map_err(|error: AuthError| {
-            let refusal = if error.is_guess() { Refusal::Forged } else { Refusal::Unauthorized };
+            let refusal = match &error {
+                AuthError::NoKeys => Refusal::Unavailable,
+                error if error.is_guess() => Refusal::Forged,
+                _ => Refusal::Unauthorized,
+            };
             refusal(error.to_string())
         })
+    }
+
+    fn fetch_key<'a>(&'a self, token: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(self.identity.fetch_key_of(token))
     }
 
     fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()> {

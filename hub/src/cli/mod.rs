@@ -2,6 +2,7 @@
 
 mod check_config;
 mod http_client;
+mod keys;
 mod migrate;
 mod out;
 mod send;
@@ -70,6 +71,9 @@ enum Command {
     /// Makes tokens of users.
     #[command(subcommand)]
     Token(token::Command),
+    /// The keys that tokens are signed with, where JWT_SIGNING_ALGORITHM is not HS256.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Registers backends and their keys.
     #[command(subcommand)]
     Service(service::Command),
@@ -128,6 +132,7 @@ impl Cli {
             Command::Serve => serve::run(loaded?),
             Command::Migrate(arguments) => migrate::run(&arguments, output, &loaded?.config),
             Command::Token(command) => token::run(&command, output, &loaded?.config),
+            Command::Keys(command) => keys::run(command, output, &loaded?.config),
             Command::Service(command) => service::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),

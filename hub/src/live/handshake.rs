@@ -42,6 +42,7 @@ pub(super) fn routes(live: Arc<Live>) -> Router {
 }
 
 async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
+    fetch_key(&live, shown_token(&request)).await;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     match check(&live, &request, upgrade) {
         Ok((admitted, accept, offered)) => {
@@ -88,6 +89,21 @@ fn check(
     let (opening, framing) = (Opening::Upgrade(upgrade), Framing::WebSocket(codec));
     let admitted = Admitted { opening, entry, framing, since };
     Ok((admitted, derive_accept_key(key.as_bytes()), offered))
+}
+
+/// The token that a request shows, whole or broken.
+pub(super) fn shown_token(request: &Request) -> Option<String> {
+    match request.headers().get(header::AUTHORIZATION) {
+        Some(value) => Some(value.to_str().ok()?.split_once(' ')?.1.trim().to_owned()),
+        None => WsQuery::read(request).ok()?.token,
+    }
+}
+
+/// Waits for the key that a token of another issuer was signed with: what follows does not wait.
+pub(super) async fn fetch_key(live: &Live, token: Option<String>) {
+    if let Some(token) = token {
+        live.verifier().fetch_key(&token).await;
+    }
 }
 
 /// What is asked of every request for a connection before it is looked at: that the node stays, and

@@ -13,6 +13,12 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// [`Refusal`] says what the client is told.
     fn verify_token(&self, token: &str) -> Result<UserCaller, Refusal>;
 
+    /// Fetches the key that a token was signed with, where it is of another issuer and not known yet:
+    /// for a check that is about to come and cannot wait. Nothing, where there are no other issuers.
+    fn fetch_key<'a>(&'a self, _token: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// A user came in, or came with a new token: what the token says of them is remembered. Cannot
     /// fail: nobody is sent away because it could not be written.
     fn note<'a>(&'a self, caller: &'a UserCaller) -> BoxFuture<'a, ()>;

@@ -32,4 +32,5 @@ mod stats;
 mod stream;
 mod support;
 mod templates;
+mod token_keys;
 mod webhooks;
