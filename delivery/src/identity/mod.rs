@@ -21,6 +21,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use tokio::runtime::Handle;
 
 use self::{
     jwks::{IssuerKeys, KeysError, PublicJwk},
@@ -106,12 +107,17 @@ impl Identity {
     }
 
     /// Checks a user's token and remembers nothing: for sockets, which show theirs once. 15,000 of
-    /// them in the cache would cost more than the 3 µs of checking.
+    /// them in the cache would cost more than the 3 µs of checking. Does not wait: a key of another issuer
+    /// that is not known is fetched for whoever comes again ([`Identity::fetch_key_of`] waits for it).
     ///
     /// # Errors
-    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`].
+    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`], [`AuthError::NoKeys`].
     pub fn verify_user(&self, token: &str) -> Result<UserCaller, AuthError> {
         let verified = self.tokens.verify(token, self.control.clock().now());
+        if let (Err(Doubt::NewKey(keys)), Ok(runtime)) = (&verified, Handle::try_current()) {
+            let (keys, token) = (Arc::clone(keys), token.to_owned());
+            runtime.spawn(async move { fetch(&keys, &token).await });
+        }
         self.counted(verified.map_err(no_waiting))
     }
 

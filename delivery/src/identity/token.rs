@@ -231,10 +231,13 @@ impl Tokens {
     }
 
     /// A number that changes when a key is withdrawn: what was checked before is then to be checked
-    /// anew.
+    /// anew. Asked for each request, and so has keys looked after where all tokens are in memory.
     pub(super) fn withdrawn(&self) -> u64 {
         let own = self.signing.as_ref().map_or(0, |keys| keys.withdrawn());
-        self.others.0.iter().fold(own, |sum, issuer| sum.wrapping_add(issuer.keys.withdrawn()))
+        self.others.0.iter().fold(own, |sum, issuer| {
+            issuer.keys.refresh_aside();
+            sum.wrapping_add(issuer.keys.withdrawn())
+        })
     }
 
     pub(super) fn verify(&self, token: &str, now: Time) -> Result<UserCaller, Doubt> {

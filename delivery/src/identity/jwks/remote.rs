@@ -173,14 +173,15 @@ impl IssuerKeys {
         known.set.choose(jws).map(|key| jws.verify(key))
     }
 
-    /// Whether it is time to fetch them again although nothing is missing.
+    /// Whether it is time to fetch them again although nothing is missing. Those that were never needed
+    /// are not fetched at all.
     fn is_old(&self) -> bool {
-        self.remote.is_some()
-            && self
-                .known
-                .load()
-                .as_ref()
-                .is_none_or(|known| known.at.elapsed() > self.times.lifetime)
+        let old = |known: &Arc<Fetched>| known.at.elapsed() > self.times.lifetime;
+        self.remote.is_some() && self.known.load().as_ref().is_some_and(old)
+    }
+
+    fn is_cooling_down(&self, tried: Option<Instant>) -> bool {
+        tried.is_some_and(|at| at.elapsed() < self.times.cool_down)
     }
 
     /// Checks a token's signature and reads its claims, fetching keys where that may help. Which issuer
@@ -225,7 +226,8 @@ impl IssuerKeys {
 
     /// Fetches the keys in the background where they are old; one task at a time.
     pub(in crate::identity) fn refresh_aside(self: &Arc<Self>) {
-        if !self.is_old() || self.tried.try_lock().is_err() {
+        let may = || self.tried.try_lock().is_ok_and(|tried| !self.is_cooling_down(*tried));
+        if !self.is_old() || !may() {
             return;
         }
         // Where there is no runtime nobody waits for a new key either.
@@ -250,7 +252,7 @@ impl IssuerKeys {
         if self.current().is_some_and(|known| good(&known)) {
             return Ok(());
         }
-        if tried.is_some_and(|at| at.elapsed() < self.times.cool_down) {
+        if self.is_cooling_down(*tried) {
             return Err(KeysError::CoolingDown);
         }
         let fetched = remote.fetch().await;

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::error::Unspecified;
+use parking_lot::Mutex;
 use protocol::Time;
 use serde::Serialize;
 
@@ -91,6 +92,8 @@ pub struct SigningKeys {
     /// None for HS256. Keys of before check on until they end.
     algorithm: Option<SigningAlgorithm>,
     known: ArcSwap<Known>,
+    /// Held from reading rows until they are known, so that older ones never replace newer ones.
+    turn: Mutex<()>,
     /// Goes up when a key that checked tokens does so no more.
     withdrawn: AtomicU64,
 }
@@ -115,7 +118,14 @@ impl SigningKeys {
         overlap: Duration,
     ) -> Result<Arc<Self>, SigningError> {
         let known = ArcSwap::default();
-        let keys = Self { control, sealing, algorithm, known, withdrawn: AtomicU64::default() };
+        let keys = Self {
+            control,
+            sealing,
+            algorithm,
+            known,
+            turn: Mutex::default(),
+            withdrawn: AtomicU64::default(),
+        };
         keys.take(keys.control.signing_keys()?);
         let now = keys.control.clock().now();
         if algorithm.is_some() && keys.signer(now).is_none() {
@@ -136,6 +146,7 @@ impl SigningKeys {
     /// Looks what others have changed, and what has ended by itself. Where the database cannot be
     /// read, what is known stays in force.
     fn follow(&self) -> bool {
+        let _turn = self.turn.lock();
         let rows = self.control.signing_keys();
         self.take(rows.unwrap_or_else(|_| self.known.load().rows.clone()));
         true
@@ -207,7 +218,9 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningError::Control`].
     pub fn list(&self) -> Result<Vec<SigningKey>, SigningError> {
+        let turn = self.turn.lock();
         self.take(self.control.signing_keys()?);
+        drop(turn);
         let signer = self.signer(self.control.clock().now());
         let signs = |kid: &str| signer.as_ref().is_some_and(|pair| pair.kid() == kid);
         let shown = |row: &SigningKeyRow| SigningKey {
@@ -242,6 +255,7 @@ impl SigningKeys {
             signs_from,
             ends_at: None,
         };
+        let _turn = self.turn.lock();
         let rows = self.control.change_signing_keys(|rows| {
             rows.retain(|row| row.is_alive(now));
             if rows.len() >= SIGNING_KEYS_MAX {
@@ -269,6 +283,7 @@ impl SigningKeys {
     /// [`SigningError`].
     pub fn retire(&self, kid: &str) -> Result<(), SigningError> {
         let (now, algorithm) = (self.control.clock().now(), self.algorithm);
+        let _turn = self.turn.lock();
         let rows = self.control.change_signing_keys(|rows| {
             let is_it = |row: &SigningKeyRow| row.kid == kid && row.is_alive(now);
             if !rows.iter().any(is_it) {
