@@ -252,7 +252,10 @@ impl Tokens {
     fn verify_signature(&self, jws: &Jws<'_>, iss: &str) -> Result<(), Doubt> {
         let is_own = iss == self.issuer;
         if jws.alg() == self.secret.word() {
-            return Ok(if is_own { jws.verify(&self.secret)? } else { Err(BadJws)? });
+            if !is_own {
+                return Err(BadJws.into());
+            }
+            return Ok(jws.verify(&self.secret)?);
         }
         if is_own && let Some(signing) = &self.signing {
             let verified = signing.with_set(|set| set.choose(jws).map(|key| jws.verify(key)));
