@@ -15,6 +15,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use delivery::{
     account::RefreshKey,
+    identity::signing::SealingKey,
     limit::BudgetSecret,
     store::single::{hub_dir, own_dir},
 };
@@ -108,6 +109,12 @@ impl Secrets {
     #[must_use]
     pub fn of_refresh_tokens(&self) -> RefreshKey {
         RefreshKey(self.derived(b"pushhub: refresh tokens"))
+    }
+
+    /// What the private keys of tokens are sealed with in the control data, which nodes share.
+    #[must_use]
+    pub fn of_signing_keys(&self) -> SealingKey {
+        SealingKey(self.derived(b"pushhub: signing keys at rest"))
     }
 
     /// The first bytes of what HMAC-SHA256 makes of the key of tokens, for one use.

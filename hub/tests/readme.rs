@@ -21,6 +21,7 @@ fn metrics() -> String {
         delivery::control::METRICS,
         delivery::limit::METRICS,
         delivery::guard::METRICS,
+        delivery::outbound::METRICS,
         delivery::template::METRICS,
         delivery::provider::METRICS,
         delivery::outbound::METRICS,

@@ -179,7 +179,9 @@ impl ApiError {
                 | AuthError::NotAdmin
                 | AuthError::Role(_)
                 | AuthError::UserDisabled => self.says(T::Forbidden),
-                AuthError::Unavailable(_) => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
+                AuthError::NoKeys | AuthError::Unavailable(_) => {
+                    self.says(T::Unavailable).retry(RETRY_AFTER_DOWN)
+                }
             },
             Self::Send(SendError::Invalid(fields)) => invalid(fields),
             Self::Send(SendError::Refused(_)) => self.says(T::Forbidden),

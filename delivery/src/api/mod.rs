@@ -34,6 +34,7 @@ mod sends;
 mod sent;
 mod services;
 mod shape;
+mod signing_keys;
 mod starting;
 mod stats;
 mod sync;
@@ -270,6 +271,7 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/channels/{id}/members" => channel_keeping::change_members::<Anyone>;
         post "/api/v3/channels/{id}/join" => channels::join;
         post "/api/v3/channels/{id}/leave" => channels::leave;
+        get "/.well-known/jwks.json" => signing_keys::published;
         get "/api/v3/sync" => sync::changes;
         get "/api/v3/stats" => stats::of_service;
         get "/api/v3/webhooks" => webhooks::list::<Own>;

@@ -33,7 +33,7 @@ pub struct ControlCounts {
     pub admins: u64,
 }
 
-static TABLES: [Table; 6] = [
+static TABLES: [Table; 7] = [
     Table {
         name: "control_service",
         page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
@@ -89,6 +89,16 @@ static TABLES: [Table; 6] = [
                  VALUES ($1, $2, $3, $4, $5)",
         first: &[First::Number, First::Text, First::Text],
         key: &[0, 1, 2],
+    },
+    Table {
+        // Sealed with a key made of JWT_SECRET: they sign on where that is the same.
+        name: "control_signing_key",
+        page: "SELECT kid, algorithm, public, sealed, created_at, signs_from, ends_at \
+               FROM control_signing_key WHERE kid > $1 ORDER BY kid LIMIT 500",
+        insert: "INSERT INTO control_signing_key (kid, algorithm, public, sealed, created_at, \
+                 signs_from, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        first: &[First::Text],
+        key: &[0],
     },
 ];
 

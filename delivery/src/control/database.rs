@@ -25,6 +25,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_4.sql"),
         include_str!("schema_5.sql"),
         include_str!("schema_6.sql"),
+        include_str!("schema_7.sql"),
     ],
     migrations: &[
         Migration {
@@ -41,6 +42,11 @@ pub(super) static AREA: Area = Area {
             version: 3,
             name: "admins",
             sql: include_str!("../../migrations/postgres/control_0003_admins.sql"),
+        },
+        Migration {
+            version: 4,
+            name: "signing_keys",
+            sql: include_str!("../../migrations/postgres/control_0004_signing_keys.sql"),
         },
     ],
     compatible_from: 1,

@@ -20,6 +20,7 @@ mod metrics;
 mod notes;
 mod service;
 mod shared;
+mod signing;
 mod template;
 mod templates;
 mod tenant;
@@ -79,6 +80,8 @@ use metrics::ControlMetrics;
 use notes::{NOTES_MAX, Note};
 use shared::Shared;
 pub(crate) use shared::TURN_MAX;
+pub use signing::SIGNING_KEYS_MAX;
+pub(crate) use signing::SigningKeyRow;
 use verify::ASIDE_MAX;
 
 /// The file's name in the storage folder.

@@ -34,9 +34,18 @@ type Map = HashMap<Key, Arc<UserCaller>, FxBuildHasher>;
 struct Shard {
     young: Map,
     old: Map,
+    /// How many keys had been withdrawn when these were checked.
+    withdrawn: u64,
 }
 
 impl Shard {
+    /// Forgets what was checked before a key was withdrawn: it may have been by that one.
+    fn keep_up(&mut self, withdrawn: u64) {
+        if self.withdrawn != withdrawn {
+            *self = Self { withdrawn, ..Self::default() };
+        }
+    }
+
     fn put(&mut self, key: Key, user: Arc<UserCaller>) {
         if self.young.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
@@ -58,8 +67,9 @@ impl TokenCache {
 
     /// The token's user while the token lives. No leeway here: past `exp` every request goes through
     /// the whole check.
-    pub(super) fn get(&self, key: &Key, now: Time) -> Option<Arc<UserCaller>> {
+    pub(super) fn get(&self, key: &Key, now: Time, withdrawn: u64) -> Option<Arc<UserCaller>> {
         let mut shard = self.shard(key).lock();
+        shard.keep_up(withdrawn);
         let user = match shard.young.get(key) {
             Some(user) => Arc::clone(user),
             None => {
@@ -75,8 +85,13 @@ impl TokenCache {
         Some(user)
     }
 
-    pub(super) fn insert(&self, key: Key, user: Arc<UserCaller>) {
-        self.shard(&key).lock().put(key, user);
+    /// Remembers a token that was checked after so many keys had been withdrawn.
+    pub(super) fn insert(&self, key: Key, user: Arc<UserCaller>, withdrawn: u64) {
+        let mut shard = self.shard(&key).lock();
+        // One that was withdrawn meanwhile may be the one that it was checked by.
+        if shard.withdrawn == withdrawn {
+            shard.put(key, user);
+        }
     }
 
     #[cfg(test)]

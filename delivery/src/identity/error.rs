@@ -47,6 +47,9 @@ pub enum AuthError {
     /// A known admin whose role does not reach. Known, hence 403.
     #[error("this needs an admin of role {0}")]
     Role(Role),
+    /// A token of an issuer none of whose keys could be fetched yet.
+    #[error("the token cannot be checked now")]
+    NoKeys,
     /// Services cannot be looked up.
     #[error("service keys cannot be checked now")]
     Unavailable(#[source] Box<ControlError>),
@@ -70,6 +73,7 @@ impl AuthError {
             Self::ServiceInactive(_) => "service_inactive",
             Self::NotAdmin => "not_admin",
             Self::Role(_) => "role",
+            Self::NoKeys => "no_keys",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -89,12 +93,13 @@ impl AuthError {
             | Self::ServiceInactive(_)
             | Self::NotAdmin
             | Self::Role(_)
+            | Self::NoKeys
             | Self::Unavailable(_) => false,
         }
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 14] = [
+    pub const LABELS: [&'static str; 15] = [
         "missing",
         "unknown_scheme",
         "bad_token",
@@ -108,6 +113,7 @@ impl AuthError {
         "service_inactive",
         "not_admin",
         "role",
+        "no_keys",
         "unavailable",
     ];
 }

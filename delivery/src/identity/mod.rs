@@ -6,11 +6,12 @@
 mod cache;
 mod caller;
 mod error;
+mod issuers;
 pub mod jwks;
 mod jws;
 mod metrics;
 mod rights;
-mod signing;
+pub mod signing;
 mod token;
 
 use std::{
@@ -22,7 +23,14 @@ use std::{
 use protocol::Time;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use tokio::runtime::Handle;
 
+use self::{
+    jwks::{IssuerKeys, KeysError, PublicJwk},
+    jws::Jws,
+    signing::SigningKeys,
+    token::Doubt,
+};
 use crate::{
     account::Revocations,
     control::{Control, Service},
@@ -34,6 +42,7 @@ pub use caller::{
     UserCaller, department_role,
 };
 pub use error::AuthError;
+pub use issuers::{ISSUERS_MAX, IssuerError, Issuers, NoIssuers, TrustedIssuers};
 pub use jws::{BadJws, TOKEN_BYTES_MAX};
 pub use metrics::ALL as METRICS;
 pub use rights::{note, with_all_rights};
@@ -42,7 +51,7 @@ pub use token::{LEEWAY, MintRequest};
 /// What tokens are checked against.
 #[derive(Clone, Debug)]
 pub struct IdentityConfig {
-    /// Signs and checks user tokens (HS256).
+    /// Checks user tokens with HS256, and signs them where no key pair does.
     pub jwt_secret: SecretString,
     /// The `iss` of user tokens.
     pub issuer: String,
@@ -98,45 +107,79 @@ impl Identity {
         self.access_ttl
     }
 
+    /// Signs with a key pair where these have one, checks by all of them, and believes these issuers
+    /// too.
+    #[must_use]
+    pub fn with_keys(mut self, signing: Arc<SigningKeys>, others: Issuers) -> Self {
+        self.tokens.signing = Some(signing);
+        self.tokens.others = others;
+        self
+    }
+
+    /// The public halves of the keys that this service signs with, as they are published.
+    #[must_use]
+    pub fn published_keys(&self) -> Vec<PublicJwk> {
+        self.tokens.signing.as_ref().map(|keys| keys.published()).unwrap_or_default()
+    }
+
     /// Counts from here on; the first recorder is kept.
     pub fn register_metrics(&self, recorder: &dyn ::metrics::Recorder) {
         self.metrics.get_or_init(|| metrics::IdentityMetrics::new(recorder));
     }
 
     /// Checks a user's token and remembers nothing: for sockets, which show theirs once. 15,000 of
-    /// them in the cache would cost more than the 3 µs of checking.
+    /// them in the cache would cost more than the 3 µs of checking. Does not wait: a key of another issuer
+    /// that is not known is fetched for whoever comes again ([`Identity::fetch_key_of`] waits for it).
     ///
     /// # Errors
-    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`], [`AuthError::Revoked`],
-    /// [`AuthError::UserDisabled`].
+    /// [`AuthError::BadToken`], [`AuthError::Expired`], [`AuthError::NotYet`], [`AuthError::NoKeys`],
+    /// [`AuthError::Revoked`], [`AuthError::UserDisabled`].
     pub fn verify_user(&self, token: &str) -> Result<UserCaller, AuthError> {
-        self.counted(self.verify_unseen(token))
+        let verified = self.tokens.verify(token, self.control.clock().now());
+        if let (Err(Doubt::NewKey(keys)), Ok(runtime)) = (&verified, Handle::try_current()) {
+            let (keys, token) = (Arc::clone(keys), token.to_owned());
+            runtime.spawn(async move { fetch(&keys, &token).await });
+        }
+        let believed = verified.map_err(no_waiting).and_then(|user| {
+            self.revocations.check(&user)?;
+            Ok(user)
+        });
+        self.counted(believed)
     }
 
-    fn verify_unseen(&self, token: &str) -> Result<UserCaller, AuthError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::BadToken);
+    /// Fetches the key that a token of another issuer was signed with, where it is not known; for those
+    /// who check the token next. Does not wait for other tokens.
+    pub async fn fetch_key_of(&self, token: &str) {
+        if self.tokens.others.0.is_empty() {
+            return;
         }
-        let user = self.tokens.verify(token, self.control.clock().now())?;
-        self.revocations.check(&user)?;
-        Ok(user)
+        if let Err(Doubt::NewKey(keys)) = self.tokens.verify(token, self.control.clock().now()) {
+            fetch(&keys, token).await;
+        }
     }
 
     /// As [`Identity::verify_user`], remembering the token: under a microsecond for one that was
-    /// seen before.
+    /// seen before. Waits where the key of the token's issuer has to be fetched.
     ///
     /// # Errors
     /// As [`Identity::verify_user`].
-    pub fn verify_user_shared(&self, token: &str) -> Result<Arc<UserCaller>, AuthError> {
-        self.counted(self.user_of(token))
+    pub async fn verify_user_shared(&self, token: &str) -> Result<Arc<UserCaller>, AuthError> {
+        let known = match self.user_of(token) {
+            Err(Doubt::NewKey(keys)) => {
+                fetch(&keys, token).await;
+                self.user_of(token)
+            }
+            known => known,
+        };
+        self.counted(known.map_err(no_waiting))
     }
 
-    fn user_of(&self, token: &str) -> Result<Arc<UserCaller>, AuthError> {
+    fn user_of(&self, token: &str) -> Result<Arc<UserCaller>, Doubt> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::BadToken);
+            return Err(AuthError::BadToken.into());
         }
-        let key = cache::key(token);
-        let known = self.cache.get(&key, self.control.clock().now());
+        let (key, withdrawn) = (cache::key(token), self.tokens.withdrawn());
+        let known = self.cache.get(&key, self.control.clock().now(), withdrawn);
         if let Some(metrics) = self.metrics.get() {
             metrics.cache(known.is_some());
         }
@@ -145,8 +188,9 @@ impl Identity {
             self.revocations.check(&user)?;
             return Ok(user);
         }
-        let user = Arc::new(self.verify_unseen(token)?);
-        self.cache.insert(key, Arc::clone(&user));
+        let user = Arc::new(self.tokens.verify(token, self.control.clock().now())?);
+        self.revocations.check(&user)?;
+        self.cache.insert(key, Arc::clone(&user), withdrawn);
         Ok(user)
     }
 
@@ -162,12 +206,12 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::verify_user`], and [`AuthError::NotAdmin`].
-    pub fn verify_admin(&self, bearer: &str) -> Result<AdminCaller, AuthError> {
+    pub async fn verify_admin(&self, bearer: &str) -> Result<AdminCaller, AuthError> {
         let expected = self.admin_token.expose_secret().as_bytes();
         if !expected.is_empty() && bool::from(expected.ct_eq(bearer.as_bytes())) {
             return Ok(AdminCaller::Token);
         }
-        let user = self.verify_user_shared(bearer)?;
+        let user = self.verify_user_shared(bearer).await?;
         if user.is_system_admin() {
             Ok(AdminCaller::User(user))
         } else {
@@ -185,7 +229,7 @@ impl Identity {
         from: IpAddr,
     ) -> Result<Caller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
-            Credential::Bearer(token) => Ok(Caller::User(self.verify_user_shared(token)?)),
+            Credential::Bearer(token) => Ok(Caller::User(self.verify_user_shared(token).await?)),
             Credential::Service(key) => Ok(Caller::Service(self.verify_service(key, from).await?)),
         }
     }
@@ -200,7 +244,7 @@ impl Identity {
         from: IpAddr,
     ) -> Result<AdminCaller, AuthError> {
         match self.counted(Credential::parse(authorization))? {
-            Credential::Bearer(token) => self.verify_admin(token),
+            Credential::Bearer(token) => self.verify_admin(token).await,
             // A good key is a known caller, who is no admin; a bad one is nobody.
             Credential::Service(key) => {
                 self.verify_service(key, from).await?;
@@ -228,6 +272,27 @@ impl Identity {
     }
 }
 
+/// What is said of a token where nobody waits for its key.
+fn no_waiting(doubt: Doubt) -> AuthError {
+    match doubt {
+        Doubt::No(error) => error,
+        // Its issuer has keys, and this is none of them.
+        Doubt::NewKey(keys) if keys.is_known() => AuthError::BadToken,
+        Doubt::NewKey(_) => AuthError::NoKeys,
+    }
+}
+
+async fn fetch(keys: &IssuerKeys, token: &str) {
+    let Ok(jws) = Jws::read(token) else { return };
+    match keys.fetch_for(&jws).await {
+        Ok(()) | Err(KeysError::CoolingDown) => {}
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the keys of an issuer could not be fetched"
+        ),
+    }
+}
+
 enum Credential<'a> {
     Bearer(&'a str),
     Service(&'a str),
@@ -250,5 +315,7 @@ impl<'a> Credential<'a> {
     }
 }
 
+#[cfg(test)]
+mod forged_tests;
 #[cfg(test)]
 mod tests;

@@ -120,8 +120,8 @@ fn other_good_tokens() {
     identity.verify_user(&with_header(r#"{"alg":"HS256","kid":"../../etc/passwd"}"#)).unwrap();
 }
 
-#[test]
-fn forged_tokens_are_refused() {
+#[tokio::test]
+async fn forged_tokens_are_refused() {
     let Fixture { identity, control, _dir } = fixture();
     let (_, service_key) =
         control.create_service(crate::control::NewService::named("a service")).unwrap();
@@ -220,7 +220,10 @@ fn forged_tokens_are_refused() {
         }
         // Again: nothing of it may have been remembered.
         assert!(identity.verify_user(token).is_err(), "{name}, the second time");
-        assert!(identity.verify_admin(token).is_err() || *name == "the admin token", "{name}");
+        assert!(
+            identity.verify_admin(token).await.is_err() || *name == "the admin token",
+            "{name}"
+        );
     }
     assert!(identity.verify_user(&good).is_ok());
 }
@@ -240,11 +243,27 @@ fn a_remembered_token_ends_with_its_exp() {
     let identity = fixture().identity;
     let user = Arc::new(identity.verify_user(&token(&good_claims())).unwrap());
     let key = cache::key("token");
-    cache.insert(key, Arc::clone(&user));
+    cache.insert(key, Arc::clone(&user), 0);
     let before = Time::from_millis(user.expires_at.millis() - 1);
-    assert!(cache.get(&key, before).is_some());
-    assert!(cache.get(&key, user.expires_at).is_none());
-    assert!(cache.get(&key, before).is_none(), "it was forgotten");
+    assert!(cache.get(&key, before, 0).is_some());
+    assert!(cache.get(&key, user.expires_at, 0).is_none());
+    assert!(cache.get(&key, before, 0).is_none(), "it was forgotten");
+}
+
+#[test]
+fn a_withdrawn_key_empties_the_cache() {
+    let cache = cache::TokenCache::default();
+    let identity = fixture().identity;
+    let user = Arc::new(identity.verify_user(&token(&good_claims())).unwrap());
+    let key = cache::key("token");
+    cache.insert(key, Arc::clone(&user), 0);
+    assert!(cache.get(&key, Time::default(), 0).is_some());
+    assert!(cache.get(&key, Time::default(), 1).is_none());
+    // One that was checked before the key was withdrawn comes too late.
+    cache.insert(key, Arc::clone(&user), 0);
+    assert!(cache.get(&key, Time::default(), 1).is_none());
+    cache.insert(key, user, 1);
+    assert!(cache.get(&key, Time::default(), 1).is_some());
 }
 
 #[test]
@@ -253,11 +272,11 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
     let identity = fixture().identity;
     let user = Arc::new(identity.verify_user(&token(&good_claims())).unwrap());
     let kept = cache::key("kept");
-    cache.insert(kept, Arc::clone(&user));
+    cache.insert(kept, Arc::clone(&user), 0);
     for n in 0..3 * TOKEN_CACHE_ENTRIES_MAX {
-        cache.insert(cache::key(&n.to_string()), Arc::clone(&user));
+        cache.insert(cache::key(&n.to_string()), Arc::clone(&user), 0);
         if n % 64 == 0 {
-            assert!(cache.get(&kept, Time::default()).is_some());
+            assert!(cache.get(&kept, Time::default(), 0).is_some());
         }
     }
     assert!(cache.len() <= TOKEN_CACHE_ENTRIES_MAX);
@@ -364,6 +383,7 @@ fn every_error_has_a_label_that_is_registered() {
         AuthError::ServiceInactive(ServiceStatus::Pending),
         AuthError::NotAdmin,
         AuthError::Role(crate::admin::Role::Operator),
+        AuthError::NoKeys,
         AuthError::Unavailable(Box::new(ControlError::NotFound)),
     ];
     assert_eq!(errors.each_ref().map(AuthError::label), AuthError::LABELS);

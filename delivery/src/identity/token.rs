@@ -1,14 +1,24 @@
-//! User tokens: JWT with HS256 (RFC 7519, RFC 8725; claims of seed 003 §6.5).
+//! User tokens: JWT (RFC 7519, RFC 8725; claims of seed 003 §6.5).
+//!
+//! Who is believed: this service, by `JWT_SECRET` and its own key pairs, and the issuers that the
+//! operator named, each by its own keys. `iss` picks among them and nothing else.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use protocol::{DeviceId, TenantId, Time, UserId};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use super::{AuthError, IdentityConfig, Noted, Seen, UserCaller, department_role};
+use super::{
+    AuthError, IdentityConfig, Noted, Seen, UserCaller, department_role,
+    issuers::Issuers,
+    jwks::{IssuerKeys, VerifyingKey},
+    jws::{BadJws, Jws},
+    signing::SigningKeys,
+};
 use crate::InboxKey;
 
 /// How far the clocks of whoever makes tokens and of this node may differ.
@@ -69,6 +79,14 @@ impl MintRequest {
 }
 
 #[derive(Serialize)]
+struct MintedHeader<'a> {
+    alg: &'static str,
+    typ: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct MintedClaims<'a> {
     iss: &'a str,
     sub: &'a UserId,
@@ -96,9 +114,10 @@ struct MintedClaims<'a> {
 /// stands twice, because which of the two counts is anybody's guess.
 #[derive(Deserialize)]
 struct Claims {
-    #[serde(rename = "iss")]
-    _iss: String,
+    iss: String,
     sub: String,
+    #[serde(deserialize_with = "audience")]
+    aud: Vec<String>,
     exp: f64,
     #[serde(default)]
     nbf: Option<f64>,
@@ -146,6 +165,20 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
     Ok(words)
 }
 
+/// One, or a list (RFC 7519 §4.1.3).
+fn audience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        List(Vec<String>),
+    }
+    Ok(match Audience::deserialize(deserializer)? {
+        Audience::One(one) => vec![one],
+        Audience::List(list) => list,
+    })
+}
+
 /// A NumericDate (RFC 7519 §2). `as` saturates, and `Time` clamps: a huge one is the last moment, not
 /// an overflow.
 #[expect(clippy::cast_possible_truncation, reason = "saturates, see above")]
@@ -153,47 +186,106 @@ fn moment(seconds: f64) -> Time {
     Time::from_millis((seconds * 1_000.0) as i64)
 }
 
+/// Whether it is a moment at all: not before 1970, and none that no clock could count to.
+fn is_moment(seconds: f64) -> bool {
+    (0.0..18_446_744_073_709_551_616.0).contains(&seconds)
+}
+
+/// Why a token opens nothing yet.
+pub(super) enum Doubt {
+    /// It never will.
+    No(AuthError),
+    /// Its key is not known; it may be a new one of an issuer.
+    NewKey(Arc<IssuerKeys>),
+}
+
+impl From<AuthError> for Doubt {
+    fn from(error: AuthError) -> Self {
+        Self::No(error)
+    }
+}
+
+impl From<BadJws> for Doubt {
+    fn from(_: BadJws) -> Self {
+        Self::No(AuthError::BadToken)
+    }
+}
+
 pub(super) struct Tokens {
     encoding: EncodingKey,
-    decoding: DecodingKey,
-    validation: Validation,
+    secret: VerifyingKey,
+    pub(super) signing: Option<Arc<SigningKeys>>,
+    pub(super) others: Issuers,
     issuer: String,
-    audience: String,
+    audience: Vec<String>,
     ttl: Duration,
 }
 
 impl Tokens {
     pub(super) fn new(config: IdentityConfig) -> Self {
         let secret = config.jwt_secret.expose_secret().as_bytes();
-        // One algorithm and one key: a token cannot choose how it is checked (RFC 8725 §3.1).
-        let mut validation = Validation::new(Algorithm::HS256);
-        // Times are checked here: the library asks the system's clock.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.set_issuer(&[&config.issuer]);
-        validation.set_audience(&config.audience);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         Self {
             encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
-            validation,
-            audience: config.audience.into_iter().next().unwrap_or_default(),
+            secret: VerifyingKey::hs256(secret),
+            signing: None,
+            others: Issuers::default(),
+            audience: config.audience,
             issuer: config.issuer,
             ttl: config.access_ttl,
         }
     }
 
-    pub(super) fn verify(&self, token: &str, now: Time) -> Result<UserCaller, AuthError> {
-        let decoded = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|_| AuthError::BadToken)?;
-        // A token made for something else (a logout or refresh token, RFC 8725 §3.11), or one whose
-        // maker demands an extension that is not understood here (RFC 7515 §4.1.11).
-        let header = &decoded.header;
-        let known = |typ: &str| ["jwt", "at+jwt"].iter().any(|t| typ.eq_ignore_ascii_case(t));
-        if header.typ.as_deref().is_some_and(|typ| !known(typ)) || header.crit.is_some() {
+    /// A number that changes when a key is withdrawn: what was checked before is then to be checked
+    /// anew. Asked for each request, and so has keys looked after where all tokens are in memory.
+    pub(super) fn withdrawn(&self) -> u64 {
+        let own = self.signing.as_ref().map_or(0, |keys| keys.withdrawn());
+        self.others.0.iter().fold(own, |sum, issuer| {
+            issuer.keys.refresh_aside();
+            sum.wrapping_add(issuer.keys.withdrawn())
+        })
+    }
+
+    pub(super) fn verify(&self, token: &str, now: Time) -> Result<UserCaller, Doubt> {
+        let jws = Jws::read(token)?;
+        let claims: Claims = jws.claims()?;
+        self.verify_signature(&jws, &claims.iss)?;
+        Ok(self.believe(claims, now)?)
+    }
+
+    /// The algorithm says which kind of key may have signed, `iss` whose; that key then says whether it
+    /// did. The secret checks HS256 and nothing else, a public key never HS256.
+    fn verify_signature(&self, jws: &Jws<'_>, iss: &str) -> Result<(), Doubt> {
+        let is_own = iss == self.issuer;
+        if jws.alg() == self.secret.word() {
+            if !is_own {
+                return Err(BadJws.into());
+            }
+            return Ok(jws.verify(&self.secret)?);
+        }
+        if is_own && let Some(signing) = &self.signing {
+            let verified = signing.with_set(|set| set.choose(jws).map(|key| jws.verify(key)));
+            if let Some(verified) = verified.flatten() {
+                return Ok(verified?);
+            }
+        }
+        // A login service beside this one may issue under the same name.
+        let keys = self.others.keys(iss).ok_or(BadJws)?;
+        keys.refresh_aside();
+        match keys.verify_known(jws) {
+            Some(verified) => Ok(verified?),
+            None => Err(Doubt::NewKey(Arc::clone(keys))),
+        }
+    }
+
+    /// What claims say whose signature is good.
+    fn believe(&self, claims: Claims, now: Time) -> Result<UserCaller, AuthError> {
+        let meant = |audience: &String| self.audience.contains(audience);
+        if !claims.aud.iter().any(meant)
+            || !is_moment(claims.exp)
+            || claims.nbf.is_some_and(|nbf| !is_moment(nbf))
+        {
             return Err(AuthError::BadToken);
         }
-        let claims = decoded.claims;
         let bad = |_| AuthError::BadToken;
         // `sub` is checked also where `user_id` counts: it may end up in a log or an audit.
         let sub = UserId::new(&claims.sub).map_err(bad)?;
@@ -243,6 +335,7 @@ impl Tokens {
 
     /// The token, and whom it makes of its bearer.
     pub(super) fn mint(&self, request: &MintRequest, now: Time) -> (String, UserCaller) {
+        let at = now;
         // A token counts as made before what was revoked in the same second, unless it says the next one:
         // whoever is logged out everywhere and logs in again is in.
         let now = now.millis().div_euclid(1_000) + i64::from(now.millis() % 1_000 != 0);
@@ -260,7 +353,7 @@ impl Tokens {
         let claims = MintedClaims {
             iss: &self.issuer,
             sub: &request.user,
-            aud: &self.audience,
+            aud: self.audience.first().map_or("", String::as_str),
             exp,
             iat: now,
             jti: &id,
@@ -275,8 +368,7 @@ impl Tokens {
             roles: &request.roles,
             department: request.department.as_deref(),
         };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
-            .expect("HMAC takes a key of any length, and the claims have string keys");
+        let token = self.signed(&claims, at);
         let inbox = InboxKey::new(request.tenant.clone().unwrap_or_default(), request.user.clone());
         let caller = UserCaller {
             device: request.device.clone(),
@@ -291,5 +383,25 @@ impl Tokens {
             ..UserCaller::new(inbox, Time::from_millis(exp.saturating_mul(1_000)))
         };
         (token, caller)
+    }
+
+    fn signed(&self, claims: &MintedClaims<'_>, now: Time) -> String {
+        let pair = self.signing.as_ref().and_then(|keys| keys.signer(now));
+        let header = match &pair {
+            Some(pair) => MintedHeader { alg: pair.word(), typ: "JWT", kid: Some(pair.kid()) },
+            None => MintedHeader { alg: self.secret.word(), typ: "JWT", kid: None },
+        };
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            URL_SAFE_NO_PAD.encode(json.expect("names that are texts, and no floats"))
+        };
+        let message =
+            format!("{}.{}", part(serde_json::to_vec(&header)), part(serde_json::to_vec(claims)));
+        let signature = match &pair {
+            Some(pair) => URL_SAFE_NO_PAD
+                .encode(pair.sign(message.as_bytes()).expect("a key that could be read can sign")),
+            None => crypto::sign(message.as_bytes(), &self.encoding, Algorithm::HS256)
+                .expect("HMAC takes a key of any length"),
+        };
+        format!("{message}.{signature}")
     }
 }

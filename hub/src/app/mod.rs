@@ -25,7 +25,6 @@ use delivery::{
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
-    outbound::Outbound,
     store::{BoxFuture, Directory, Storage},
     webhook::Webhooks,
 };
@@ -166,7 +165,7 @@ impl App {
             control: Arc::clone(&foundation.control),
             accounts: Arc::clone(&foundation.accounts),
             providers: config.providers.clone(),
-            outbound: Outbound::new(&*recorder)?,
+            outbound: foundation.outbound.clone(),
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
             config: ApiConfig {
@@ -331,6 +330,10 @@ impl TokenVerifier for Tokens {
         self.accounts.revocations().check_mark(inbox, login).is_ok()
     }
 
+    fn fetch_key<'a>(&'a self, token: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(self.identity.fetch_key_of(token))
+    }
+
     fn note<'a>(&'a self, caller: &'a UserCaller, from: IpAddr) -> BoxFuture<'a, ()> {
         self.accounts.seen(caller, Some(from));
         Box::pin(identity::note(&*self.directory, caller))
@@ -341,7 +344,7 @@ impl TokenVerifier for Tokens {
 fn refusal(error: &AuthError) -> Refusal {
     let kind = match error {
         AuthError::UserDisabled => Refusal::Forbidden,
-        AuthError::Unavailable(_) => Refusal::Unavailable,
+        AuthError::NoKeys | AuthError::Unavailable(_) => Refusal::Unavailable,
         _ if error.is_guess() => Refusal::Forged,
         _ => Refusal::Unauthorized,
     };

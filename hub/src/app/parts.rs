@@ -147,7 +147,8 @@ impl Opening<'_> {
 
     async fn foundation(&self) -> anyhow::Result<Foundation> {
         let (config, clock) = (self.config.clone(), self.clock.clone());
-        tokio::task::spawn_blocking(move || Foundation::open(&config, clock)).await?
+        let recorder = Arc::clone(self.recorder);
+        tokio::task::spawn_blocking(move || Foundation::open(&config, clock, &*recorder)).await?
     }
 
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {

@@ -2,6 +2,7 @@
 
 mod check_config;
 mod http_client;
+mod keys;
 mod migrate;
 mod out;
 mod send;
@@ -70,6 +71,9 @@ enum Command {
     /// Makes tokens of users.
     #[command(subcommand)]
     Token(token::Command),
+    /// The keys that tokens are signed with, where JWT_SIGNING_ALGORITHM is not HS256.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Registers backends and their keys.
     #[command(subcommand)]
     Service(service::Command),
@@ -119,10 +123,12 @@ impl Cli {
         let purpose = match command {
             Command::Migrate(_) => Purpose::Migrate,
             Command::Service(_) | Command::Send(_) => Purpose::Manage,
-            // Tokens are signed with the secret of the nodes.
-            Command::Serve | Command::CheckConfig(_) | Command::Token(_) | Command::Tail(_) => {
-                Purpose::Serve
-            }
+            // Tokens are signed with the secret of the nodes, and keys are sealed with what it makes.
+            Command::Serve
+            | Command::CheckConfig(_)
+            | Command::Token(_)
+            | Command::Keys(_)
+            | Command::Tail(_) => Purpose::Serve,
         };
         let loaded = Config::load_for(purpose, &process_environment(), self.config.as_deref());
         let output = self.output;
@@ -132,6 +138,7 @@ impl Cli {
             Command::Serve => serve::run(loaded?),
             Command::Migrate(arguments) => migrate::run(&arguments, output, &loaded?.config),
             Command::Token(command) => token::run(&command, output, &loaded?.config),
+            Command::Keys(command) => keys::run(command, output, &loaded?.config),
             Command::Service(command) => service::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),

@@ -21,6 +21,7 @@ use std::{
 };
 
 use delivery::{
+    identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
     provider::ProvidersConfig,
     store::{Retention, limits::SENT_KEPT, postgres::PostgresConfig},
@@ -151,8 +152,12 @@ pub struct AuthConfig {
     pub jwt_secret: Option<SecretString>,
     /// `iss`.
     pub issuer: String,
-    /// `aud`.
-    pub audience: String,
+    /// `aud`: one of these; the first in tokens made here.
+    pub audience: Vec<String>,
+    /// What signs tokens made here; none for HS256.
+    pub signing: Option<SigningAlgorithm>,
+    /// Others whose tokens are believed.
+    pub issuers: TrustedIssuers,
     /// Life of a token made here.
     pub access_ttl: Duration,
     /// How long a refresh token lives unless it is used (`REFRESH_TOKEN_EXPIRE_TIME`).
@@ -361,7 +366,10 @@ impl Config {
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),
                 issuer: given.text("JWT_ISSUER").unwrap_or_default(),
-                audience: given.text("JWT_AUDIENCE").unwrap_or_default(),
+                audience: given.list("JWT_AUDIENCE"),
+                // Its other word is HS256.
+                signing: given.text("JWT_SIGNING_ALGORITHM").and_then(|text| text.parse().ok()),
+                issuers: given.issuers("JWT_ISSUERS"),
                 access_ttl: given.duration("JWT_EXPIRE_TIME"),
                 refresh_ttl: given.duration("REFRESH_TOKEN_EXPIRE_TIME"),
                 admin_token: given.secret("ADMIN_TOKEN"),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use delivery::{limit::Rate, networks::Networks};
+use delivery::{identity::TrustedIssuers, limit::Rate, networks::Networks};
 use secrecy::SecretString;
 
 use crate::bus::RedisAddress;
@@ -261,6 +261,10 @@ impl Given {
 
     pub(super) fn networks(&mut self, name: &'static str) -> Networks {
         if let Value::Networks(networks) = self.value(name) { networks } else { Default::default() }
+    }
+
+    pub(super) fn issuers(&mut self, name: &'static str) -> TrustedIssuers {
+        if let Value::Issuers(issuers) = self.value(name) { issuers } else { Default::default() }
     }
 
     pub(super) fn list(&mut self, name: &'static str) -> Vec<String> {

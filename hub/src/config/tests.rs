@@ -29,7 +29,8 @@ fn defaults_are_valid_and_those_of_the_seed() {
     assert_eq!(config.socket.outbox_bytes_max, 256 << 10);
     assert_eq!(config.auth.access_ttl, Duration::from_secs(7200));
     assert_eq!(config.auth.issuer, "message-service");
-    assert_eq!(config.auth.audience, "client-app");
+    assert_eq!(config.auth.audience, ["client-app"]);
+    assert_eq!(config.auth.signing, None);
     assert!(config.auth.jwt_secret.is_none());
     assert_eq!(config.store.path, Path::new("./data/user_storage"));
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use delivery::{
+    identity::{NoIssuers, TrustedIssuers},
     limit::{RATE_MAX, Rate},
     networks::{NETWORKS_MAX, Networks},
     outbound::OutboundUrl,
@@ -17,6 +18,9 @@ use crate::bus::{ADDRESS_ALLOWED, RedisAddress};
 
 /// Longest text setting, in bytes: it becomes an id or a claim.
 const TEXT_BYTES_MAX: usize = 128;
+
+/// Most texts of a list: it is walked for each token.
+const TEXTS_MAX: usize = 16;
 
 /// Longest word, in bytes: it is part of every name on Redis.
 const WORD_BYTES_MAX: usize = 64;
@@ -34,6 +38,7 @@ pub(super) enum Value {
     List(Vec<String>),
     Rate(Rate),
     Networks(Networks),
+    Issuers(TrustedIssuers),
 }
 
 impl Kind {
@@ -49,8 +54,7 @@ impl Kind {
                 bare.unwrap_or(text).parse().ok().map(Value::Address)
             }
             Self::Path => (!text.contains('\0')).then(|| Value::Path(text.into())),
-            Self::Text => (text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control))
-                .then(|| Value::Text(text.to_owned())),
+            Self::Text => is_text(text).then(|| Value::Text(text.to_owned())),
             Self::Secret { bytes_min } => {
                 (text.len() >= bytes_min).then(|| Value::Text(text.to_owned()))
             }
@@ -70,6 +74,8 @@ impl Kind {
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::Origins => parse_origins(text).map(Value::List),
             Self::Networks => text.parse().ok().map(Value::Networks),
+            Self::Texts => parse_texts(text).map(Value::List),
+            Self::Issuers => text.parse().ok().map(Value::Issuers),
             Self::Rate if text == "off" => Some(Value::None),
             Self::Rate => text.parse().ok().map(Value::Rate),
             Self::Word => {
@@ -133,6 +139,10 @@ impl Kind {
             Self::Networks => format!(
                 "up to {NETWORKS_MAX} addresses or networks such as 10.0.0.0/8 separated by commas"
             ),
+            Self::Texts => format!(
+                "up to {TEXTS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes without control characters, separated by commas"
+            ),
+            Self::Issuers => NoIssuers.to_string(),
             Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
             Self::Word => format!("1 to {WORD_BYTES_MAX} of the characters a-z A-Z 0-9 - _ . :"),
             Self::DatabaseAddress => "postgres://user:password@host:5432/database, with sslmode= disable, prefer, require or verify-full".to_owned(),
@@ -154,6 +164,22 @@ impl Kind {
             }
         }
     }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// Texts separated by commas; at least one, and each once.
+fn parse_texts(text: &str) -> Option<Vec<String>> {
+    let mut texts: Vec<String> = Vec::new();
+    for item in text.split(',').map(str::trim) {
+        if item.is_empty() || !is_text(item) || texts.iter().any(|known| known == item) {
+            return None;
+        }
+        texts.push(item.to_owned());
+    }
+    (texts.len() <= TEXTS_MAX).then_some(texts)
 }
 
 /// Reads `30s`, `2h`, `1m30s`, `500ms`. A number without a unit is refused: seconds to one reader

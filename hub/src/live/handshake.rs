@@ -42,6 +42,7 @@ pub(super) fn routes(live: Arc<Live>) -> Router {
 }
 
 async fn upgrade(State(live): State<Arc<Live>>, mut request: Request) -> Response {
+    fetch_key(&live, shown_token(&request)).await;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let checked = check(&live, &request, upgrade);
     let admitted = match checked {
@@ -105,6 +106,21 @@ fn check(
     let visit = Visit::new(live, request, client, Transport::WebSocket)?;
     let accept = derive_accept_key(key.as_bytes());
     Ok((visit, Upgrading { upgrade, codec, accept, offered }))
+}
+
+/// The token that a request shows, whole or broken.
+pub(super) fn shown_token(request: &Request) -> Option<String> {
+    match request.headers().get(header::AUTHORIZATION) {
+        Some(value) => Some(value.to_str().ok()?.split_once(' ')?.1.trim().to_owned()),
+        None => WsQuery::read(request).ok()?.token,
+    }
+}
+
+/// Waits for the key that a token of another issuer was signed with: what follows does not wait.
+pub(super) async fn fetch_key(live: &Live, token: Option<String>) {
+    if let Some(token) = token {
+        live.verifier().fetch_key(&token).await;
+    }
 }
 
 /// What is asked of every request for a connection before it is looked at: that the node stays, and

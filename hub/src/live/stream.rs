@@ -38,6 +38,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) async fn open(State(live): State<Arc<Live>>, request: Request) -> Response {
+    handshake::fetch_key(&live, handshake::shown_token(&request)).await;
     let admitted = match check(&live, &request) {
         Ok((visit, last_event_id)) => {
             // An `EventSource` comes back with the URL it was made with: its header is newer.

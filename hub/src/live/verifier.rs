@@ -28,6 +28,12 @@ pub trait TokenVerifier: Send + Sync + 'static {
         true
     }
 
+    /// Fetches the key that a token was signed with, where it is of another issuer and not known yet:
+    /// for a check that is about to come and cannot wait. Nothing, where there are no other issuers.
+    fn fetch_key<'a>(&'a self, _token: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// A user came in from there, or came with a new token: what the token says of them is remembered.
     /// Cannot fail: nobody is sent away because it could not be written.
     fn note<'a>(&'a self, caller: &'a UserCaller, from: IpAddr) -> BoxFuture<'a, ()>;

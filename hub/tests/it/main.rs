@@ -36,4 +36,5 @@ mod stats;
 mod stream;
 mod support;
 mod templates;
+mod token_keys;
 mod webhooks;

@@ -3,6 +3,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, jwk::Jwk};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::jws::KID_BYTES_MAX;
@@ -65,7 +66,8 @@ pub enum KeyProblem {
 
 /// A public key as it stands in a set (RFC 7517 §4, RFC 7518 §6). What is not named here is not
 /// looked at.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "JsonWebKey")]
 pub struct PublicJwk {
     /// `RSA`, `EC` or `OKP`.
     pub kty: String,

@@ -96,7 +96,7 @@ pub struct IssuerKeys {
     /// When they were fetched last, with or without avail; held while they are.
     tried: Mutex<Option<Instant>>,
     /// Goes up when a key that was known is known no more.
-    withdrawn: Arc<AtomicU64>,
+    withdrawn: AtomicU64,
     times: Times,
 }
 
@@ -126,7 +126,7 @@ impl IssuerKeys {
             remote,
             known: ArcSwapOption::new(known),
             tried: Mutex::default(),
-            withdrawn: Arc::default(),
+            withdrawn: AtomicU64::default(),
             times: Times::default(),
         }
     }
@@ -155,9 +155,9 @@ impl IssuerKeys {
         Self { times, ..self }
     }
 
-    /// With a number of others to count withdrawn keys in.
-    pub(in crate::identity) fn counting_in(self, withdrawn: Arc<AtomicU64>) -> Self {
-        Self { withdrawn, ..self }
+    /// How often a key that was known was withdrawn.
+    pub(in crate::identity) fn withdrawn(&self) -> u64 {
+        self.withdrawn.load(Ordering::Acquire)
     }
 
     fn current(&self) -> Option<Arc<Fetched>> {
@@ -173,14 +173,15 @@ impl IssuerKeys {
         known.set.choose(jws).map(|key| jws.verify(key))
     }
 
-    /// Whether it is time to fetch them again although nothing is missing.
-    pub(in crate::identity) fn is_old(&self) -> bool {
-        self.remote.is_some()
-            && self
-                .known
-                .load()
-                .as_ref()
-                .is_none_or(|known| known.at.elapsed() > self.times.lifetime)
+    /// Whether it is time to fetch them again although nothing is missing. Those that were never needed
+    /// are not fetched at all.
+    fn is_old(&self) -> bool {
+        let old = |known: &Arc<Fetched>| known.at.elapsed() > self.times.lifetime;
+        self.remote.is_some() && self.known.load().as_ref().is_some_and(old)
+    }
+
+    fn is_cooling_down(&self, tried: Option<Instant>) -> bool {
+        tried.is_some_and(|at| at.elapsed() < self.times.cool_down)
     }
 
     /// Checks a token's signature and reads its claims, fetching keys where that may help. Which issuer
@@ -198,28 +199,35 @@ impl IssuerKeys {
         Ok(jws.claims()?)
     }
 
-    /// As [`IssuerKeys::claims`], for a token that was taken apart.
-    pub(in crate::identity) async fn verify(
-        self: &Arc<Self>,
-        jws: &Jws<'_>,
-    ) -> Result<(), TokenProblem> {
+    async fn verify(self: &Arc<Self>, jws: &Jws<'_>) -> Result<(), TokenProblem> {
         if let Some(verified) = self.verify_known(jws) {
             self.refresh_aside();
             return Ok(verified?);
         }
-        let refreshed = self.refresh(|known| known.set.choose(jws).is_some()).await;
-        match (self.verify_known(jws), refreshed) {
+        let fetched = self.fetch_for(jws).await;
+        match (self.verify_known(jws), fetched) {
             (Some(verified), _) => Ok(verified?),
             // Keys are known, and the token's is none of them.
-            (None, _) if self.current().is_some() => Err(BadJws.into()),
+            (None, _) if self.is_known() => Err(BadJws.into()),
             (None, Err(error)) => Err(TokenProblem::NoKeys(error)),
             (None, Ok(())) => Err(BadJws.into()),
         }
     }
 
+    /// Whether any of its keys is known.
+    pub(in crate::identity) fn is_known(&self) -> bool {
+        self.current().is_some()
+    }
+
+    /// Fetches the keys where the one of this token is not known.
+    pub(in crate::identity) async fn fetch_for(&self, jws: &Jws<'_>) -> Result<(), KeysError> {
+        self.refresh(|known| known.set.choose(jws).is_some()).await
+    }
+
     /// Fetches the keys in the background where they are old; one task at a time.
     pub(in crate::identity) fn refresh_aside(self: &Arc<Self>) {
-        if !self.is_old() || self.tried.try_lock().is_err() {
+        let may = || self.tried.try_lock().is_ok_and(|tried| !self.is_cooling_down(*tried));
+        if !self.is_old() || !may() {
             return;
         }
         // Where there is no runtime nobody waits for a new key either.
@@ -244,7 +252,7 @@ impl IssuerKeys {
         if self.current().is_some_and(|known| good(&known)) {
             return Ok(());
         }
-        if tried.is_some_and(|at| at.elapsed() < self.times.cool_down) {
+        if self.is_cooling_down(*tried) {
             return Err(KeysError::CoolingDown);
         }
         let fetched = remote.fetch().await;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    super::jws::{BadJws, Jws},
+    super::jws::Jws,
     key::{KeyProblem, PublicJwk, VerifyingKey},
 };
 
@@ -107,11 +107,6 @@ impl KeySet {
             },
             None => only(able.by_ref()),
         }
-    }
-
-    /// Checks a token's signature.
-    pub(in crate::identity) fn verify(&self, jws: &Jws<'_>) -> Result<(), BadJws> {
-        jws.verify(self.choose(jws).ok_or(BadJws)?)
     }
 
     /// Whether every key of this one is in the other one too.

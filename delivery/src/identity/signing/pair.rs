@@ -99,6 +99,16 @@ impl Pair {
         &self.jwk
     }
 
+    /// Its algorithm, as `alg` has it.
+    pub(in crate::identity) const fn word(&self) -> &'static str {
+        match self.private {
+            Private::Rs256(_) => SigningAlgorithm::Rs256,
+            Private::Es256(_) => SigningAlgorithm::Es256,
+            Private::EdDsa(_) => SigningAlgorithm::EdDsa,
+        }
+        .as_str()
+    }
+
     /// What it is called.
     pub(in crate::identity) fn kid(&self) -> &str {
         self.jwk.kid.as_deref().unwrap_or_default()

@@ -348,7 +348,27 @@ pub const ALL: &[Setting] = &[
         "How long a session lives without being refreshed.",
     ),
     setting("JWT_ISSUER", "message-service", Kind::Text, Auth, "`iss` of user tokens."),
-    setting("JWT_AUDIENCE", "client-app", Kind::Text, Auth, "`aud` of user tokens."),
+    setting(
+        "JWT_AUDIENCE",
+        "client-app",
+        Kind::Texts,
+        Auth,
+        "What a user token's `aud` must name one of, separated by commas; tokens made here carry the first.",
+    ),
+    setting(
+        "JWT_SIGNING_ALGORITHM",
+        "HS256",
+        Kind::Choice(&["HS256", "RS256", "ES256", "EdDSA"]),
+        Auth,
+        "What tokens made here are signed with: `JWT_SECRET` (`HS256`), or a key pair that is made here, kept sealed with a key made of `JWT_SECRET`, and published at `/.well-known/jwks.json` (`pushhub keys`). Tokens signed with `JWT_SECRET` are believed with all of them.",
+    ),
+    setting(
+        "JWT_ISSUERS",
+        "",
+        Kind::Issuers,
+        Auth,
+        "Others whose tokens (RS256, ES256, EdDSA) are believed as ours are, users, roles and tenants included. An issuer is named exactly as in `iss`, with where its keys are: `https://login.example.com` (by OpenID Connect Discovery), `login=https://login.example.com/jwks.json`, or `login=/etc/pushhub/login.pem`. A URL may be of a private address, and then without TLS.",
+    ),
     setting(
         "ADMIN_TOKEN",
         "",

@@ -66,6 +66,10 @@ pub enum Kind {
     Origins,
     /// IP addresses and networks, separated by commas.
     Networks,
+    /// Texts, separated by commas.
+    Texts,
+    /// Issuers of tokens and where their keys are, separated by commas.
+    Issuers,
     /// A rate as `N/s[:burst]`, or `off`.
     Rate,
     /// A short word of letters, digits, `-`, `_`, `.` and `:`.

@@ -374,7 +374,11 @@ impl TestClient {
     }
 
     pub(crate) async fn refresh(&mut self, token: &Token) {
-        let token = protocol::client_frame::Token(token.sign());
+        self.refresh_with(&token.sign()).await;
+    }
+
+    pub(crate) async fn refresh_with(&mut self, token: &str) {
+        let token = protocol::client_frame::Token(token.to_owned());
         self.send(ClientFrame::Refresh { token }).await;
     }
 
