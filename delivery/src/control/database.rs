@@ -22,7 +22,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
-        include_str!("schema_5.sql"),
+        include_str!("schema_7.sql"),
     ],
     migrations: &[
         Migration {
@@ -33,7 +33,7 @@ pub(super) static AREA: Area = Area {
         Migration {
             version: 2,
             name: "signing_keys",
-            sql: include_str!("../../migrations/postgres/control_0002_signing_keys.sql"),
+            sql: include_str!("../../migrations/postgres/control_0004_signing_keys.sql"),
         },
     ],
     compatible_from: 1,

@@ -1,4 +1,4 @@
--- Version 5: the keys that tokens are signed with (identity::signing). sealed is the private key, encrypted
+-- Version 7: the keys that tokens are signed with (identity::signing). sealed is the private key, encrypted
 -- with a key made of JWT_SECRET, so that this file alone signs nothing.
 CREATE TABLE control_signing_key (
     kid        TEXT PRIMARY KEY,
