@@ -53,12 +53,9 @@ fn verify(criterion: &mut Criterion) {
         let control = Arc::new(Control::open(dir.path()).unwrap());
         let identity = identity(&control, algorithm);
         let (token, name) = (token(&identity), algorithm.map_or("HS256", SigningAlgorithm::as_str));
-        let header = format!("Bearer {token}");
         group.bench_function(format!("REST, in memory, {name}"), |bench| {
-            bench.iter(|| {
-                let caller = identity.caller(black_box(Some(header.as_bytes())));
-                runtime.block_on(caller).unwrap()
-            });
+            bench
+                .iter(|| runtime.block_on(identity.verify_user_shared(black_box(&token))).unwrap());
         });
         group.bench_function(format!("first seen, {name}"), |bench| {
             bench.iter(|| identity.verify_user(black_box(&token)).unwrap());
