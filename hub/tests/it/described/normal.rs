@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 const JWT: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.….…";
 const RECOVERY_CODE: &str = "abcd-efgh-jkmn-pqrs";
 const TIME: &str = "2025-01-15T10:30:00Z";
-const SESSION_ENDS: &str = "2025-02-14T10:30:00Z";
+const IN_A_MONTH: &str = "2025-02-14T10:30:00Z";
 const HEX: &str = "0194691a2f40704180bd2a7b0f3c9d11";
 const KEY_ID: &str = "Ab3dEf6hIj9k";
 const WEBHOOK_SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
@@ -39,6 +39,9 @@ const HYPHENATED_BYTES: usize = 36;
 /// begin a day before, down to the hour.
 const RECENT_S: i64 = 26 * 3600;
 
+/// How long a login lives, in seconds.
+const MONTH_S: i64 = 30 * 24 * 3600;
+
 /// How long after now a time is to be taken for [`TOMORROW`], in seconds.
 const AHEAD_S: i64 = 12 * 3600;
 
@@ -61,7 +64,7 @@ pub(super) fn normal(value: &Value, kept: &[(String, String)]) -> Value {
             if made.contains_key("session_id")
                 && let Some(ends) = made.get_mut("expires_at")
             {
-                *ends = SESSION_ENDS.into();
+                *ends = IN_A_MONTH.into();
             }
             if made.contains_key("auth_url") {
                 made.insert("state".to_owned(), LOGIN_STATE.into());
@@ -97,6 +100,8 @@ fn of_text(text: &str, kept: &[(String, String)]) -> String {
         let age = jiff::Timestamp::now().as_second() - time.as_second();
         return if (-RECENT_S..-AHEAD_S).contains(&age) {
             TOMORROW.to_owned()
+        } else if (-MONTH_S..-MONTH_S + RECENT_S).contains(&age) {
+            IN_A_MONTH.to_owned()
         } else if (-AHEAD_S..RECENT_S).contains(&age) {
             TIME.to_owned()
         } else {
