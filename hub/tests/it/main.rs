@@ -7,6 +7,7 @@
 mod after_sending;
 mod auth;
 mod bad_input;
+mod browser;
 mod channels;
 mod chaos;
 mod cluster;
