@@ -8,6 +8,7 @@ mod after_sending;
 mod auth;
 mod bad_input;
 mod browser;
+mod canaries;
 mod channels;
 mod chaos;
 mod cluster;
