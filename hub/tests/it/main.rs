@@ -13,6 +13,7 @@ mod channels;
 mod chaos;
 mod cluster;
 mod described;
+mod export;
 mod history_checker;
 mod idempotency;
 mod lists;
