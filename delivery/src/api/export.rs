@@ -45,8 +45,12 @@ const RUNNING_MAX: usize = 8;
 /// How long an export waits for its client to take a page before it is given up.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Messages of a page: with the largest content these are 12.5 MiB.
-const MESSAGES_PAGE: usize = 50;
+/// Messages of a page: fewer where they are large, more where they are small, since each page is a question that
+/// also counts the whole list. A page of 50 that turn out to have the largest content is 12.5 MiB, once.
+const MESSAGES_PAGE: (usize, usize) = (5, 50);
+
+/// How large a page of messages should be, in bytes: from a quarter of this to this.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// Sent messages of a page: each may name 10,000 recipients.
 const SENT_PAGE: usize = 20;
@@ -269,7 +273,8 @@ struct SentReceipt<'a> {
 /// What comes next.
 enum Step {
     Person,
-    Messages(ListPosition),
+    /// From there on, so many.
+    Messages(ListPosition, usize),
     Sent(Option<MessageId>),
     /// Of the first of these, after a recipient; then the next page of what was sent.
     Receipts(VecDeque<SentMessage>, Option<UserId>, Option<MessageId>),
@@ -296,7 +301,7 @@ impl Export {
         let Some(step) = self.step.take() else { return Ok(None) };
         self.step = match step {
             Step::Person => Some(self.person().await?),
-            Step::Messages(at) => Some(self.messages(at).await?),
+            Step::Messages(at, size) => Some(self.messages(at, size).await?),
             Step::Sent(after) => Some(self.sent(after.as_ref()).await?),
             Step::Receipts(sent, after, next) => Some(self.receipts(sent, after, next).await?),
             Step::End => {
@@ -326,24 +331,30 @@ impl Export {
         for group in &directory.groups_of(&inbox).await? {
             self.line(&Line::Membership(Membership::of(group)));
         }
-        Ok(Step::Messages(ListPosition::default()))
+        Ok(Step::Messages(ListPosition::default(), MESSAGES_PAGE.0))
     }
 
-    async fn messages(&mut self, at: ListPosition) -> Result<Step, ApiError> {
+    async fn messages(&mut self, at: ListPosition, size: usize) -> Result<Step, ApiError> {
         let query = ListQuery {
             status: StatusFilter::All,
             recalled: true,
             sort: Sort::Oldest,
             at,
-            size: MESSAGES_PAGE,
+            size,
             ..ListQuery::default()
         };
         let page = self.state.0.store.list(&self.inbox, query).await?;
         for stored in &page.messages {
             self.line(&Line::Message(message(stored)?));
         }
+        let size = match self.piece.len() {
+            large if large > PAGE_BYTES => size / 2,
+            small if small < PAGE_BYTES / 4 => size * 2,
+            _ => size,
+        };
+        let size = size.clamp(MESSAGES_PAGE.0, MESSAGES_PAGE.1);
         Ok(match page.messages.last().filter(|_| page.more) {
-            Some(last) => Step::Messages(ListPosition::After(last.state.seq)),
+            Some(last) => Step::Messages(ListPosition::After(last.state.seq), size),
             None => Step::Sent(None),
         })
     }

@@ -175,9 +175,10 @@ async fn it_is_read_as_it_is_taken_and_one_at_a_time() {
         bytes += read;
         most = most.max(server.rss().saturating_sub(before));
     }
+    println!("an export of {bytes} bytes took {most} bytes of memory at its most");
     assert!(bytes > 600 * (64 << 10), "{bytes} bytes");
-    // Three pages of 3.2 MB, and what encoding and reading take besides; not the 39 MB of it all.
-    assert!(most < 26 << 20, "{most} bytes more than before");
+    // Three pages of 1 MB, and what reading and the allocator take besides; not the 39 MB of it all.
+    assert!(most < 20 << 20, "{most} bytes more than before");
     // Who goes away gives the place up.
     let mut gone = TcpStream::connect(server.user).await.unwrap();
     gone.write_all(request.as_bytes()).await.unwrap();
