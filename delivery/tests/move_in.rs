@@ -208,6 +208,7 @@ mod moved_ledger {
         scheduled: what_expires_before_its_time_is_never_sent,
         sent: what_was_sent_is_known_to_its_tenant,
         sent: nothing_is_lost_or_doubled_by_reopening,
+        sent: what_a_sender_has_sent_comes_in_pages_each_once,
         stats: messages_are_counted_by_what_they_are,
         stats: nothing_is_counted_twice_after_a_kill,
     );

@@ -20,7 +20,7 @@ use delivery::{
 };
 use hub::{
     bus::LocalBus,
-    http::{self, HttpLimits, HttpMetrics, Listener},
+    http::{self, HttpLimits, HttpMetrics, Listener, Pages},
     live::{Live, LiveConfig, Registry},
 };
 use metrics::NoopRecorder;
@@ -182,6 +182,7 @@ async fn serve(live: &Arc<Live>) -> std::net::SocketAddr {
     };
     let counts = Arc::new(HttpMetrics::new(&NoopRecorder, Listener::User));
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-    tokio::spawn(http::serve(listener, router, limits, counts, shutdown, tracker));
+    let pages = Pages::new(Listener::User, &[]);
+    tokio::spawn(http::serve(listener, router, limits, pages, counts, shutdown, tracker));
     address
 }

@@ -205,19 +205,17 @@ pub fn endpoints() -> Vec<Endpoint<HealthState>> {
     ]
 }
 
-const NEVER_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
-
 async fn live() -> impl IntoResponse {
-    ([NEVER_CACHED], Json(Alive { status: "live" }))
+    Json(Alive { status: "live" })
 }
 
 async fn ready(extract::State(state): extract::State<HealthState>) -> impl IntoResponse {
     let report = state.0.check().await;
     let status =
         if report.status == "not_ready" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, [NEVER_CACHED], Json(report))
+    (status, Json(report))
 }
 
 async fn metrics(extract::State(state): extract::State<HealthState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE), NEVER_CACHED], state.0.metrics.render())
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], state.0.metrics.render())
 }

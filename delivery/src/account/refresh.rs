@@ -191,6 +191,7 @@ impl Accounts {
             row.access_until = row.access_until.max(after(now, self.identity.access_ttl()));
             row.refreshed_at = now;
             row.generation += 1;
+            // Not `$2 - 1`, which PostgreSQL would take for a number of 32 bits.
             let sql = "UPDATE account_session SET generation = $2, refreshed_at = $3, \
                        last_seen_at = $3, expires_at = $4, access_until = $5, address = $6 \
                        WHERE id = $1 AND generation + 1 = $2";

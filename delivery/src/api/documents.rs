@@ -130,11 +130,8 @@ impl Document {
         headers.insert(header::ETAG, self.etag.clone());
         // Asked again each time: an upgrade must show at once, and the answer is then short.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(policy) = &self.policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
-            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         }
         response
     }

@@ -80,6 +80,8 @@ pub(crate) enum ApiError {
     KeyReused,
     #[error("a request with this Idempotency-Key is under way; its answer can be had in a moment")]
     KeyRunning,
+    #[error("an export of this user is running, or as many as may; come back in a moment")]
+    ExportsRunning,
     #[error("the answer that was stored cannot be read")]
     StoredAnswer(#[source] serde_json::Error),
     #[error("something went wrong here")]
@@ -150,7 +152,7 @@ impl ApiError {
                 self.says(T::Forbidden)
             }
             Self::NoUser | Self::NoConnection => self.says(T::NotFound),
-            Self::NodesMissing(_) | Self::Asked(_) => {
+            Self::NodesMissing(_) | Self::Asked(_) | Self::ExportsRunning => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
             }
             Self::Resync { min_seq, head } => self

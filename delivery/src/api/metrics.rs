@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, Recorder};
 use protocol::ErrorType;
 use rustc_hash::FxHashMap;
 
+use super::export;
 use crate::metrics::Metric;
 
 const REQUEST_DURATION: Metric = Metric::histogram(
@@ -46,7 +47,16 @@ const KEYS_RUNNING: Metric = Metric::gauge(
 );
 
 /// Every metric of this area.
-pub const ALL: &[Metric] = &[REQUEST_DURATION, ACCEPTED, REJECTED, PANICS, KEYED, KEYS_RUNNING];
+pub const ALL: &[Metric] = &[
+    REQUEST_DURATION,
+    ACCEPTED,
+    REJECTED,
+    PANICS,
+    KEYED,
+    KEYS_RUNNING,
+    export::RUNNING,
+    export::EXPORTS,
+];
 
 /// What became of a request with an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

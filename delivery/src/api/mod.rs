@@ -21,6 +21,7 @@ mod digest;
 pub mod doc;
 mod documents;
 mod error;
+mod export;
 mod idempotency;
 mod identities;
 mod login;
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) sender: Sender,
     pub(crate) config: ApiConfig,
     pub(crate) running: Arc<idempotency::Running>,
+    pub(crate) exports: Arc<export::Exports>,
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
@@ -215,6 +217,7 @@ impl ApiState {
             sender,
             config,
             running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
+            exports: export::Exports::new(recorder),
             metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
             connections,
@@ -229,6 +232,7 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/auth/ws-ticket" => auth::ticket;
         get "/api/v3/auth/profile" => profile::get;
         put "/api/v3/auth/profile" => profile::update;
+        get "/api/v3/auth/export" => export::own;
         get "/api/v3/auth/sessions" => sessions::list;
         delete "/api/v3/auth/sessions" => sessions::end_others;
         delete "/api/v3/auth/sessions/{id}" => sessions::end;
@@ -327,6 +331,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         put "/api/v3/admin/users/{id}/department" => users::set_department;
         post "/api/v3/admin/users/{id}/disable" => users::disable;
         post "/api/v3/admin/users/{id}/enable" => users::enable;
+        get "/api/v3/admin/users/{id}/export" => export::of_user;
         get "/api/v3/admin/sessions" => sessions::list_all;
         post "/api/v3/admin/sessions" => sessions::create;
         delete "/api/v3/admin/sessions" => sessions::end_of_user;

@@ -64,7 +64,8 @@ pub(crate) async fn observe(
     }
     let route = route.as_ref().map(MatchedPath::as_str);
     if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
-        let seen = Seen { method: &method, route: route.unwrap_or_default(), id: text(&id) };
+        let method = word(&method);
+        let seen = Seen { method, route: route.unwrap_or_default(), id: text(&id) };
         let failure = error.failure();
         seen.report(&error, failure.kind);
         let allow = response.headers_mut().remove(http::header::ALLOW);
@@ -80,7 +81,7 @@ pub(crate) async fn observe(
     let took = began.elapsed();
     let status = response.status();
     state.0.metrics.answered(&method, route, status, took);
-    log_access(&method, route, status.as_u16(), took, text(&id));
+    log_access(word(&method), route, status.as_u16(), took, text(&id));
     toll.write(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, id);
     response
@@ -103,11 +104,27 @@ fn text(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or_default()
 }
 
+/// A method as it is logged. One that is not HTTP's own may be any text, a token in the wrong place included.
+fn word(method: &Method) -> &str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    if KNOWN.contains(method) { method.as_str() } else { "other" }
+}
+
 /// One line per request: no query, body, token or user in it.
-fn log_access(method: &Method, route: Option<&str>, status: u16, took: Duration, id: &str) {
+fn log_access(method: &str, route: Option<&str>, status: u16, took: Duration, id: &str) {
     tracing::info!(
         target: "access",
-        method = method.as_str(),
+        method,
         route = route.unwrap_or("unmatched"),
         status,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -116,7 +133,7 @@ fn log_access(method: &Method, route: Option<&str>, status: u16, took: Duration,
 }
 
 struct Seen<'a> {
-    method: &'a Method,
+    method: &'a str,
     route: &'a str,
     id: &'a str,
 }
@@ -125,7 +142,7 @@ impl Seen<'_> {
     /// Refusals of callers go to the security log, our own failures to the error log.
     fn report(&self, error: &ApiError, kind: ErrorType) {
         let Self { method, route, id } = *self;
-        let (method, status) = (method.as_str(), kind.status());
+        let status = kind.status();
         match error {
             ApiError::Auth(auth) => tracing::warn!(
                 target: "security",

@@ -40,7 +40,7 @@ const ADDED_ROLE_PATTERN: &str = r"^(?!department:)[^\u0000-\u001f\u007f-\u009f]
 const LIST_QUERY: &[Field] = &[TENANT_ID, ID_CURSOR_PARAMETER, SIZE];
 
 /// The query of what is about one user.
-const QUERY: &[Field] = &[TENANT_ID];
+pub(super) const QUERY: &[Field] = &[TENANT_ID];
 
 /// The roles that are to be added to a user.
 #[derive(Deserialize)]
@@ -112,13 +112,13 @@ struct List<'a> {
 type UserPath = Result<Path<String>, PathRejection>;
 
 /// The id in the path. One that could not be an id belongs to no user.
-fn user_id(id: UserPath) -> Result<UserId, ApiError> {
+pub(super) fn user_id(id: UserPath) -> Result<UserId, ApiError> {
     let Path(id) = id.map_err(|_| ApiError::NoUser)?;
     UserId::new(id).map_err(|_| ApiError::NoUser)
 }
 
 /// Who changed what, until there is an audit log: one line per change that was made.
-fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
+pub(super) fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
     let by = admin.name();
     tracing::info!(target: "security", event, by, user = user.as_str());
 }

@@ -122,6 +122,15 @@ pub struct ReceiptPage {
     pub more: bool,
 }
 
+/// Some of what a sender has sent.
+#[derive(Clone, Debug, Default)]
+pub struct SentPage {
+    /// The messages.
+    pub messages: Vec<SentMessage>,
+    /// Where to go on; none where that was all.
+    pub next: Option<MessageId>,
+}
+
 /// What statistics are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatsBy {
@@ -183,6 +192,20 @@ pub trait Ledger: Send + Sync + 'static {
         tenant: &TenantId,
         id: &MessageId,
     ) -> BoxFuture<'_, Result<Option<SentMessage>, StoreError>>;
+
+    /// What a sender has sent as far as it is kept, each message once, in an order of the store's own, after
+    /// where an earlier page ended: at most `limit`. What is sent meanwhile may be missing.
+    ///
+    /// There is no index by sender, which every send would pay for and nobody but an export asks for: a page
+    /// looks at [`super::limits::SENT_LOOK_MAX`] messages of everybody. It may be short or empty, and not the
+    /// last.
+    fn sent_by(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<SentPage, StoreError>>;
 
     /// What a message says now; none where nobody has it any more.
     fn sent_body(

@@ -22,6 +22,9 @@ pub const ANSWER_KEPT: std::time::Duration = std::time::Duration::from_hours(24)
 /// look after a message in its quarter.
 pub const SENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
+/// Most messages that one look for a sender's goes through: some milliseconds, in which other questions wait.
+pub const SENT_LOOK_MAX: usize = 2_000;
+
 /// How long statistics are kept: a year and a month, to compare a month with the same one before.
 pub const STATS_KEPT: std::time::Duration = std::time::Duration::from_hours(400 * 24);
 

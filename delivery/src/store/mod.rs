@@ -49,8 +49,8 @@ pub use self::{
     },
     happening::{Happened, Happening, Witness},
     ledger::{
-        DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentState, StatsBy, StatsQuery,
-        StatsRow, StoredAnswer,
+        DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentPage, SentState, StatsBy,
+        StatsQuery, StatsRow, StoredAnswer,
     },
     list::{ListPage, ListPosition, ListQuery, Sort, StatusFilter, UnreadCounts},
     mark::{Mark, MarkTarget, Marked, Pressing},

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, ProcessConfig},
-    http::{self, HttpLimits, HttpMetrics, Listener},
+    http::{self, HttpLimits, HttpMetrics, Listener, Pages},
 };
 
 /// What is served on each.
@@ -24,6 +24,7 @@ pub(super) struct Routers {
 struct Port {
     listener: std::net::TcpListener,
     address: SocketAddr,
+    pages: Pages,
     counts: Arc<HttpMetrics>,
 }
 
@@ -31,13 +32,14 @@ impl Port {
     async fn bind(
         variable: &str,
         address: SocketAddr,
+        pages: Pages,
         counts: HttpMetrics,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} ({variable}, BIND_ADDRESS)"))?;
         let address = listener.local_addr()?;
-        Ok(Self { listener: listener.into_std()?, address, counts: Arc::new(counts) })
+        Ok(Self { listener: listener.into_std()?, address, pages, counts: Arc::new(counts) })
     }
 }
 
@@ -67,14 +69,15 @@ impl Ports {
     pub(super) async fn bind(config: &Config, recorder: &SharedRecorder) -> anyhow::Result<Self> {
         let ProcessConfig { role, user_address, admin_address, .. } = config.process;
         let counts = |which| HttpMetrics::new(&**recorder, which);
+        let pages = |which| Pages::new(which, &config.socket.allowed_origins);
         let user = if role.has_users() {
-            let counts = counts(Listener::User);
-            Some(Port::bind("USER_SERVER_PORT", user_address, counts).await?)
+            let (pages, counts) = (pages(Listener::User), counts(Listener::User));
+            Some(Port::bind("USER_SERVER_PORT", user_address, pages, counts).await?)
         } else {
             None
         };
-        let counts = counts(Listener::Admin);
-        let admin = Port::bind("ADMIN_SERVER_PORT", admin_address, counts).await?;
+        let (pages, counts) = (pages(Listener::Admin), counts(Listener::Admin));
+        let admin = Port::bind("ADMIN_SERVER_PORT", admin_address, pages, counts).await?;
         Ok(Self { user, admin, limits: HttpLimits::from(&config.http) })
     }
 
@@ -95,6 +98,7 @@ impl Ports {
                 listener,
                 router,
                 self.limits,
+                port.pages.clone(),
                 Arc::clone(&port.counts),
                 serving.shutdown.clone(),
                 serving.tracker.clone(),

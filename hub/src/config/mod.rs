@@ -88,7 +88,7 @@ pub struct SocketConfig {
     pub stall_timeout: Duration,
     /// Longest handshake.
     pub handshake_timeout: Duration,
-    /// Origins that may open sockets, in lower case; `*` for any; empty for the same host only.
+    /// Origins whose pages may ask, in lower case; `*` for any; empty for the same host only.
     pub allowed_origins: Vec<String>,
     /// Largest age of a socket; none for any.
     pub connection_age_max: Option<Duration>,

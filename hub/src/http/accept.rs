@@ -19,8 +19,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ACCEPT_PAUSE, HEAD_BYTES_MAX, HEADERS_MAX, HttpLimits, HttpMetrics, READ_BUFFER_BYTES_MAX,
-    io::WatchedStream, refusal::Refusal, service::ConnectionService, takeover::TakeoverSlot,
+    ACCEPT_PAUSE, HEAD_BYTES_MAX, HEADERS_MAX, HttpLimits, HttpMetrics, Pages,
+    READ_BUFFER_BYTES_MAX, io::WatchedStream, refusal::Refusal, service::ConnectionService,
+    takeover::TakeoverSlot,
 };
 
 /// Accepts connections until `shutdown`, then closes the listener and returns; the connections are
@@ -33,6 +34,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: HttpLimits,
+    pages: Pages,
     metrics: Arc<HttpMetrics>,
     shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -75,6 +77,7 @@ pub async fn serve(
             peer,
             router: router.clone(),
             limits,
+            pages: pages.clone(),
             metrics: Arc::clone(&metrics),
             slot,
         };
@@ -100,19 +103,21 @@ struct Connection {
     peer: SocketAddr,
     router: Router,
     limits: HttpLimits,
+    pages: Pages,
     metrics: Arc<HttpMetrics>,
     slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
     async fn run(self, http: http1::Builder, shutdown: CancellationToken) {
-        let Self { stream, peer, router, limits, metrics, slot } = self;
+        let Self { stream, peer, router, limits, pages, metrics, slot } = self;
         let (stream, verdict) = WatchedStream::new(stream);
         let takeover = Arc::new(TakeoverSlot::default());
         let open = OpenConnection::new(&metrics);
         let service = Arc::new(ConnectionService {
             router,
             limits,
+            pages,
             metrics: Arc::clone(&metrics),
             peer,
             verdict,

@@ -5,6 +5,9 @@
 //! two servers in a row may read differently (both `Content-Length` and `Transfer-Encoding`, no
 //! `Host` or two, lines that end in a bare LF); those get 400 here (RFC 9112 §6.3, §3.2, §2.2).
 //!
+//! What browsers may do is decided here too, for what is refused before the router as well: `pages` (CORS,
+//! and foreign pages on the port of admins), `protect` (what every answer says), by `origin`.
+//!
 //! The path of a connection: [`serve`] accepts → `io` watches the raw bytes → hyper parses →
 //! `service` judges and hands on to the router → the answer, or the raw stream: by [`take_stream`]
 //! after an upgrade, by [`take_over`] after any other answer.
@@ -12,6 +15,9 @@
 mod accept;
 mod io;
 mod metrics;
+pub(crate) mod origin;
+mod pages;
+mod protect;
 mod refusal;
 mod scanner;
 mod service;
@@ -22,6 +28,7 @@ use std::time::Duration;
 pub use accept::serve;
 pub use io::take_stream;
 pub use metrics::{ALL as METRICS, HttpMetrics, Listener};
+pub use pages::Pages;
 pub use service::BodyTooSlow;
 pub use takeover::{Taken, take_over};
 

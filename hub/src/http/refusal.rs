@@ -6,7 +6,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use protocol::{Envelope, ErrorBody, ErrorType};
 use uuid::Uuid;
 
-use super::{HEAD_BYTES_MAX, HEADERS_MAX, RETRY_AFTER_SECONDS, URI_BYTES_MAX, scanner::Fault};
+use super::{
+    HEAD_BYTES_MAX, HEADERS_MAX, RETRY_AFTER_SECONDS, URI_BYTES_MAX,
+    protect::{PROTECTION, protect},
+    scanner::Fault,
+};
 
 /// In and out (contract §5).
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -24,11 +28,12 @@ pub(super) enum Refusal {
     HeadTooLarge,
     Malformed,
     BodyTooSlow,
+    ForeignPage,
     Full,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Fault(Fault::LengthAndEncoding),
         Self::Fault(Fault::BareLineFeed),
         Self::HostMissing,
@@ -37,6 +42,7 @@ impl Refusal {
         Self::HeadTooLarge,
         Self::Malformed,
         Self::BodyTooSlow,
+        Self::ForeignPage,
         Self::Full,
     ];
 
@@ -50,6 +56,7 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::Malformed => "malformed",
             Self::BodyTooSlow => "body_too_slow",
+            Self::ForeignPage => "foreign_page",
             Self::Full => "full",
         }
     }
@@ -62,6 +69,7 @@ impl Refusal {
             Self::UriTooLong => ErrorType::UriTooLong,
             Self::HeadTooLarge => ErrorType::HeadersTooLarge,
             Self::BodyTooSlow => ErrorType::RequestTimeout,
+            Self::ForeignPage => ErrorType::Forbidden,
             Self::Full => ErrorType::Unavailable,
         }
     }
@@ -82,6 +90,10 @@ impl Refusal {
             ),
             Self::Malformed => "the request is not HTTP/1.1".to_owned(),
             Self::BodyTooSlow => "the request's body came too slowly".to_owned(),
+            Self::ForeignPage => {
+                "pages of this origin may not ask for this; CORS_ALLOWED_ORIGINS says which may"
+                    .to_owned()
+            }
             Self::Full => "this port has as many connections as it may; come back".to_owned(),
         }
     }
@@ -113,6 +125,7 @@ impl Refusal {
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             fields.insert(REQUEST_ID, value);
         }
+        protect(fields);
         response
     }
 
@@ -127,10 +140,16 @@ impl Refusal {
             _ => String::new(),
         };
         let mut bytes = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{retry}{REQUEST_ID}: {request_id}\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{retry}{REQUEST_ID}: {request_id}\r\ncontent-length: {}\r\n",
             body.len()
         )
         .into_bytes();
+        for (name, value) in PROTECTION {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&body);
         bytes.into()
     }

@@ -14,15 +14,17 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tower::ServiceExt;
 
 use super::{
-    HttpLimits, HttpMetrics, URI_BYTES_MAX,
+    HttpLimits, HttpMetrics, Pages, URI_BYTES_MAX,
     io::Verdict,
+    pages::{Grant, Judged, preflight},
+    protect::protect,
     refusal::{REQUEST_ID, Refusal, new_request_id},
     takeover::{Takeover, TakeoverSlot},
 };
@@ -31,6 +33,7 @@ use super::{
 pub(super) struct ConnectionService {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
+    pub(super) pages: Pages,
     pub(super) metrics: Arc<HttpMetrics>,
     pub(super) peer: SocketAddr,
     pub(super) verdict: Arc<Verdict>,
@@ -45,7 +48,12 @@ impl ConnectionService {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        let mut response = self.answer(request).await;
+        let (grant, mut response) = self.answer(request).await;
+        // A socket's answer is read by the browser itself, and no page sees it.
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            protect(response.headers_mut());
+            self.pages.write(grant, response.headers_mut());
+        }
         if let Some(takeover) = Takeover::of(&mut response) {
             *self.takeover.lock() = Some(takeover);
             // hyper must not answer by itself; `accept` drops it, and this with it.
@@ -54,12 +62,23 @@ impl ConnectionService {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// The answer, and what a page may do with it.
+    async fn answer(&self, request: Request<Incoming>) -> (Grant, Response<Body>) {
         let index = self.requests.fetch_add(1, Ordering::Relaxed);
-        if let Err(refusal) = self.judge(index, &request) {
-            self.refused(refusal);
-            return refusal.response(request.headers());
-        }
+        let (grant, refusal) = match (self.judge(index, &request), self.pages.judge(&request)) {
+            (Ok(()), Ok(Judged::Asks(grant))) => return (grant, self.handle(request).await),
+            (Ok(()), Ok(Judged::AsksWhether(grant))) => return (grant, preflight()),
+            (Ok(()), Err(foreign)) => (Grant::Nothing, foreign),
+            (Err(refusal), Ok(Judged::Asks(grant) | Judged::AsksWhether(grant))) => {
+                (grant, refusal)
+            }
+            (Err(refusal), Err(_)) => (Grant::Nothing, refusal),
+        };
+        self.refused(refusal);
+        (grant, refusal.response(request.headers()))
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         // A body of unknown length hides where the next head begins from the scanner.
         let last = request.headers().contains_key(header::TRANSFER_ENCODING);
         let late = Arc::new(AtomicBool::new(false));
@@ -93,6 +112,9 @@ impl ConnectionService {
     /// The router logs what reaches it; this does not.
     fn refused(&self, refusal: Refusal) {
         self.metrics.refused(refusal);
+        if refusal == Refusal::ForeignPage {
+            tracing::warn!(target: "security", event = "not_allowed", reason = refusal.label());
+        }
         tracing::info!(target: "access", reason = refusal.label(), "refused");
     }
 

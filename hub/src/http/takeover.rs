@@ -66,7 +66,7 @@ impl Takeover {
 }
 
 /// Usual length of a head, in bytes, to allocate once.
-const HEAD_BYTES: usize = 320;
+const HEAD_BYTES: usize = 768;
 
 fn head(response: &mut Response<Body>) -> Bytes {
     let status = response.status();

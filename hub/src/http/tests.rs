@@ -75,6 +75,7 @@ impl Server {
             listener,
             router,
             limits,
+            Pages::new(Listener::User, &["https://app.example".to_owned()]),
             http_metrics,
             shutdown.clone(),
             tracker.clone(),

@@ -25,10 +25,10 @@ use super::{
     establish::{self, Admitted, Entry, Opening, Slot},
     framing::{Framing, Transport},
     metrics::Rejection,
-    origin,
     refusal::Refused,
     stream,
 };
+use crate::http::origin::Source;
 
 /// When a client that was refused for a limit should ask again, in seconds.
 const RETRY_AFTER_LIMIT_S: u32 = 5;
@@ -154,7 +154,7 @@ impl Visit {
         transport: Transport,
     ) -> Result<Self, Refused> {
         let headers = request.headers();
-        if !origin::allowed(headers, &live.config().allowed_origins) {
+        if Source::of(headers, &live.config().allowed_origins) == Source::Foreign {
             return Err(Refused::new(
                 Rejection::Origin,
                 ErrorType::Forbidden,

@@ -25,7 +25,6 @@ mod inbound;
 mod inquiry;
 mod last_ack;
 pub mod metrics;
-mod origin;
 mod outbox;
 mod position_check;
 mod presence;

@@ -48,7 +48,7 @@ pub(super) async fn open(State(live): State<Arc<Live>>, request: Request) -> Res
     };
     match admitted {
         Ok((entry, since)) => {
-            let mut response = event_stream(request.headers());
+            let mut response = event_stream();
             let opening = Opening::Takeover(take_over(&mut response));
             let framing = Framing::EventStream;
             establish::spawn(live, Admitted { opening, entry, framing, since });
@@ -84,16 +84,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Refused> {
     seq.map(|seq| Some(Seq(seq))).ok_or_else(|| Refused::field("Last-Event-ID", problem))
 }
 
-fn event_stream(request: &HeaderMap) -> Response {
+fn event_stream() -> Response {
     let mut response = Body::empty().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    // Its origin was checked; without this a browser opens the stream and shows the page nothing.
-    if let Some(origin) = request.get(header::ORIGIN) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    }
     response
 }

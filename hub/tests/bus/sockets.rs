@@ -16,7 +16,7 @@ use delivery::{
 use futures_util::{SinkExt, StreamExt};
 use hub::{
     bus::{Bus, ClusterFanout, Inbound, RedisBus, RedisConfig, State},
-    http::{self, HttpLimits, HttpMetrics, Listener},
+    http::{self, HttpLimits, HttpMetrics, Listener, Pages},
     live::{
         Admission, ChannelGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier,
         Upkeep,
@@ -145,7 +145,8 @@ impl Node {
             HttpLimits { header_timeout: SOON, body_timeout: SOON, connections_max: 1_000 };
         let counts = Arc::new(HttpMetrics::new(&NoopRecorder, Listener::User));
         let (token, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let serve = http::serve(listener, live.routes(), limits, counts, token, tracker);
+        let pages = Pages::new(Listener::User, &[]);
+        let serve = http::serve(listener, live.routes(), limits, pages, counts, token, tracker);
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(async move {
                 serve.await;

@@ -117,6 +117,7 @@ fn every_error_has_its_status() {
         (ApiError::TokenOnly, 403, false, false),
         (ApiError::NoUser, 404, false, false),
         (ApiError::NoConnection, 404, false, false),
+        (ApiError::ExportsRunning, 503, true, false),
         (ApiError::NodesMissing(vec!["node-2".parse().unwrap()]), 503, true, false),
         (TooManyAsk.into(), 503, true, false),
         (ApiError::Resync { min_seq: Seq(5), head: Seq(9) }, 410, false, false),

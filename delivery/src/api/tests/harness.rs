@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -229,14 +229,18 @@ impl Api {
         InboxKey::new(protocol::TenantId::default(), UserId::new(user).unwrap())
     }
 
-    pub(super) async fn call(&self, request: Request<Body>) -> Answer {
+    /// An answer that may not be an envelope.
+    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let router = if request.uri().path().contains("/admin/") {
             self.admins.clone()
         } else {
             self.users.clone()
         };
-        let response = router.oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        router.oneshot(request).await.unwrap()
+    }
+
+    pub(super) async fn call(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.answer(request).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes().to_vec();
         let body = match parts.headers.get("content-type").map(|media| media.as_bytes()) {
             Some(b"application/json") => serde_json::from_slice(&bytes).unwrap(),

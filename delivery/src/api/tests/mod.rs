@@ -3,6 +3,7 @@
 mod admin;
 mod channels;
 mod envelope;
+mod export;
 mod harness;
 mod idempotency;
 mod inbox;

@@ -12,8 +12,8 @@ use crate::{
         Audience, Batch, BoxFuture, ChangePage, Channel, ChannelInfo, Directory, Group, Head,
         Health, InboxKey, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked,
         Member, MembersChanged, MessagePage, NameKind, Pressing, ReceiptPage, Retention, SenderKey,
-        SentMessage, SentState, Sort, StatsQuery, StatsRow, StatusFilter, Store, StoreError,
-        Stored, StoredAnswer, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
+        SentMessage, SentPage, SentState, Sort, StatsQuery, StatsRow, StatusFilter, Store,
+        StoreError, Stored, StoredAnswer, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
         single::{SingleConfig, SingleStore},
     },
 };
@@ -342,6 +342,16 @@ impl Ledger for TestStore {
         id: &MessageId,
     ) -> BoxFuture<'_, Result<Option<SentMessage>, StoreError>> {
         self.with(|store| store.sent(tenant, id))
+    }
+
+    fn sent_by(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<SentPage, StoreError>> {
+        self.with(|store| store.sent_by(tenant, sender, after, limit))
     }
 
     fn sent_body(

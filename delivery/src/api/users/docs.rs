@@ -9,7 +9,7 @@ use crate::api::{
     doc::{By, Doc, Example, Given, ID, Others, Reply, Tag, Who, must},
 };
 
-const TAG: Tag = Tag {
+pub(crate) const TAG: Tag = Tag {
     name: "Users",
     about: "Who there is, and the roles and departments they carry. Those of a user's latest token \
             count, and beside them those that an admin added. Messages can be sent to a role, and to a \

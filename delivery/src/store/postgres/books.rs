@@ -8,8 +8,8 @@ use super::{PostgresStore, ledger, stats};
 use crate::{
     StoreError,
     store::{
-        BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentState, StatsQuery, StatsRow,
-        StoredAnswer,
+        BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentPage, SentState, StatsQuery,
+        StatsRow, StoredAnswer,
     },
 };
 
@@ -33,6 +33,20 @@ impl Ledger for PostgresStore {
         let (core, tenant, id) = (Arc::clone(&self.core), tenant.clone(), id.clone());
         Box::pin(
             self.run(async move { Ok(core.sent(&tenant, &id).await?.map(|sent| sent.message)) }),
+        )
+    }
+
+    fn sent_by(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<SentPage, StoreError>> {
+        let (core, tenant) = (Arc::clone(&self.core), tenant.clone());
+        let (sender, after) = (sender.clone(), after.cloned());
+        Box::pin(
+            self.run(async move { core.sent_by(&tenant, &sender, after.as_ref(), limit).await }),
         )
     }
 

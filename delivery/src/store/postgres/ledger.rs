@@ -7,18 +7,20 @@ use tokio_postgres::Row;
 
 use super::{
     append::{counted_by, json_of},
-    columns::{Columns as _, sender_from, sender_text, state_code, state_from},
+    columns::{Columns as _, most, sender_from, sender_text, state_code, state_from},
     core::Core,
     deliver::{self, Item, Kind},
     errors::Failure,
-    pool::{self, Ask, Transaction, execute, row},
+    pool::{self, Ask, Transaction, execute, row, rows},
     rows::Content,
 };
 use crate::{
     StoreError,
     store::{
-        Audience, SenderKey, SentMessage, SentState, StoredAnswer, limits::ANSWER_KEPT,
-        metadata::askable, recalled::without_content,
+        Audience, SenderKey, SentMessage, SentPage, SentState, StoredAnswer,
+        limits::{ANSWER_KEPT, SENT_LOOK_MAX},
+        metadata::askable,
+        recalled::without_content,
     },
 };
 
@@ -105,6 +107,41 @@ impl Core {
     ) -> Result<Option<Sent>, Failure> {
         let client = self.db.client().await?;
         find(&client, tenant, id, "").await
+    }
+
+    pub(super) async fn sent_by(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> Result<SentPage, Failure> {
+        let client = self.db.client().await?;
+        let (tenant, sender) = (tenant.as_str(), sender_text(sender));
+        let (after, limit) = (after.map_or("", MessageId::as_str), limit.max(1));
+        let looked = "SELECT message_id FROM bodies WHERE tenant = $1 AND message_id > $2
+            ORDER BY message_id OFFSET $3 LIMIT 1";
+        let last = row(&client, looked, &[&tenant, &after, &most(SENT_LOOK_MAX - 1)]).await?;
+        let last: Option<MessageId> = last.map(|row| row.id(0)).transpose()?;
+        let select = |until: &str| {
+            format!(
+                "SELECT {SENT} FROM bodies WHERE tenant = $1 AND message_id > $2 AND sender = $3 {until}
+                ORDER BY message_id LIMIT $4"
+            )
+        };
+        let most = most(limit);
+        let found = match &last {
+            Some(last) => {
+                let values: pool::Values<'_> = &[&tenant, &after, &sender, &most, &last.as_str()];
+                rows(&client, &select("AND message_id <= $5"), values).await?
+            }
+            None => rows(&client, &select(""), &[&tenant, &after, &sender, &most]).await?,
+        };
+        let messages: Vec<SentMessage> =
+            found.iter().map(|row| Ok(sent_of(row)?.message)).collect::<Result<_, Failure>>()?;
+        let full = messages.last().filter(|_| messages.len() == limit);
+        let next = full.map(|last| last.id.clone()).or(last);
+        Ok(SentPage { messages, next })
     }
 
     pub(super) async fn edit(

@@ -212,6 +212,7 @@ macro_rules! ledger_suite {
                 scheduled: it_reaches_who_is_there_when_it_is_sent,
                 sent: what_was_sent_is_known_to_its_tenant,
                 sent: nothing_is_lost_or_doubled_by_reopening,
+                sent: what_a_sender_has_sent_comes_in_pages_each_once,
                 stats: messages_are_counted_by_what_they_are,
                 stats: nothing_is_counted_twice_after_a_kill,
             );

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use delivery::store::{Audience, Group, Outgoing, SenderKey, SentState};
+use delivery::store::{Audience, Group, Outgoing, SenderKey, SentState, limits};
 use protocol::{MessageId, TenantId};
 
 use super::{
@@ -89,4 +89,68 @@ pub(crate) async fn nothing_is_lost_or_doubled_by_reopening(backend: impl Ledger
         }
         assert_eq!(fix.titles(&ann).await.len(), 50 * (round + 1));
     }
+}
+
+/// Pages of what a sender sent, until there is no more.
+async fn sent_by<B: LedgerBackend>(
+    fix: &LedgerFixture<B>,
+    of: &TenantId,
+    sender: &SenderKey,
+    limit: usize,
+) -> Vec<(MessageId, SentState)> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = fix.books.sent_by(of, sender, after.as_ref(), limit).await.unwrap();
+        assert!(page.messages.len() <= limit);
+        assert!(page.messages.iter().all(|message| message.sender == *sender));
+        found.extend(page.messages.into_iter().map(|message| (message.id, message.state)));
+        if page.next.is_none() {
+            return found;
+        }
+        assert_ne!(page.next, after, "it goes on");
+        after = page.next;
+    }
+}
+
+pub(crate) async fn what_a_sender_has_sent_comes_in_pages_each_once(backend: impl LedgerBackend) {
+    let mut fix = LedgerFixture::new(backend).await;
+    let (ann, t2) = (inbox("ann"), TenantId::new("t2").unwrap());
+    let sender = SenderKey::User("sender".parse().unwrap());
+    let mut expected = Vec::new();
+    for n in 0..10 {
+        expected.push((fix.send(&[&ann], &format!("{n}")).await, SentState::Sent));
+        // As a send makes them, and one of the same id behind another wall.
+        let mut fields = message("uuid");
+        fields.id = format!("msg-019abc0012347def8123456789abcd{n:02x}").parse().unwrap();
+        fix.append(vec![outgoing(&[&ann], &fields)]).await;
+        fix.append(vec![outgoing(&[&inbox_of("t2", "ann")], &fields)]).await;
+        expected.push((fields.id, SentState::Sent));
+    }
+    fix.books.recall(&tenant(), &expected[3].0).await.unwrap();
+    expected[3].1 = SentState::Recalled;
+    let later = at(outgoing(&[&ann], &message("later")), fix.clock.later(super::HOUR));
+    expected.push((later.body.id().clone(), SentState::Scheduled));
+    // More of somebody else than one look goes through, in between.
+    let other = SenderKey::User("sende".parse().unwrap());
+    let of_other = (0..limits::SENT_LOOK_MAX + 100).map(|_| Outgoing {
+        sender: other.clone(),
+        ..outgoing(&[&inbox("bob")], &message("other"))
+    });
+    let of_other: Vec<Outgoing> = of_other.collect();
+    let count = of_other.len();
+    fix.append(of_other).await;
+    fix.append(vec![later]).await;
+    expected.push((fix.send(&[&ann], "last").await, SentState::Sent));
+    expected.sort_by(|one, other| one.0.cmp(&other.0));
+    for limit in [1, 7, 1_000] {
+        let mut found = sent_by(&fix, &tenant(), &sender, limit).await;
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(found, expected, "{limit} a page");
+        fix.reopen().await;
+    }
+    assert_eq!(sent_by(&fix, &tenant(), &other, 500).await.len(), count);
+    assert_eq!(sent_by(&fix, &t2, &sender, 3).await.len(), 10);
+    let nobody = SenderKey::Service("sender".parse().unwrap());
+    assert!(sent_by(&fix, &tenant(), &nobody, 10).await.is_empty());
+    assert!(sent_by(&fix, &TenantId::new("t3").unwrap(), &sender, 10).await.is_empty());
 }

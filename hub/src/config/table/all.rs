@@ -93,7 +93,7 @@ pub const ALL: &[Setting] = &[
         "",
         Kind::Origins,
         Http,
-        "Origins from which browsers may open sockets and event streams, such as `https://app.example.com`; `*` for any. Without one: only pages of this very host. Clients that send no `Origin` are not browsers and pass.",
+        "Origins whose pages may ask on the port of users: REST (CORS), sockets and event streams; such as `https://app.example.com`. `*` for any, without cookies. Without one: only pages of this very host. Clients that send no `Origin` are not browsers and pass.",
     ),
     setting(
         "WS_MAX_CONNECTIONS",

@@ -25,7 +25,7 @@ use tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFram
 use super::memory_store::MemoryStore;
 use crate::{
     bus::{Bus, LocalBus},
-    http::{self, HttpLimits, HttpMetrics, Listener},
+    http::{self, HttpLimits, HttpMetrics, Listener, Pages},
     live::{Admission, ChannelGate, Live, LiveConfig, Refusal, Registry, TokenVerifier},
 };
 
@@ -208,6 +208,7 @@ impl Server {
             listener,
             router,
             limits,
+            Pages::new(Listener::User, &[]),
             counts,
             CancellationToken::new(),
             TaskTracker::new(),

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     InboxKey,
     store::{
-        Audience, BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentState, StatsQuery,
-        StatsRow, StoreError, StoredAnswer,
+        Audience, BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentPage, SentState,
+        StatsQuery, StatsRow, StoreError, StoredAnswer,
         single::{SingleStore, shared},
     },
 };
@@ -39,6 +39,20 @@ impl Ledger for SingleStore {
     ) -> BoxFuture<'_, Result<Option<SentMessage>, StoreError>> {
         let (tenant, id) = (tenant.clone(), id.clone());
         Box::pin(async move { Ok(self.ledger.row(&tenant, &id).await?.map(|row| row.message)) })
+    }
+
+    fn sent_by(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderKey,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<SentPage, StoreError>> {
+        let (tenant, sender, after) = (tenant.clone(), sender.clone(), after.cloned());
+        Box::pin(
+            self.ledger
+                .query(move |db| read::sent_by(db, (&tenant, &sender), after.as_ref(), limit)),
+        )
     }
 
     fn sent_body(

@@ -9,7 +9,7 @@ use super::{
     super::record::{Lsn, MessageRecord, Record},
     schema::{IdKey, invalid, sender_of, sender_text, state_from, tenant_of},
 };
-use crate::store::{SenderKey, SentMessage, StoredAnswer};
+use crate::store::{SenderKey, SentMessage, SentPage, StoredAnswer, limits::SENT_LOOK_MAX};
 
 /// A message that was accepted, with what its sender is not shown.
 #[derive(Clone)]
@@ -41,20 +41,62 @@ pub(in super::super) fn sent(
         };
         Ok(SentRow {
             lsn: row.get::<_, i64>(0)?.cast_unsigned(),
-            message: SentMessage {
-                id: id.clone(),
-                sender: sender_of(row, 5)?,
-                audience: rmp_serde::from_slice(row.get_ref(6)?.as_blob()?)
-                    .map_err(|error| invalid(6, Type::Blob, error))?,
-                state: state_from(row.get(1)?),
-                accepted_at: Time::from_millis(row.get(2)?),
-                scheduled_at: row.get::<_, Option<i64>>(3)?.map(Time::from_millis),
-                sent_at: row.get::<_, Option<i64>>(4)?.map(Time::from_millis),
-            },
+            message: message_of(row, 1, id.clone())?,
             edited,
         })
     })
     .optional()
+}
+
+/// Reads `state, accepted_at, scheduled_at, sent_at, sender, audience`.
+fn message_of(row: &Row<'_>, at: usize, id: MessageId) -> rusqlite::Result<SentMessage> {
+    let time = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(Time::from_millis));
+    Ok(SentMessage {
+        id,
+        sender: sender_of(row, at + 4)?,
+        audience: rmp_serde::from_slice(row.get_ref(at + 5)?.as_blob()?)
+            .map_err(|error| invalid(at + 5, Type::Blob, error))?,
+        state: state_from(row.get(at)?),
+        accepted_at: Time::from_millis(row.get(at + 1)?),
+        scheduled_at: time(at + 2)?,
+        sent_at: time(at + 3)?,
+    })
+}
+
+/// What a sender has sent, after an id: in the order of the keys.
+pub(super) fn sent_by(
+    db: &Connection,
+    (tenant, sender): (&TenantId, &SenderKey),
+    after: Option<&MessageId>,
+    limit: usize,
+) -> rusqlite::Result<SentPage> {
+    let mut select = db.prepare_cached(
+        "SELECT id, tenant, state, accepted_at, scheduled_at, sent_at, sender, audience
+         FROM sent WHERE id > ?1 ORDER BY id",
+    )?;
+    let mut rows = match after {
+        Some(id) => select.query([IdKey::new(id)])?,
+        // Before every text, and before every blob.
+        None => select.query([""])?,
+    };
+    let sender = sender_text(sender);
+    let (mut page, mut looked) = (SentPage::default(), 0);
+    let mut last: Option<IdKey> = None;
+    while let Some(row) = rows.next()? {
+        let key = IdKey::read(row, 0)?;
+        let full = looked >= SENT_LOOK_MAX || page.messages.len() >= limit;
+        // Of tenants with the same id the next page would see none.
+        if full && last.as_ref() != Some(&key) {
+            page.next = last.map(|last| last.id());
+            break;
+        }
+        looked += 1;
+        if row.get_ref(1)?.as_str()? == tenant.as_str() && row.get_ref(6)?.as_str()? == sender {
+            page.messages.push(message_of(row, 2, key.id())?);
+        }
+        last = Some(key);
+    }
+    Ok(page)
 }
 
 /// A message that waits for its time.
