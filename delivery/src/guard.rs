@@ -1,4 +1,4 @@
-//! Guesses at what people choose: passwords, and codes of six digits.
+//! Guesses at what people choose: passwords, codes of six digits, and `ADMIN_TOKEN`.
 //!
 //! Each attempt is counted before it is looked at, and taken back when it was right, so that a thousand at once
 //! are a thousand. Three things are counted, and the first that says so refuses:
@@ -11,7 +11,7 @@
 //! concerns it there is the pair: whoever guesses from elsewhere cannot keep the owner out. Only a
 //! neighbour behind the same address can, for as long as the pair waits.
 //!
-//! Random secrets of 128 bits and more (tokens, keys, tickets) are none of this: who shows a right one is never
+//! Random secrets of 128 bits and more (signed tokens, keys, tickets, sessions) are none of this: who shows a right one is never
 //! refused, and wrong ones cost their address (`limit`, `BAD_CREDENTIAL_UNITS`). Counts are a node's own.
 
 use std::{
@@ -173,7 +173,7 @@ struct State {
 const ATTEMPTS: Metric = Metric::counter(
     "pushhub_guarded_attempts_total",
     "result",
-    "Passwords and codes that were tried: `passed`, `looked_at` (those that passed among them), and, not looked \
+    "Passwords, codes and admin tokens that were tried: `passed`, `looked_at` (those that passed among them), and, not looked \
      at because of too many wrong ones, `pair` (from one address at one account), `address`, `account`.",
 );
 

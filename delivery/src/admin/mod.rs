@@ -118,6 +118,11 @@ impl Admins {
         self.guard.register_metrics(recorder);
     }
 
+    /// What counts wrong attempts.
+    pub(crate) const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     fn now(&self) -> Time {
         self.control.clock().now()
     }

@@ -8,8 +8,9 @@ use protocol::TenantId;
 
 use super::{ApiState, error::ApiError, query::Parameters, toll::Toll};
 use crate::{
-    admin::{Role, SESSION_PREFIX},
+    admin::{AdminError, Role, SESSION_PREFIX},
     control::Service,
+    guard::Attempt,
     identity::{AdminCaller, AuthError, Caller, UserCaller, note},
 };
 
@@ -79,7 +80,19 @@ impl FromRequestParts<ApiState> for Admin {
                 let known = state.0.admins.recognise(token, from).await;
                 identity.counted(known.map(AdminCaller::Account))
             }
-            None => identity.admin(authorization, from).await,
+            None => {
+                let attempt = at_admin_token(state, toll, authorization)?;
+                let known = identity.admin(authorization, from).await;
+                if let Some(attempt) = attempt {
+                    let (guard, now) = (state.0.admins.guard(), state.0.control.clock().now());
+                    match &known {
+                        Ok(_) => guard.passed(attempt, now),
+                        Err(AuthError::BadToken) => {}
+                        Err(_) => guard.unjudged(attempt),
+                    }
+                }
+                known
+            }
         };
         let admin = toll.recognised(known)?;
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -100,6 +113,27 @@ fn session_token(authorization: Option<&[u8]>) -> Option<&str> {
     let (scheme, token) = text.trim().split_once(' ')?;
     let token = token.trim_start();
     (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(SESSION_PREFIX)).then_some(token)
+}
+
+/// Counts a request that shows what could be the admin token, which a person may have chosen. Not of whoever is
+/// on this very machine, who can do worse than guess.
+fn at_admin_token(
+    state: &ApiState,
+    toll: &Toll,
+    authorization: Option<&[u8]>,
+) -> Result<Option<Attempt>, ApiError> {
+    const ACCOUNT: &str = "admin_token";
+    let text = authorization.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let Some((scheme, token)) = text.trim().split_once(' ') else { return Ok(None) };
+    let token = token.trim_start();
+    // A user's token is signed: nobody finds one by guessing.
+    let is_signed = token.starts_with("eyJ") && token.matches('.').count() == 2;
+    if toll.is_local() || is_signed || !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    let now = state.0.control.clock().now();
+    let attempt = state.0.admins.guard().enter(ACCOUNT, toll.address(), now);
+    Ok(Some(attempt.map_err(AdminError::from)?))
 }
 
 /// What operators may change; everything else needs an admin, so that a new endpoint does until somebody

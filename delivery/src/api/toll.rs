@@ -85,6 +85,11 @@ impl Toll {
         self.0.client.address
     }
 
+    /// Whether somebody on this very machine asks for himself.
+    pub(crate) fn is_local(&self) -> bool {
+        self.0.client.is_local
+    }
+
     /// Counts the caller.
     pub(crate) fn pay(&self, caller: &Caller) -> Result<(), Limited> {
         if let Caller::Service(_) = caller {

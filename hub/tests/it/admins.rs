@@ -212,6 +212,35 @@ async fn guesses_make_wait_and_keep_nobody_else_out() {
 }
 
 #[tokio::test]
+async fn guesses_at_the_admin_token_make_wait_and_keep_nobody_else_out() {
+    let server = TestServer::builder()
+        .env("TRUSTED_PROXIES", "127.0.0.1")
+        .env("RATE_LIMIT_IP", "off")
+        .start()
+        .await;
+    let from = |address: &str| server.as_admin().header("X-Forwarded-For", address);
+    from(HOME).get(ME).await.ok();
+    let thief = from("203.0.113.9");
+    let mut looked_at = 0;
+    while thief.clone().bearer(&format!("guess-{looked_at}")).get(ME).await.status == 401 {
+        looked_at += 1;
+        assert!(looked_at < 50);
+    }
+    assert!((5..=6).contains(&looked_at), "{looked_at}");
+    // Not looked at either, or the wait would be for nothing.
+    thief.get(ME).await.refused(429, "rate_limited");
+    // A user's token, a session, a key are none of it; nor is anybody elsewhere, at home or on this machine.
+    let root = Token::of("root").claim("roles", json!(["system_admin"])).sign();
+    thief.clone().bearer(&root).get(SERVICES).await.ok();
+    thief.clone().bearer("pha_none").get(ME).await.refused(401, "unauthorized");
+    for n in 0..130 {
+        from(&format!("203.0.114.{n}")).bearer("a-guess").get(ME).await;
+    }
+    from(HOME).get(ME).await.ok();
+    server.as_admin().get(ME).await.ok();
+}
+
+#[tokio::test]
 async fn no_secret_of_a_login_is_in_the_log() {
     let server = TestServer::builder().env("LOG_LEVEL", "trace").start().await;
     let admin = server.sign_in("mei", "admin", None).await;
