@@ -245,7 +245,6 @@ async fn row(port: Port, operation: Described<'_>) -> usize {
         tried += try_others(&stage, port, &operation, &example).await;
     }
 
-    let mut kinds = kinds;
     if ENDS_LOGINS.contains(&id.as_str()) {
         let own = user_kinds(|kind| format!("a-{kind}"));
         kinds.retain(|(kind, _)| own.iter().all(|(known, _)| kind != known));
