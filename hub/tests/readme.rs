@@ -24,7 +24,7 @@ fn metrics() -> String {
         delivery::outbound::METRICS,
         delivery::template::METRICS,
         delivery::provider::METRICS,
-        delivery::outbound::METRICS,
+        delivery::account::METRICS,
         delivery::channel::METRICS,
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,

@@ -81,6 +81,6 @@ async fn it_comes_back_at_the_last_position_and_stays_away_when_revoked() {
         assert_eq!(asked.0, "/ws?since=5");
     };
     let both = async { tokio::join!(tail.run(), server).0 };
-    let ended = timeout(DEADLINE, both).await.expect("tail ends in time").unwrap_err();
+    let ended = Box::pin(timeout(DEADLINE, both)).await.expect("tail ends in time").unwrap_err();
     assert!(ended.to_string().contains("4501"), "{ended}");
 }
