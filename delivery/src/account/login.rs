@@ -169,9 +169,6 @@ impl Accounts {
             LogInAs::User(_) => VOUCHED.to_owned(),
         };
         let done = self.aside(move |accounts| accounts.log_in_now(log_in)).await;
-        if let Some(metrics) = self.metrics.get() {
-            metrics.logged_in(done.is_ok());
-        }
         match &done {
             Ok(pair) => tracing::info!(
                 target: "security", event = "logged_in", provider,

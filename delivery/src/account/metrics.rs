@@ -5,9 +5,6 @@ use metrics::{Counter, Gauge, Recorder};
 use super::{AccountError, TokenPair};
 use crate::metrics::Metric;
 
-const LOGINS: Metric =
-    Metric::counter("pushhub_logins_total", "result", "Logins: `ok` or `refused`.");
-
 const REFRESHES: Metric = Metric::counter(
     "pushhub_refreshes_total",
     "result",
@@ -22,12 +19,11 @@ const REVOKED: Metric = Metric::gauge(
 );
 
 /// Every metric of this area.
-pub const ALL: &[Metric] = &[LOGINS, REFRESHES, REVOKED];
+pub const ALL: &[Metric] = &[REFRESHES, REVOKED];
 
 const RESULTS: [&str; 5] = ["ok", "bad", "expired", "reused", "failed"];
 
 pub(super) struct AccountMetrics {
-    logins: [Counter; 2],
     refreshes: [Counter; RESULTS.len()],
     pub(super) revoked: Gauge,
 }
@@ -38,15 +34,9 @@ impl AccountMetrics {
             metric.describe(recorder);
         }
         Self {
-            logins: ["ok", "refused"]
-                .map(|result| LOGINS.to_counter(recorder, &[("result", result)])),
             refreshes: RESULTS.map(|result| REFRESHES.to_counter(recorder, &[("result", result)])),
             revoked: REVOKED.to_gauge(recorder, &[]),
         }
-    }
-
-    pub(super) fn logged_in(&self, ok: bool) {
-        self.logins[usize::from(!ok)].increment(1);
     }
 
     pub(super) fn refreshed(&self, done: &Result<TokenPair, AccountError>) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use metrics::{
@@ -269,10 +270,11 @@ impl Api {
     }
 }
 
-/// A request of a caller; an empty caller is nobody.
+/// A request of a caller on this machine; an empty caller is nobody.
 pub(super) fn request(method: &str, caller: &str, path: &str) -> http::request::Builder {
     let path = if path.starts_with("/api") { path.to_owned() } else { format!("/api/v3{path}") };
-    let request = Request::builder().method(method).uri(path);
+    let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)));
+    let request = Request::builder().method(method).uri(path).extension(peer);
     if caller.is_empty() { request } else { request.header("authorization", caller) }
 }
 
