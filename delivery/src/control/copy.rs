@@ -125,16 +125,15 @@ pub(crate) fn copy(
     tls: MakeRustlsConnect,
 ) -> Result<ControlCounts, CopyError> {
     let counts = COPY.run(dir, config, tls)?;
-    let count = |at: usize| counts.get(at).copied().unwrap_or_default();
     Ok(ControlCounts {
-        services: count(0),
-        keys: count(1),
-        quotas: count(2),
-        templates: count(3),
-        versions: count(4),
-        profiles: count(6),
-        identities: count(7),
-        sessions: count(8),
-        admins: count(10),
+        services: counts.of("control_service"),
+        keys: counts.of("control_api_key"),
+        quotas: counts.of("control_tenant"),
+        templates: counts.of("control_template"),
+        versions: counts.of("control_template_version"),
+        profiles: counts.of("account_user"),
+        identities: counts.of("account_identity"),
+        sessions: counts.of("account_session"),
+        admins: counts.of("admin_account"),
     })
 }

@@ -56,6 +56,19 @@ impl Table {
     }
 }
 
+/// How many rows there are, by table.
+#[derive(Default)]
+pub(crate) struct Counted(Vec<(&'static str, u64)>);
+
+impl Counted {
+    /// Of one table.
+    pub(crate) fn of(&self, table: &str) -> u64 {
+        let found = self.0.iter().find(|(name, _)| *name == table);
+        debug_assert!(found.is_some(), "{table} was not counted");
+        found.map_or(0, |(_, count)| *count)
+    }
+}
+
 /// What of an area is brought over.
 pub(crate) struct Copy {
     pub(crate) area: &'static Area,
@@ -78,7 +91,7 @@ impl Copy {
         dir: &Path,
         config: tokio_postgres::Config,
         tls: MakeRustlsConnect,
-    ) -> Result<Vec<u64>, CopyError> {
+    ) -> Result<Counted, CopyError> {
         let path = dir.join(self.file);
         // Brings an older file to where this build needs it.
         drop(sqlite::Connection::open(&path, self.area).map_err(|error| self.of_folder(error))?);
@@ -130,8 +143,8 @@ impl Copy {
         Ok(())
     }
 
-    fn compare(&self, from: &mut Database, to: &mut Database) -> Result<Vec<u64>, CopyError> {
-        let mut counts = Vec::new();
+    fn compare(&self, from: &mut Database, to: &mut Database) -> Result<Counted, CopyError> {
+        let mut counts = Counted::default();
         for table in self.tables.iter().copied().flatten() {
             let (mut after, mut count) = (table.begin(), 0);
             loop {
@@ -145,7 +158,7 @@ impl Copy {
                 after = table.key(last);
                 count += ours.len() as u64;
             }
-            counts.push(count);
+            counts.0.push((table.name, count));
         }
         Ok(counts)
     }

@@ -87,6 +87,8 @@ pub(crate) fn copy(
     tls: MakeRustlsConnect,
 ) -> Result<WebhookCounts, CopyError> {
     let counts = COPY.run(dir, config, tls)?;
-    let count = |at: usize| counts.get(at).copied().unwrap_or_default();
-    Ok(WebhookCounts { webhooks: count(0), deliveries: count(2) })
+    Ok(WebhookCounts {
+        webhooks: counts.of("webhook_endpoint"),
+        deliveries: counts.of("webhook_delivery"),
+    })
 }
