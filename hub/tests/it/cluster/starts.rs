@@ -51,6 +51,22 @@ async fn a_wrong_password_is_said_at_once_and_not_printed() {
     assert!(!log.contains("hunter2"), "{log}");
 }
 
+/// Only one version is installed where this runs: its answer is bent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_postgresql_is_refused_by_its_version() {
+    let server = Postgres::start();
+    let url = server.database();
+    let bend = "CREATE SCHEMA bent;
+        CREATE FUNCTION bent.current_setting(name text) RETURNS text LANGUAGE sql AS $$
+            SELECT CASE name WHEN 'server_version_num' THEN '140011'
+                WHEN 'server_version' THEN '14.11' ELSE pg_catalog.current_setting(name) END $$;
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = bent, pg_catalog, public',
+            current_database()); END $$";
+    servers::ask(&url, bend);
+    let log = refused(Cluster::new().node("a").env("DATABASE_URL", &url)).await;
+    assert!(log.contains("is version 14.11; 15 or later is needed"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_cannot_hear_each_other_do_not_share_a_database() {
     let cluster = Cluster::new();
