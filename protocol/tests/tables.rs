@@ -91,6 +91,7 @@ fn error_types_keep_their_slug_and_status() {
             ("quota_exceeded", 429),
             ("headers_too_large", 431),
             ("internal", 500),
+            ("provider_failed", 502),
             ("unavailable", 503),
         ],
         "add at will, never rename or renumber"
