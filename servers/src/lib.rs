@@ -17,7 +17,10 @@ mod proxy;
 mod redis;
 mod redis_cluster;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
 
 pub use self::{
     certificates::Certificates,
@@ -30,10 +33,27 @@ pub use self::{
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A port that is free now.
+/// Ports that servers of tests get. Below those that systems give to outgoing connections (from 32,768 on Linux):
+/// between the look and the server's start such a connection could take one.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many ports were tried by this process.
+static TRIED: AtomicU16 = AtomicU16::new(0);
+
+/// A port that is free now, and that nobody else in this process gets.
 #[must_use]
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let count = PORTS.end - PORTS.start;
+    // Other processes begin elsewhere.
+    let first = (std::process::id().wrapping_mul(7_919) % u32::from(count)) as u16;
+    for _ in 0..count {
+        let next = TRIED.fetch_add(1, Ordering::Relaxed) % count;
+        let port = PORTS.start + (first + next) % count;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free from {} to {}", PORTS.start, PORTS.end);
 }
 
 /// Waits until a condition holds.
