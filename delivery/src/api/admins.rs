@@ -244,7 +244,8 @@ pub(super) async fn end_session(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path((admin, session)) = path.map_err(|_| AdminError::NotFound)?;
-    if admin.contains('\0') || session.contains('\0') {
+    let too_long = admin.len().max(session.len()) > docs::ID_BYTES_MAX;
+    if too_long || admin.contains('\0') || session.contains('\0') {
         return Err(AdminError::NotFound.into());
     }
     let tenant = by.tenant().cloned();

@@ -30,7 +30,7 @@ pub(super) const MEI: &str = r#"{
 const ADMIN_ID: &str = "adm-01946c1b2f4a70418d0e2a7b0f3c9d55";
 
 /// Longest id that is looked for, in bytes. Longer ones are none of ours.
-const ID_BYTES_MAX: usize = 128;
+pub(super) const ID_BYTES_MAX: usize = 128;
 
 pub(super) fn mei() -> Given {
     Given::post(By::Admin, "/api/v3/admin/admins", MEI).keep(ADMIN_ID, "/data/id")

@@ -222,10 +222,14 @@ pub(in crate::api) async fn create(
     let mut parameters = Parameters::new(&uri, ONE_QUERY)?;
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
+    let device_name = device_name.unwrap_or_default();
+    if device_name.chars().any(char::is_control) {
+        return Err(ApiError::field("device_name", "must have no control characters"));
+    }
     log("session_made", admin.0.name(), &user_id, None);
     let request = LogIn {
         who: LogInAs::User(InboxKey::new(tenant, user_id)),
-        device: DeviceInfo { id: device_id, name: device_name.unwrap_or_default() },
+        device: DeviceInfo { id: device_id, name: device_name },
         address: Some(toll.address()),
         user_agent: String::new(),
     };
