@@ -23,6 +23,7 @@ use crate::{
         shape::{Field, Form, ID, Shape, formed, may, must},
         toll::Toll,
     },
+    problems::Problems,
     store::InboxKey,
 };
 
@@ -223,8 +224,13 @@ pub(in crate::api) async fn create(
     let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
     parameters.finish()?;
     let device_name = device_name.unwrap_or_default();
+    let mut problems = Problems::default();
+    problems.bytes("device_name", &device_name, DEVICE_NAME_BYTES_MAX);
     if device_name.chars().any(char::is_control) {
-        return Err(ApiError::field("device_name", "must have no control characters"));
+        problems.say("device_name", "must have no control characters");
+    }
+    if !problems.0.is_empty() {
+        return Err(ApiError::Invalid(problems.0));
     }
     log("session_made", admin.0.name(), &user_id, None);
     let request = LogIn {
