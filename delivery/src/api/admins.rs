@@ -18,7 +18,7 @@ use super::{
     caller::Admin,
     doc::{Part, Told},
     error::ApiError,
-    query::{PAGE, PageMeta, Parameters, SIZE},
+    query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Form, ID, Shape, formed, may, must, text},
 };
 use crate::{
@@ -151,15 +151,8 @@ pub(super) async fn list(
     parameters.finish()?;
     let page = page.unwrap_or(1);
     let all = state.0.admins.list(by.tenant().cloned()).await?;
-    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
-    let from = skipped.min(all.len());
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(all.len().div_ceil(size) as u64),
-        next_cursor: None,
-    };
-    let admins = &all[from..all.len().min(from + size)];
+    let meta = PageMeta::of_page(page, size, all.len() as u64);
+    let admins = on_page(&all, page, size);
     Ok(answer.page(&List { admins, total: all.len() }, &meta))
 }
 

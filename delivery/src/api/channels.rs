@@ -18,7 +18,7 @@ use super::{
     caller::{Asker, User},
     channel_keeping::keeper,
     error::ApiError,
-    query::{ID_CURSOR_PARAMETER, PAGE, PageMeta, Parameters, SIZE, TENANT_ID},
+    query::{ID_CURSOR_PARAMETER, PAGE, PageMeta, Parameters, SIZE, TENANT_ID, on_page},
     shape::{Field, Shape, may},
 };
 use crate::{
@@ -202,19 +202,13 @@ async fn mine(
     let mut ids: Vec<ChannelId> = groups.into_iter().filter_map(channel).collect();
     ids.sort_unstable();
     let total = ids.len();
-    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
     let mut found = Vec::new();
-    for id in ids.iter().skip(skipped).take(size) {
+    for id in on_page(&ids, page, size) {
         // One that was ended in between is left out.
         found.extend(state.0.directory.channel(user.tenant(), id).await?);
     }
     let channels = seen_by(state, user, found).await?;
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(total.div_ceil(size) as u64),
-        next_cursor: None,
-    };
+    let meta = PageMeta::of_page(page, size, total as u64);
     Ok((List { channels, total: Some(total) }, meta))
 }
 

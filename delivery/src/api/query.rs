@@ -213,11 +213,24 @@ pub(crate) struct PageMeta {
 }
 
 impl PageMeta {
+    /// Of a page that has a number, of a list of so many.
+    pub(crate) fn of_page(page: u64, size: usize, total: u64) -> Self {
+        let total_pages = Some(total.div_ceil(size as u64));
+        Self { page: Some(page), size, total_pages, next_cursor: None }
+    }
+
     /// Of a list in the order of its entries' ids: `last` is the last entry's, where there are more.
     pub(crate) fn of_ids(size: usize, last: Option<&str>) -> Self {
         let next_cursor = last.map(|id| format!("{ID_CURSOR}{}", URL_SAFE_NO_PAD.encode(id)));
         Self { page: None, size, total_pages: None, next_cursor }
     }
+}
+
+/// The entries of a page, from 1; none beyond the last one.
+pub(crate) fn on_page<T>(all: &[T], page: u64, size: usize) -> &[T] {
+    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
+    let rest = all.get(skipped..).unwrap_or_default();
+    &rest[..rest.len().min(size)]
 }
 
 /// What the cursor of a list in the order of ids begins with; the id follows in base64, because it

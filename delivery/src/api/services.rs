@@ -18,7 +18,7 @@ use super::{
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
-    query::{PAGE, PageMeta, Parameters, SIZE},
+    query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Form, ID, NAME_PATTERN, Shape, formed, may, must, some_text},
 };
 use crate::{
@@ -270,14 +270,8 @@ pub(super) async fn list(
     if let Some(own) = admin.tenant() {
         all.retain(|service| service.tenant_id == *own);
     }
-    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
-    let services = all.iter().skip(skipped).take(size).map(|service| &**service).collect();
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(all.len().div_ceil(size) as u64),
-        next_cursor: None,
-    };
+    let services = on_page(&all, page, size).iter().map(|service| &**service).collect();
+    let meta = PageMeta::of_page(page, size, all.len() as u64);
     Ok(answer.page(&ServiceList { services, total: all.len() }, &meta))
 }
 

@@ -19,7 +19,7 @@ use super::{
     body::{Decoded, Payload},
     caller::Anyone,
     error::ApiError,
-    query::{PAGE, PageMeta, Parameters, SIZE},
+    query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     sends::{LOCALE, MESSAGE_TYPE},
     shape::{
         Field, Form, NAME_PATTERN, NO_OR_ID, NO_OR_LINK, POSITION, Shape, formed, may, must,
@@ -246,14 +246,8 @@ pub(super) async fn list(
     let tenant = caller.tenant();
     let list = move |templates: &Templates| Ok(templates.list(&tenant, category)?);
     let all = blocking(&state, list).await?;
-    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
-    let templates = all.iter().skip(skipped).take(size).map(|found| &found.source).collect();
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(all.len().div_ceil(size) as u64),
-        next_cursor: None,
-    };
+    let templates = on_page(&all, page, size).iter().map(|found| &found.source).collect();
+    let meta = PageMeta::of_page(page, size, all.len() as u64);
     Ok(answer.page(&List { total: all.len(), templates }, &meta))
 }
 
@@ -306,12 +300,7 @@ pub(super) async fn versions(
     let skip = (page - 1).saturating_mul(size as u64);
     let found =
         blocking(&state, move |templates| templates.versions(&tenant, &id, skip, size)).await?;
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(found.total.div_ceil(size as u64)),
-        next_cursor: None,
-    };
+    let meta = PageMeta::of_page(page, size, found.total);
     Ok(answer.page(&found, &meta))
 }
 

@@ -20,7 +20,7 @@ use super::{
     caller::Admin,
     doc::{Part, Told},
     error::ApiError,
-    query::{PAGE, PageMeta, Parameters, SIZE},
+    query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Shape, may, must},
 };
 use crate::{
@@ -138,15 +138,8 @@ pub(super) async fn list(
             vec![blocking(&state, move |control| control.tenant(&own)).await?]
         }
     };
-    let skipped = usize::try_from(page - 1).unwrap_or(usize::MAX).saturating_mul(size);
-    let from = skipped.min(all.len());
-    let shown = &all[from..all.len().min(from + size)];
-    let meta = PageMeta {
-        page: Some(page),
-        size,
-        total_pages: Some(all.len().div_ceil(size) as u64),
-        next_cursor: None,
-    };
+    let shown = on_page(&all, page, size);
+    let meta = PageMeta::of_page(page, size, all.len() as u64);
     Ok(answer.page(&List { tenants: shown, total: all.len() }, &meta))
 }
 
