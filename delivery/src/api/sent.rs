@@ -32,7 +32,7 @@ use crate::{
             ACTIONS_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TITLE_BYTES_MAX,
         },
     },
-    store::{Audience, Receipt, SenderKey, SentMessage, SentState},
+    store::{Audience, Receipt, SentMessage, SentState},
 };
 
 impl Payload for EditRequest {
@@ -114,12 +114,7 @@ impl Change {
     /// Who changed what of others, until there is an audit log: one line per change that was made.
     fn log(&self, event: &'static str) {
         if let Some(admin) = &self.by_admin {
-            let sender = admin.sender_key();
-            let by = match &sender {
-                SenderKey::User(user) => user.as_str(),
-                SenderKey::Service(service) => service.as_str(),
-                SenderKey::Admin => "admin_token",
-            };
+            let by = admin.name();
             tracing::info!(target: "security", event, by, message = self.id.as_str());
         }
     }

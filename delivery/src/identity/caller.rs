@@ -75,7 +75,7 @@ pub struct Seen(AtomicI64);
 impl Seen {
     /// Whether it is time to write it down again, which it then is not for the next one who asks.
     pub fn is_due(&self, now: Time) -> bool {
-        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let interval = crate::clock::millis(LAST_USED_INTERVAL);
         let last = self.0.load(Ordering::Relaxed);
         now.millis().saturating_sub(last) >= interval
             && self
@@ -276,6 +276,16 @@ impl Caller {
             }
             Self::Service(service) => SenderKey::Service(service.id.clone()),
             Self::Admin(AdminCaller::Token | AdminCaller::Account(_)) => SenderKey::Admin,
+        }
+    }
+
+    /// Who it is, for the log.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::User(user) => user.user().as_str(),
+            Self::Service(service) => service.id.as_str(),
+            Self::Admin(admin) => admin.name(),
         }
     }
 

@@ -262,3 +262,16 @@ async fn no_secret_of_a_login_is_in_the_log() {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
+
+#[tokio::test]
+async fn an_admin_who_recalls_a_message_is_not_logged_as_the_bearer_of_the_admin_token() {
+    let server = TestServer::start().await;
+    let id = server.service().await.sent("ann", "hello").await;
+    let admin = server.sign_in("mei", "operator", None).await;
+    let api = server.admin_port().bearer(&admin.token);
+    api.post(&format!("/api/v3/admin/messages/{id}/recall"), json!({})).await.ok();
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("message_recalled"));
+    let line = line.unwrap_or_else(|| panic!("no line of it: {log}"));
+    assert!(line.contains("by=\"mei\""), "{line}");
+}
