@@ -8,7 +8,7 @@ use protocol::{
     envelope::{Findings, Inquiry, NodeAbout, Spent},
 };
 
-use super::{Live, connection::Connection};
+use super::Live;
 use crate::bus::{Doubt, Inbound, PresenceNews};
 
 /// What other nodes say that is not the live side's affair: the store's, the rate limits', and of whoever
@@ -48,20 +48,6 @@ impl FromNodes {
     pub fn about(self, about: NodeAbout) -> Self {
         Self { about: Some(about), ..self }
     }
-
-    fn close(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        reason: CloseReason,
-        which: impl Fn(&Connection) -> bool,
-    ) {
-        let inbox = InboxKey::new(tenant.clone(), user.clone());
-        let connections = self.live.registry().of(&inbox);
-        connections.iter().filter(|connection| which(connection)).for_each(|connection| {
-            connection.close(reason);
-        });
-    }
 }
 
 impl Inbound for FromNodes {
@@ -96,9 +82,11 @@ impl Inbound for FromNodes {
     }
 
     fn replaced(&self, inbox: &InboxKey, connection: &ConnectionId) {
-        self.close(&inbox.tenant, &inbox.user, CloseReason::Replaced, |ours| {
-            ours.connection_id() == *connection
-        });
+        let ours = self.live.registry().of(inbox);
+        let older = ours.iter().find(|ours| ours.connection_id() == *connection);
+        if let Some(older) = older {
+            older.close(CloseReason::Replaced);
+        }
     }
 
     fn revoked(&self) {
