@@ -17,6 +17,16 @@ pub fn now() -> Time {
     Time::from_millis(jiff::Timestamp::now().as_millisecond())
 }
 
+/// A duration as times count; a longer one than they can is the longest.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// That long after a moment.
+pub(crate) fn after(moment: Time, duration: Duration) -> Time {
+    Time::from_millis(moment.millis().saturating_add(millis(duration)))
+}
+
 /// A wall clock that is handed down, so that a test can step it as an operator or NTP does.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> Time + Send + Sync>);

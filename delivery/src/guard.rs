@@ -28,7 +28,7 @@ use protocol::Time;
 use rustc_hash::FxBuildHasher;
 use siphasher::sip::SipHasher13;
 
-use crate::metrics::Metric;
+use crate::{clock::millis, metrics::Metric};
 
 /// Most counts of each kind, and most known pairs: 32 bytes each. At the limit the half that was not used since
 /// the last time goes. An attacker who has so many addresses loses counts by it that are his own, and
@@ -114,10 +114,6 @@ impl Count {
         self.wrong = self.wrong.saturating_sub(1);
         self.until = 0;
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A map that forgets what was not used for long.

@@ -1,8 +1,6 @@
 //! Why an account cannot be used or changed.
 
-use protocol::FieldProblem;
-
-use super::{IDENTITIES_MAX, SESSIONS_MAX};
+use super::IDENTITIES_MAX;
 use crate::{control::ControlError, sql::SqlError};
 
 /// Why an account cannot be used or changed. The sentences of refused refresh tokens tell no more than
@@ -21,6 +19,9 @@ pub enum AccountError {
     /// An admin has disabled the user.
     #[error("the user is disabled")]
     UserDisabled,
+    /// A token that cannot be told from others of its user.
+    #[error("the token has neither session_id nor jti, by which it could be revoked")]
+    Nameless,
     /// No such session of this user.
     #[error("there is no such session")]
     NoSession,
@@ -36,16 +37,10 @@ pub enum AccountError {
     /// [`IDENTITIES_MAX`] is reached.
     #[error("the user has {IDENTITIES_MAX} logins already, which is the most")]
     TooManyIdentities,
-    /// Fields are not valid.
-    #[error("the request is not valid")]
-    Invalid(Vec<FieldProblem>),
     /// The database cannot.
     #[error(transparent)]
     Control(#[from] ControlError),
 }
-
-/// Sessions beyond [`SESSIONS_MAX`] are no error: the one that was unused for longest ends.
-const _: () = assert!(SESSIONS_MAX > 1);
 
 impl From<SqlError> for AccountError {
     fn from(error: SqlError) -> Self {

@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    AccountError, Accounts, Revocation, Void, after,
+    AccountError, Accounts, Revocation, Void,
     refresh::Refresh,
     revoked::{is_disabled, revoke},
     session::{Session, SessionRow, end_of_device, end_oldest, insert},
 };
 use crate::{
     InboxKey,
+    clock::after,
     identity::{LEEWAY, MintRequest, UserCaller},
     sql::{Statements, values},
 };

@@ -28,9 +28,9 @@ use std::{
 use ::metrics::Recorder;
 use protocol::Time;
 
-use crate::{control::Control, identity::Identity, sql::Database};
+use crate::{clock::millis, control::Control, identity::Identity, sql::Database};
 
-pub(crate) use self::{copy::TABLES, login::ShownPair, ticket::random_secret};
+pub(crate) use self::{copy::TABLES, login::ShownPair, once::random_secret};
 pub use self::{
     error::AccountError,
     login::{
@@ -164,16 +164,16 @@ impl Accounts {
             tracing::warn!(error, "what was revoked cannot be read");
         }
         let now = self.now();
-        self.revocations.forget(now);
         if let Some(metrics) = self.metrics.get() {
             metrics.revoked.set(self.revocations.len() as f64);
         }
         let mut tidied = self.tidied.lock();
-        if now.millis().saturating_sub(tidied.millis()) < crate::account::millis(TIDY_EVERY) {
+        if now.millis().saturating_sub(tidied.millis()) < millis(TIDY_EVERY) {
             return;
         }
         *tidied = now;
         drop(tidied);
+        self.revocations.forget(now);
         if let Err(error) = self.control.write_beside(|database| database.tidy_accounts(now)) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "sessions that have ended could not be deleted");
@@ -224,16 +224,6 @@ impl Accounts {
         let accounts = Arc::clone(self);
         self.control.aside(move |_| work(&accounts)).await?
     }
-}
-
-/// A duration as times count.
-pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// That long after a moment.
-pub(crate) fn after(moment: Time, duration: Duration) -> Time {
-    Time::from_millis(moment.millis().saturating_add(millis(duration)))
 }
 
 impl Database {

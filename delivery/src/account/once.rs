@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{AccountError, Accounts, after};
+use super::{AccountError, Accounts};
 use crate::{
+    clock::after,
     control::ControlError,
     sql::{Database, SqlError, values},
 };
@@ -33,6 +35,11 @@ impl OnceKind {
             Self::SecondFactor => "second_factor",
         }
     }
+}
+
+/// A new secret behind this prefix: 32 random bytes, as 43 characters that may stand in a URL.
+pub(crate) fn random_secret(prefix: &str) -> String {
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 fn hash(secret: &str) -> [u8; 32] {

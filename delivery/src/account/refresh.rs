@@ -14,13 +14,15 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::{
-    AccountError, Accounts, TokenPair, after,
+    AccountError, Accounts, TokenPair,
     login::{names, void_session},
-    millis,
     revoked::{is_disabled, revoke},
     session::{self, SessionRow},
 };
-use crate::sql::{Statements, values};
+use crate::{
+    clock::{after, millis},
+    sql::{Statements, values},
+};
 
 /// What every refresh token begins with, so that secret scanners find one that leaked.
 pub const PREFIX: &str = "phr_";

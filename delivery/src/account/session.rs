@@ -4,11 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use protocol::{DeviceId, TenantId, Time};
 
-use super::{
-    AccountError, Accounts, Revocation, Void, after, login::void_session, revoked::revoke,
-};
+use super::{AccountError, Accounts, Revocation, Void, login::void_session, revoked::revoke};
 use crate::{
     InboxKey,
+    clock::after,
     identity::UserCaller,
     sql::{Row, SqlError, Statements, values},
 };
@@ -235,51 +234,48 @@ impl Accounts {
         .await
     }
 
-    /// Ends a session, of this user: its tokens are void on this node when this returns, and its sockets are
-    /// closed; on others within two seconds. A session that is not known here, as of tokens that another
-    /// login service made, ends as well: whoever shows its token next is refused.
+    /// Ends a session of this user: its tokens are void on this node when this returns, and its sockets are
+    /// closed; on others within two seconds.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// [`AccountError::NoSession`]; when the database cannot be asked.
     pub async fn end_session(
         self: &Arc<Self>,
         inbox: &InboxKey,
         session: &str,
-        unless_unknown: bool,
-        until: Time,
     ) -> Result<(), AccountError> {
         let (inbox, id) = (inbox.clone(), session.to_owned());
-        let kept = after(self.now(), self.config.refresh_ttl);
         self.end(move |database| {
             let row = find(database, &id)?.filter(|row| row.session.inbox == inbox);
-            let ended = match row {
-                Some(row) => delete(database, &row)?,
-                None if unless_unknown => return Err(AccountError::NoSession),
-                None => {
-                    // Who made its tokens may make more of them.
-                    let until = until.max(kept);
-                    Revocation { inbox, void: Void::Session(id), until }
-                }
-            };
-            revoke(database, &ended)?;
-            Ok(())
+            let ended = delete(database, &row.ok_or(AccountError::NoSession)?)?;
+            Ok(revoke(database, &ended)?)
         })
         .await
     }
 
-    /// Makes one token void.
+    /// Ends the login of a token, as [`Accounts::end_session`]: its session, known here or of another login
+    /// service, whose other tokens end as well; without one, the token.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub async fn end_token(
-        self: &Arc<Self>,
-        inbox: &InboxKey,
-        token: &str,
-        until: Time,
-    ) -> Result<(), AccountError> {
-        let void = Void::Token(token.to_owned());
-        let ended = Revocation { inbox: inbox.clone(), void, until };
-        self.end(move |database| Ok(revoke(database, &ended)?)).await
+    /// [`AccountError::Nameless`]; when the database cannot be asked.
+    pub async fn log_out(self: &Arc<Self>, caller: &UserCaller) -> Result<(), AccountError> {
+        let (inbox, until) = (caller.inbox.clone(), caller.expires_at);
+        let Some(session) = caller.session.clone() else {
+            let void = Void::Token(caller.token_id.clone().ok_or(AccountError::Nameless)?);
+            let ended = Revocation { inbox, void, until };
+            return self.end(move |database| Ok(revoke(database, &ended)?)).await;
+        };
+        // Who made its tokens may make more of them.
+        let until = until.max(after(self.now(), self.config.refresh_ttl));
+        self.end(move |database| {
+            let row = find(database, &session)?.filter(|row| row.session.inbox == inbox);
+            let ended = match row {
+                Some(row) => delete(database, &row)?,
+                None => Revocation { inbox, void: Void::Session(session), until },
+            };
+            Ok(revoke(database, &ended)?)
+        })
+        .await
     }
 
     /// Ends all sessions of a user but one, and makes every token void that was made until now and is not

@@ -6,7 +6,7 @@ use protocol::{DeviceId, TenantId, Time, UserId};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{AccountError, Accounts, OnceKind};
+use super::{AccountError, Accounts, OnceKind, random_secret};
 use crate::{
     InboxKey,
     identity::{AuthError, UserCaller},
@@ -44,13 +44,6 @@ struct Carried {
     scope: Vec<String>,
     issued_at: Time,
     expires_at: Time,
-}
-
-/// A random text that nobody guesses: 32 bytes.
-#[must_use]
-pub(crate) fn random_secret(prefix: &str) -> String {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 impl Accounts {

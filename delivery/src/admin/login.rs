@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,8 @@ use super::{
     recovery, session, totp,
 };
 use crate::{
-    account::{OnceKind, USER_AGENT_BYTES_MAX, after, random_secret},
+    account::{OnceKind, USER_AGENT_BYTES_MAX, random_secret},
+    clock::after,
     sql::{Statements, values},
 };
 
@@ -105,7 +105,7 @@ impl Admins {
         let row = judged?;
         let seed = match row.totp_seed {
             Some(_) => None,
-            None => Some(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())),
+            None => Some(random_secret("")),
         };
         let enrolment = match &seed {
             None => None,

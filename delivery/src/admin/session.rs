@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{AdminAccount, AdminError, Admins, account};
 use crate::{
-    account::millis,
+    clock::millis,
     control::{ControlError, LAST_USED_INTERVAL},
     identity::AuthError,
     sql::{Row, SqlError, Statements, values},

@@ -230,8 +230,8 @@ impl ApiError {
             AccountError::UserDisabled => self.says(T::Forbidden),
             AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
             AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
+            AccountError::Nameless => self.says(T::Invalid).at("Authorization"),
             AccountError::TooManyIdentities => self.says(T::Invalid),
-            AccountError::Invalid(fields) => invalid(fields),
             AccountError::Control(error) => self.control(error),
         }
     }

@@ -199,7 +199,7 @@ impl Database {
         mut used: Vec<(String, Time, String)>,
     ) -> Result<(), ControlError> {
         used.sort_unstable();
-        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let interval = crate::clock::millis(LAST_USED_INTERVAL);
         let used: Vec<_> = used
             .iter()
             .map(|(id, at, address)| {

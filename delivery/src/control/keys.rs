@@ -92,12 +92,12 @@ impl Database {
                 new.key.name.clone_from(&before.name);
                 new.key.allowed_networks.clone_from(&before.allowed_networks);
                 let lived = |end: Time| end.millis() - before.created_at.millis();
-                let same = before.expires_at.map(|end| after(now, lived(end)));
+                let again = |end| Time::from_millis(now.millis().saturating_add(lived(end)));
+                let same = before.expires_at.map(again);
                 new.key.expires_at = rotation.expires_at.or(same);
             }
             insert_key(database, &new.key, hash)?;
-            let overlap = rotation.overlap.min(KEY_OVERLAP_MAX).as_millis();
-            let end = after(now, i64::try_from(overlap).unwrap_or(i64::MAX));
+            let end = crate::clock::after(now, rotation.overlap.min(KEY_OVERLAP_MAX));
             for key in old {
                 let end = key.expires_at.map_or(end, |before| before.min(end));
                 database.execute(
@@ -147,7 +147,7 @@ impl Database {
     pub(super) fn touch_keys(&mut self, mut used: Vec<KeyUse>) -> Result<(), ControlError> {
         // In one order, so that two nodes never wait for each other's rows.
         used.sort_unstable();
-        let interval = i64::try_from(LAST_USED_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let interval = crate::clock::millis(LAST_USED_INTERVAL);
         let used: Vec<_> = used
             .iter()
             .map(|KeyUse { id, at, from }| {
@@ -162,10 +162,6 @@ impl Database {
             )?)
         })
     }
-}
-
-fn after(time: Time, millis: i64) -> Time {
-    Time::from_millis(time.millis().saturating_add(millis))
 }
 
 /// A service's keys, oldest first.

@@ -300,7 +300,7 @@ impl Tokens {
             return Err(AuthError::BadToken);
         }
         let expires_at = moment(claims.exp);
-        let leeway = i64::try_from(LEEWAY.as_millis()).unwrap_or(i64::MAX);
+        let leeway = crate::clock::millis(LEEWAY);
         if expires_at.millis() < now.millis().saturating_sub(leeway) {
             return Err(AuthError::Expired);
         }
@@ -328,7 +328,7 @@ impl Tokens {
     /// When a token was made, never later than now: one from the future would outlast every true one
     /// after it. A token that does not say is taken for one that lives as long as ours do.
     fn issued_at(&self, iat: Option<f64>, expires_at: Time, now: Time) -> Time {
-        let lived = i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX);
+        let lived = crate::clock::millis(self.ttl);
         let guess = || Time::from_millis(expires_at.millis().saturating_sub(lived));
         iat.map_or_else(guess, moment).min(now)
     }

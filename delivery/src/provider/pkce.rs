@@ -6,13 +6,11 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use rand::Rng as _;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Random bytes of a secret.
-const SECRET_BYTES: usize = 32;
+use crate::account::random_secret;
 
 /// Characters of 32 bytes in base64 without padding.
 pub const SECRET_CHARS: usize = 43;
@@ -24,9 +22,7 @@ pub const VERIFIER_CHARS_MAX: usize = 128;
 
 /// A new secret in [`SECRET_CHARS`] characters that may stand in a URL.
 pub(crate) fn new_secret() -> SecretString {
-    let mut bytes = [0; SECRET_BYTES];
-    rand::rng().fill_bytes(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes).into()
+    random_secret("").into()
 }
 
 /// Whether a text could have come from [`new_secret`].

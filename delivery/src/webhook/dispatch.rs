@@ -21,11 +21,10 @@ use super::{
     },
     deliveries::{self, Due, Settled, Tried},
     endpoint::Endpoint,
-    retry::after,
     schedule::{Lesson, Next, SLOW, Turn},
     secret::signatures,
 };
-use crate::{control::ServiceStatus, outbound::Hold};
+use crate::{clock::after, control::ServiceStatus, outbound::Hold};
 
 /// Most events of a page, and with [`PAGE_BYTES_MAX`] all that an endpoint has in memory, however
 /// many wait.

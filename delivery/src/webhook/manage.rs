@@ -14,10 +14,9 @@ use super::{
     Attempt, DeadLetter, Delivery, DeliveryStatus, DisabledBy, NewWebhook, Webhook, WebhookError,
     Webhooks, deliveries, endpoints,
     event::{TEST_KIND, body, wire_id},
-    retry::after,
     secret::Secret,
 };
-use crate::{outbound::Hold, sql::Statements};
+use crate::{clock::after, outbound::Hold, sql::Statements};
 
 /// How long older secrets sign on after a rotation, unless it says otherwise.
 pub const SECRET_OVERLAP: Duration = Duration::from_secs(86_400);

@@ -77,12 +77,6 @@ pub(super) fn between(from: Time, to: Time) -> Duration {
     Duration::from_millis(u64::try_from(to.millis().saturating_sub(from.millis())).unwrap_or(0))
 }
 
-/// A time and a pause.
-pub(super) fn after(at: Time, pause: Duration) -> Time {
-    let millis = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
-    Time::from_millis(at.millis().saturating_add(millis))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,8 @@ use std::{
 use protocol::{ServiceId, Time};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{deliveries::Due, retry::after};
+use super::deliveries::Due;
+use crate::clock::after;
 
 /// Slots that are given away in each lane. A slot is a connection with its TLS state, about 50 KiB,
 /// and a descriptor.

@@ -2,7 +2,7 @@
 
 use protocol::ErrorType;
 
-use super::{LoggedOut, ShownTicket, USER_AGENT};
+use super::{LoggedOut, ShownTicket};
 use crate::{
     account::ShownPair,
     api::doc::{By, Doc, Example, Given, Others, Reply, Tag, Who},
@@ -39,7 +39,7 @@ pub(crate) fn refresh() -> Doc {
         others: Others::Same,
         path: vec![],
         query: &[],
-        headers: vec![USER_AGENT],
+        headers: vec![],
         answer: Reply::data::<ShownPair<'static>>("The next pair."),
         more: vec![
             Reply::refusal(

@@ -97,19 +97,7 @@ pub(in crate::api) async fn logout(
     User(user): User,
     answer: Answer,
 ) -> Result<Response, ApiError> {
-    let accounts = &state.0.accounts;
-    match (&user.session, &user.token_id) {
-        (Some(session), _) => {
-            accounts.end_session(&user.inbox, session, false, user.expires_at).await?;
-        }
-        (None, Some(token)) => accounts.end_token(&user.inbox, token, user.expires_at).await?,
-        (None, None) => {
-            return Err(ApiError::field(
-                "Authorization",
-                "the token has neither session_id nor jti, by which it could be revoked",
-            ));
-        }
-    }
+    state.0.accounts.log_out(&user).await?;
     let session = user.session.as_deref();
     tracing::info!(target: "security", event = "logged_out", user = user.user().as_str(), session);
     Ok(answer.success(&LoggedOut { session_id: session }))

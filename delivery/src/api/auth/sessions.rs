@@ -159,7 +159,7 @@ pub(in crate::api) async fn end(
     id: SessionPath,
 ) -> Result<Response, ApiError> {
     let id = session_id(id)?;
-    state.0.accounts.end_session(&user.inbox, &id, true, Time::default()).await?;
+    state.0.accounts.end_session(&user.inbox, &id).await?;
     log("session_ended", user.user().as_str(), user.user(), Some(&id));
     Ok(answer.success(&Ended { ended: 1 }))
 }

@@ -137,6 +137,7 @@ fn every_error_has_its_status() {
         (AccountError::Reused.into(), 401, false, false),
         (AccountError::Expired.into(), 401, false, false),
         (AccountError::UserDisabled.into(), 403, false, false),
+        (AccountError::Nameless.into(), 422, false, false),
         (AccountError::NoSession.into(), 404, false, false),
         (AccountError::NoIdentity.into(), 404, false, false),
         (AccountError::LinkedElsewhere.into(), 409, false, false),

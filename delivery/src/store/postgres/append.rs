@@ -145,7 +145,7 @@ async fn store_answers(
         ON CONFLICT (key, sender, tenant) DO UPDATE SET at = excluded.at,
             fingerprint = excluded.fingerprint, data = excluded.data WHERE a.at <= $7
         RETURNING key, sender, tenant";
-    let kept = i64::try_from(ANSWER_KEPT.as_millis()).unwrap_or(i64::MAX);
+    let kept = crate::clock::millis(ANSWER_KEPT);
     let stored = rows(
         transaction,
         sql,

@@ -85,7 +85,7 @@ impl Core {
         let client = self.db.client().await?;
         let sql = "SELECT fingerprint, data, at FROM answers
             WHERE key = $1 AND sender = $2 AND tenant = $3 AND at > now_ms($4) - $5";
-        let kept = i64::try_from(ANSWER_KEPT.as_millis()).unwrap_or(i64::MAX);
+        let kept = crate::clock::millis(ANSWER_KEPT);
         let values: pool::Values<'_> =
             &[&key, &sender_text(sender), &tenant.as_str(), &self.shift(), &kept];
         let Some(row) = row(&client, sql, values).await? else { return Ok(None) };

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     InboxKey,
+    clock::millis,
     store::{
         Retention,
         limits::{ANSWER_KEPT, STATS_KEPT},
@@ -37,10 +38,6 @@ const EVERY_MIN: Duration = Duration::from_secs(60);
 
 /// How often statistics are added up.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// Adds up statistics, and goes over everything once in a while.
 pub(super) async fn run(core: Arc<Core>) {

@@ -199,7 +199,7 @@ impl Pruner {
 
     fn stale(&self) -> rusqlite::Result<Option<Lsn>> {
         let Some(age) = self.retention.max_age else { return Ok(None) };
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let age = crate::clock::millis(age);
         let moment = Time::from_millis(clock::now().millis().saturating_sub(age));
         self.shared.older_than(moment)
     }

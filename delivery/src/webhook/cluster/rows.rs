@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use super::shares::{SHARES, ShareSet};
-use crate::sql::{Database, Row, SqlError, Statements, values};
+use crate::{
+    clock::millis,
+    sql::{Database, Row, SqlError, Statements, values},
+};
 
 /// The clock that all go by.
 macro_rules! now {
     () => {
         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
     };
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Begins a lease. Those that have ended are forgotten, with their owners.

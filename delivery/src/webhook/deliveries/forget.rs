@@ -55,7 +55,7 @@ pub(in crate::webhook) fn forget_old(
 }
 
 fn before(now: Time, age: Duration) -> i64 {
-    now.millis().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+    now.millis().saturating_sub(crate::clock::millis(age))
 }
 
 /// Forgets the oldest of what was settled beyond `history` of each kind, at most `most` of each;

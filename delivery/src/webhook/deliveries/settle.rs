@@ -6,12 +6,13 @@ use protocol::Time;
 
 use super::{DELIVERED, FAILED, PENDING, tally::Tally};
 use crate::{
+    clock::after,
     sql::{Row, SqlError, Statements, values},
     webhook::{
         client::{Attempt, Outcome},
         endpoint::{DisabledBy, WebhookStatus},
         endpoints,
-        retry::{after, failing_since, is_hopeless, pause},
+        retry::{failing_since, is_hopeless, pause},
     },
 };
 

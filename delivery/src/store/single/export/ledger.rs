@@ -100,7 +100,7 @@ impl Export {
     }
 
     fn before(&self, kept: std::time::Duration) -> i64 {
-        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        let kept = crate::clock::millis(kept);
         self.at.millis().saturating_sub(kept)
     }
 

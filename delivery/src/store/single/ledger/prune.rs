@@ -79,7 +79,7 @@ impl Pruner {
 }
 
 fn before(now: Time, kept: Duration) -> Time {
-    let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+    let kept = crate::clock::millis(kept);
     Time::from_millis(now.millis().saturating_sub(kept))
 }
 

@@ -48,7 +48,7 @@ fn overdue(db: &Connection, retention: Retention, now: Time) -> rusqlite::Result
         overdue = total.cast_unsigned().saturating_sub(max).min(PRUNE_MAX);
     }
     if let Some(age) = retention.max_age {
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let age = crate::clock::millis(age);
         let oldest = now.millis().saturating_sub(age);
         let mut select =
             db.prepare_cached("SELECT stored_at FROM message ORDER BY seq LIMIT ?1")?;
