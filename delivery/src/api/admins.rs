@@ -20,6 +20,7 @@ use super::{
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Form, ID, Shape, formed, may, must, text},
+    trace::Trace,
 };
 use crate::{
     admin::{
@@ -132,11 +133,6 @@ fn id(path: AdminPath) -> Result<String, ApiError> {
     Ok(found.ok_or(AdminError::NotFound)?)
 }
 
-/// Who changed what, until there is an audit log: one line per change that was made.
-fn log_change(by: &AdminCaller, event: &'static str, admin: &str) {
-    tracing::info!(target: "security", event, by = by.name(), admin);
-}
-
 const QUERY: &[Field] = &[PAGE, SIZE];
 
 /// `GET /admin/admins`
@@ -160,11 +156,12 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<ApiState>,
     Keeper(by): Keeper,
+    trace: Trace,
     answer: Answer,
     Decoded(new): Decoded<NewAdmin>,
 ) -> Result<Response, ApiError> {
     let made = state.0.admins.create(new, by.tenant().cloned()).await?;
-    log_change(&by, "admin_created", &made.username);
+    trace.after(&made);
     Ok(answer.success(&made))
 }
 
@@ -183,12 +180,15 @@ pub(super) async fn get(
 pub(super) async fn update(
     State(state): State<ApiState>,
     Keeper(by): Keeper,
+    trace: Trace,
     answer: Answer,
     path: AdminPath,
     Decoded(changes): Decoded<AdminChanges>,
 ) -> Result<Response, ApiError> {
-    let changed = state.0.admins.update(id(path)?, changes, by.tenant().cloned()).await?;
-    log_change(&by, "admin_changed", &changed.username);
+    let id = id(path)?;
+    trace.before(state.0.admins.get(id.clone(), by.tenant().cloned()).await?);
+    let changed = state.0.admins.update(id, changes, by.tenant().cloned()).await?;
+    trace.after(&changed);
     Ok(answer.success(&changed))
 }
 
@@ -196,12 +196,13 @@ pub(super) async fn update(
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Keeper(by): Keeper,
+    trace: Trace,
     answer: Answer,
     path: AdminPath,
 ) -> Result<Response, ApiError> {
     let id = id(path)?;
+    trace.before(state.0.admins.get(id.clone(), by.tenant().cloned()).await?);
     state.0.admins.delete(id.clone(), by.tenant().cloned()).await?;
-    log_change(&by, "admin_deleted", &id);
     Ok(answer.success(&Deleted { id }))
 }
 
@@ -220,12 +221,13 @@ pub(super) async fn sessions(
 pub(super) async fn end_sessions(
     State(state): State<ApiState>,
     Keeper(by): Keeper,
+    trace: Trace,
     answer: Answer,
     path: AdminPath,
 ) -> Result<Response, ApiError> {
     let id = id(path)?;
     let ended = state.0.admins.end_sessions(id.clone(), None, by.tenant().cloned()).await?;
-    log_change(&by, "admin_sessions_ended", &id);
+    trace.after(&Ended { ended });
     Ok(answer.success(&Ended { ended }))
 }
 
@@ -233,6 +235,7 @@ pub(super) async fn end_sessions(
 pub(super) async fn end_session(
     State(state): State<ApiState>,
     Keeper(by): Keeper,
+    trace: Trace,
     answer: Answer,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ApiError> {
@@ -243,6 +246,6 @@ pub(super) async fn end_session(
     }
     let tenant = by.tenant().cloned();
     let ended = state.0.admins.end_sessions(admin.clone(), Some(session), tenant).await?;
-    log_change(&by, "admin_session_ended", &admin);
+    trace.after(&Ended { ended });
     Ok(answer.success(&Ended { ended }))
 }

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use http::{Method, header, request::Parts};
 use protocol::TenantId;
 
-use super::{ApiState, error::ApiError, query::Parameters, toll::Toll};
+use super::{ApiState, error::ApiError, query::Parameters, toll::Toll, trace::Trace};
 use crate::{
     admin::{AdminError, Role, SESSION_PREFIX},
     control::Service,
@@ -95,6 +95,7 @@ impl FromRequestParts<ApiState> for Admin {
             }
         };
         let admin = toll.recognised(known)?;
+        Trace::of(parts).by(&admin);
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let needed = needed(&parts.method, path);
         if !admin.role().may(needed) {

@@ -19,6 +19,7 @@ use super::{
     error::ApiError,
     query::Parameters,
     shape::{Field, Form, ID, NAME_PATTERN, NO_OR_ID, POSITION, Shape, formed, may, must, text},
+    trace::Trace,
 };
 use crate::{
     channel::{
@@ -95,11 +96,13 @@ pub(super) async fn keeper(state: &ApiState, caller: &Caller) -> Result<Keeper, 
 async fn keeping<A: Asker>(
     state: &ApiState,
     who: A,
+    trace: &Trace,
     uri: &Uri,
 ) -> Result<(Keeper, TenantId), ApiError> {
     let mut parameters = Parameters::new(uri, query_of_one::<A>())?;
     let (tenant, caller) = (who.tenant(&mut parameters), who.caller());
     parameters.finish()?;
+    trace.of_tenant(&tenant);
     Ok((keeper(state, &caller).await?, tenant))
 }
 
@@ -111,14 +114,16 @@ fn log_change(keeper: &Keeper, event: &'static str, channel: &ChannelId) {
 pub(super) async fn create<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     body: Result<Decoded<NewChannel>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let (keeper, tenant) = keeping(&state, who, &trace, &uri).await?;
     let Decoded(new) = body?;
     let made = state.0.channels.create(&tenant, &keeper, new).await?;
     log_change(&keeper, "channel_created", &made.channel.id);
+    trace.after(&made);
     Ok(answer.success(&made))
 }
 
@@ -126,16 +131,19 @@ pub(super) async fn create<A: Asker>(
 pub(super) async fn update<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
     body: Result<Decoded<ChannelChange>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let (keeper, tenant) = keeping(&state, who, &trace, &uri).await?;
     let id = channel_id(id)?;
     let Decoded(change) = body?;
+    trace.before(state.0.directory.channel(&tenant, &id).await?);
     let made = state.0.channels.update(&tenant, &keeper, &id, &change).await?;
     log_change(&keeper, "channel_updated", &id);
+    trace.after(&made);
     Ok(answer.success(&made))
 }
 
@@ -143,13 +151,15 @@ pub(super) async fn update<A: Asker>(
 pub(super) async fn remove<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
 ) -> Result<Response, ApiError> {
-    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let (keeper, tenant) = keeping(&state, who, &trace, &uri).await?;
     let gone = state.0.channels.delete(&tenant, &keeper, &channel_id(id)?).await?;
     log_change(&keeper, "channel_deleted", &gone.channel.id);
+    trace.before(&gone);
     Ok(answer.success(&gone))
 }
 
@@ -157,15 +167,17 @@ pub(super) async fn remove<A: Asker>(
 pub(super) async fn change_members<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: ChannelPath,
     body: Result<Decoded<MembersChange>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let (keeper, tenant) = keeping(&state, who, &uri).await?;
+    let (keeper, tenant) = keeping(&state, who, &trace, &uri).await?;
     let id = channel_id(id)?;
     let Decoded(change) = body?;
     let changed = state.0.channels.change_members(&tenant, &keeper, &id, change).await?;
     log_change(&keeper, "channel_members_changed", &id);
+    trace.after(changed);
     Ok(answer.success(&changed))
 }

@@ -23,11 +23,9 @@ use super::{
     query::{ANY_TENANT, ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
     shape::{Field, ID, Shape, may, must},
     tenants::AboveTenants,
+    trace::Trace,
 };
-use crate::{
-    connections::{Found, NodeReport},
-    identity::AdminCaller,
-};
+use crate::connections::{Found, NodeReport};
 
 const RECONNECT: Field = may(
     "reconnect",
@@ -193,13 +191,6 @@ fn close(parameters: &mut Parameters) -> Close {
     parameters.word("reconnect", &words).unwrap_or(Close::StayAway)
 }
 
-/// Who closed what, until there is an audit log. `of` is the connection or the user that was named.
-fn log_disconnect(admin: &AdminCaller, of: &str, found: &Found) {
-    let by = admin.name();
-    let connections = found.matching;
-    tracing::info!(target: "security", event = "disconnected", by, of, connections);
-}
-
 /// `GET /admin/connections`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -230,6 +221,7 @@ pub(super) async fn list(
 pub(super) async fn disconnect(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     path: Result<Path<String>, PathRejection>,
@@ -239,16 +231,17 @@ pub(super) async fn disconnect(
     parameters.finish()?;
     let Path(connection) = path.map_err(|_| ApiError::NoConnection)?;
     let connection = ConnectionId::new(connection).map_err(|_| ApiError::NoConnection)?;
-    let which = Which { tenant, connection: Some(connection.clone()), ..Which::default() };
+    let which = Which { tenant, connection: Some(connection), ..Which::default() };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
     match found.matching {
         0 if found.is_complete() => Err(ApiError::NoConnection),
         // It may be there, and nobody who answered has it.
         0 => Err(ApiError::NodesMissing(found.missing)),
         disconnected => {
-            log_disconnect(&admin.0, connection.as_str(), &found);
             // A connection is on one node: nobody else need have answered.
-            Ok(answer.success(&Disconnected { disconnected, missing_nodes: &[], complete: true }))
+            let done = Disconnected { disconnected, missing_nodes: &[], complete: true };
+            trace.after(&done);
+            Ok(answer.success(&done))
         }
     }
 }
@@ -257,6 +250,7 @@ pub(super) async fn disconnect(
 pub(super) async fn disconnect_user(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
@@ -266,14 +260,17 @@ pub(super) async fn disconnect_user(
     let (node, close) = (parameters.an_id("node_id"), close(&mut parameters));
     parameters.finish()?;
     let user = user.ok_or_else(|| ApiError::field("user_id", "is missing"))?;
-    let which = Which { tenant: Some(tenant), user: Some(user.clone()), node, connection: None };
+    trace.of_tenant(&tenant);
+    trace.before(&user);
+    let which = Which { tenant: Some(tenant), user: Some(user), node, connection: None };
     let found = state.0.connections.ask(which, Then::Close(close)).await?;
-    log_disconnect(&admin.0, user.as_str(), &found);
-    Ok(answer.success(&Disconnected {
+    let done = Disconnected {
         disconnected: found.matching,
         missing_nodes: &found.missing,
         complete: found.is_complete(),
-    }))
+    };
+    trace.after(&done);
+    Ok(answer.success(&done))
 }
 
 /// `GET /admin/nodes`

@@ -74,6 +74,9 @@ pub(crate) enum ApiError {
     Resync { min_seq: Seq, head: Seq },
     #[error("this node is going down; try again")]
     Draining,
+    /// Too many entries wait for the audit log.
+    #[error("changes wait until the audit log can be written")]
+    AuditFull,
     #[error("this node is starting and its database is away; try again")]
     Starting,
     #[error("the key was used for another request")]
@@ -160,6 +163,7 @@ impl ApiError {
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
             Self::Starting => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             Self::Draining => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN).closing(),
+            Self::AuditFull => self.says(T::Unavailable).retry(RETRY_AFTER_DOWN),
             Self::KeyReused => self.says(T::Invalid).at("Idempotency-Key"),
             Self::KeyRunning => self.says(T::IdempotencyInProgress).retry(RETRY_AFTER_BUSY),
             Self::Panicked | Self::StoredBody(_) | Self::StoredAnswer(_) => internal(),

@@ -26,7 +26,8 @@ use super::{
     caller::{Admin, User},
     error::{ApiError, message},
     query::Parameters,
-    users::{QUERY, log_change, user_id},
+    trace::Trace,
+    users::{QUERY, user_id},
 };
 use crate::{
     account::{Linked, Profile, Session},
@@ -480,6 +481,7 @@ pub(super) async fn own(
 pub(super) async fn of_user(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     OriginalUri(uri): OriginalUri,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
@@ -488,8 +490,6 @@ pub(super) async fn of_user(
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
     state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
-    let user = inbox.user.clone();
-    let response = answer(&state, inbox).await?;
-    log_change(&admin.0, "user_exported", &user);
-    Ok(response)
+    trace.of_tenant(&inbox.tenant);
+    answer(&state, inbox).await
 }

@@ -14,6 +14,7 @@ use super::{
     caller::Admin,
     error::ApiError,
     shape::{ID, Shape, may},
+    trace::Trace,
 };
 use crate::{identity::AdminCaller, problems::Problems, store::InboxKey};
 
@@ -70,15 +71,20 @@ struct Pruned {
 pub(super) async fn prune(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     Decoded(body): Decoded<Prune>,
 ) -> Result<Response, ApiError> {
     let store = &state.0.store;
     let pruned = match body.inbox(&admin)? {
-        Some(inbox) => store.prune(&inbox, state.0.config.retention).await?,
+        Some(inbox) => {
+            trace.of_tenant(&inbox.tenant);
+            store.prune(&inbox, state.0.config.retention).await?
+        }
         // Of all tenants.
         None if admin.tenant().is_some() => return Err(ApiError::TokenOnly),
         None => store.prune_all().await?,
     };
+    trace.after(Pruned { pruned });
     Ok(answer.success(&Pruned { pruned }))
 }

@@ -10,6 +10,7 @@
 mod actions;
 mod admins;
 mod answer;
+mod audit;
 mod auth;
 mod body;
 mod caller;
@@ -42,6 +43,7 @@ mod sync;
 mod templates;
 mod tenants;
 mod toll;
+mod trace;
 mod users;
 mod webhooks;
 
@@ -63,6 +65,7 @@ use self::{
 use crate::{
     account::Accounts,
     admin::Admins,
+    audit::Audit,
     channel::Channels,
     connections::Connections,
     control::Control,
@@ -112,6 +115,8 @@ pub(crate) struct Shared {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) logins: Logins,
     pub(crate) admins: Arc<Admins>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) actions: trace::Actions,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -183,6 +188,8 @@ impl ApiState {
         accounts.register_metrics(recorder);
         let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
         admins.register_metrics(recorder);
+        let audit = Audit::new(Arc::clone(&control));
+        audit.register_metrics(recorder);
         identity.register_metrics(recorder);
         let all = Providers::new(&providers, &outbound, control.clock());
         let logins = Logins::new(all, providers, Arc::clone(&accounts), recorder);
@@ -210,6 +217,8 @@ impl ApiState {
             accounts,
             logins,
             admins,
+            audit,
+            actions: trace::Actions::new(&admin_endpoints()),
             templates,
             channels,
             webhooks,
@@ -363,6 +372,8 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries" => webhooks::deliveries::<OfService>;
         post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries/{event_id}/redeliver" => webhooks::redeliver::<OfService>;
         get "/api/v3/admin/dead-letters" => webhooks::dead_letters;
+        get "/api/v3/admin/audit" => audit::list;
+        get "/api/v3/admin/audit/verify" => audit::verify;
     }
 }
 

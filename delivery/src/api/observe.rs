@@ -47,9 +47,14 @@ pub(crate) async fn observe(
     // downloads have a media type of their own.
     let answer = Answer(negotiate(request.headers()).unwrap_or(Codec::Json));
     let toll = Toll::new(&state.0.limiter, &request);
+    let trace = state.0.actions.trace(&request, route.as_ref().map(MatchedPath::as_str));
     let handled = match toll.enter(request.headers()) {
+        Ok(()) if trace.leaves_one() && state.0.audit.is_full() => {
+            Ok(ApiError::AuditFull.into_response())
+        }
         Ok(()) => {
             request.extensions_mut().insert(toll.clone());
+            request.extensions_mut().insert(trace.clone());
             caught(next.run(request)).await
         }
         Err(limited) => Ok(ApiError::from(limited).into_response()),
@@ -77,6 +82,10 @@ pub(crate) async fn observe(
         if let Some(allow) = allow {
             response.headers_mut().insert(http::header::ALLOW, allow);
         }
+    }
+    let now = state.0.audit.now();
+    if let Some(entry) = trace.entry(now, toll.address(), text(&id), response.status()) {
+        state.0.audit.record(entry).await;
     }
     let took = began.elapsed();
     let status = response.status();

@@ -22,6 +22,7 @@ use super::{
     query::{ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
     sends::{ACTION, ATTACHMENT},
     shape::{Field, Shape, may, text},
+    trace::Trace,
 };
 use crate::{
     StoreError,
@@ -106,23 +107,12 @@ async fn managed(
 struct Change {
     tenant: TenantId,
     id: MessageId,
-    /// The admin, where it is not their own.
-    by_admin: Option<Caller>,
-}
-
-impl Change {
-    /// Who changed what of others, until there is an audit log: one line per change that was made.
-    fn log(&self, event: &'static str) {
-        if let Some(admin) = &self.by_admin {
-            let by = admin.name();
-            tracing::info!(target: "security", event, by, message = self.id.as_str());
-        }
-    }
 }
 
 async fn changeable<A: Asker>(
     state: &ApiState,
     who: A,
+    trace: &Trace,
     uri: &Uri,
     id: IdPath,
 ) -> Result<Change, ApiError> {
@@ -133,8 +123,9 @@ async fn changeable<A: Asker>(
     let caller = who.caller();
     send::check_write(&caller).map_err(SendError::Refused)?;
     let sent = managed(state, &caller, &tenant, id).await?;
-    let by_admin = (caller.sender_key() != sent.sender).then_some(caller);
-    Ok(Change { tenant, id: sent.id, by_admin })
+    trace.of_tenant(&tenant);
+    trace.before(Stands { message_id: sent.id.clone(), state: sent.state });
+    Ok(Change { tenant, id: sent.id })
 }
 
 /// A message as its sender sees it.
@@ -155,12 +146,13 @@ struct Edited {
 pub(super) async fn edit<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
     Decoded(body): Decoded<EditRequest>,
 ) -> Result<Response, ApiError> {
-    let change = changeable(&state, who, &uri, id).await?;
+    let change = changeable(&state, who, &trace, &uri, id).await?;
     let mut tries = 1;
     let (state, changed, message) = loop {
         match try_edit(&state, &change, &body).await {
@@ -168,6 +160,7 @@ pub(super) async fn edit<A: Asker>(
             done => break done?,
         }
     };
+    trace.after(Stands { message_id: change.id.clone(), state });
     Ok(answer.success(&Edited { message_id: change.id, state, changed, message }))
 }
 
@@ -199,7 +192,6 @@ async fn try_edit(
     let after = edit.clone().apply(&before, waits_until, now).map_err(SendError::Invalid)?;
     if let Some(after) = &after {
         store.edit(tenant, id, Some(over), Body::new(after).into()).await?;
-        change.log("message_edited");
     }
     let changed = after.is_some();
     Ok((sent.state, changed, after.unwrap_or(before)))
@@ -219,32 +211,36 @@ struct Stands {
 pub(super) async fn recall<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
     Decoded(Nothing {}): Decoded<Nothing>,
 ) -> Result<Response, ApiError> {
-    let change = changeable(&state, who, &uri, id).await?;
+    let change = changeable(&state, who, &trace, &uri, id).await?;
     let Change { tenant, id, .. } = &change;
     let stands = state.0.store.recall(tenant, id).await?;
-    change.log("message_recalled");
-    Ok(answer.success(&Stands { message_id: change.id, state: stands }))
+    let stands = Stands { message_id: change.id, state: stands };
+    trace.after(&stands);
+    Ok(answer.success(&stands))
 }
 
 /// `POST /messages/{id}/cancel`, and the same below `/admin`
 pub(super) async fn cancel<A: Asker>(
     State(state): State<ApiState>,
     who: A,
+    trace: Trace,
     answer: Answer,
     id: IdPath,
     OriginalUri(uri): OriginalUri,
     Decoded(Nothing {}): Decoded<Nothing>,
 ) -> Result<Response, ApiError> {
-    let change = changeable(&state, who, &uri, id).await?;
+    let change = changeable(&state, who, &trace, &uri, id).await?;
     let Change { tenant, id, .. } = &change;
     state.0.store.cancel(tenant, id).await?;
-    change.log("message_cancelled");
-    Ok(answer.success(&Stands { message_id: change.id, state: SentState::Cancelled }))
+    let stands = Stands { message_id: change.id, state: SentState::Cancelled };
+    trace.after(&stands);
+    Ok(answer.success(&stands))
 }
 
 /// A message and what became of it at its recipients.

@@ -20,6 +20,7 @@ use super::{
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Form, ID, NAME_PATTERN, Shape, formed, may, must, some_text},
+    trace::Trace,
 };
 use crate::{
     control::{
@@ -220,17 +221,14 @@ pub(super) async fn blocking<T: Send + 'static>(
 type ServicePath = Result<Path<String>, PathRejection>;
 
 /// The service in the path. Another tenant's is not there for a tenant's system admin.
-async fn service_id(
+async fn in_path(
     state: &ApiState,
     admin: &AdminCaller,
     id: ServicePath,
-) -> Result<ServiceId, ApiError> {
+) -> Result<Arc<Service>, ApiError> {
     let Path(id) = id.map_err(|_| ControlError::NotFound)?;
     let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
-    if admin.tenant().is_some() {
-        reachable(state, admin, &id).await?;
-    }
-    Ok(id)
+    reachable(state, admin, &id).await
 }
 
 /// A service as an admin may know of it.
@@ -245,12 +243,6 @@ pub(super) async fn reachable(
         Some(own) if service.tenant_id != *own => Err(ControlError::NotFound.into()),
         Some(_) | None => Ok(service),
     }
-}
-
-/// Who changed what, until there is an audit log: one line per change that was made.
-fn log_change(admin: &AdminCaller, event: &'static str, service: &ServiceId) {
-    let by = admin.name();
-    tracing::info!(target: "security", event, by, service = service.as_str());
 }
 
 const QUERY: &[Field] = &[PAGE, SIZE];
@@ -279,6 +271,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     Decoded(mut new): Decoded<NewService>,
 ) -> Result<Response, ApiError> {
@@ -289,7 +282,7 @@ pub(super) async fn create(
         }
     }
     let (service, key) = blocking(&state, |control| control.create_service(new)).await?;
-    log_change(&admin, "service_created", &service.id);
+    trace.after(&service);
     Ok(answer.success(&Created { service: &service, api_key: key.expose(), key: &key.key }))
 }
 
@@ -300,22 +293,23 @@ pub(super) async fn get(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(&state, &admin, id).await?;
-    let service = blocking(&state, move |control| control.get(&id)).await?;
-    Ok(answer.success(&*service))
+    Ok(answer.success(&*in_path(&state, &admin, id).await?))
 }
 
 /// `PUT /admin/services/{id}`
 pub(super) async fn update(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
     Decoded(changes): Decoded<ServiceChanges>,
 ) -> Result<Response, ApiError> {
-    let id = service_id(&state, &admin, id).await?;
+    let before = in_path(&state, &admin, id).await?;
+    trace.before(&*before);
+    let id = before.id.clone();
     let service = blocking(&state, move |control| control.update_service(&id, changes)).await?;
-    log_change(&admin, "service_changed", &service.id);
+    trace.after(&*service);
     Ok(answer.success(&*service))
 }
 
@@ -323,12 +317,11 @@ pub(super) async fn update(
 pub(super) async fn approve(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(&state, &admin, id).await?;
-    let service = blocking(&state, move |control| control.approve(&id)).await?;
-    log_change(&admin, "service_approved", &service.id);
+    let service = set_status(&state, &admin, &trace, id, Control::approve).await?;
     Ok(answer.success(&*service))
 }
 
@@ -336,11 +329,14 @@ pub(super) async fn approve(
 pub(super) async fn suspend(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, &admin, id, ServiceStatus::Suspended).await?;
-    log_change(&admin, "service_suspended", &service.id);
+    let service = set_status(&state, &admin, &trace, id, |control, id| {
+        control.set_status(id, ServiceStatus::Suspended)
+    })
+    .await?;
     Ok(answer.success(&*service))
 }
 
@@ -348,11 +344,14 @@ pub(super) async fn suspend(
 pub(super) async fn activate(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, &admin, id, ServiceStatus::Active).await?;
-    log_change(&admin, "service_activated", &service.id);
+    let service = set_status(&state, &admin, &trace, id, |control, id| {
+        control.set_status(id, ServiceStatus::Active)
+    })
+    .await?;
     Ok(answer.success(&*service))
 }
 
@@ -360,22 +359,29 @@ pub(super) async fn activate(
 pub(super) async fn disable(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let service = set_status(&state, &admin, id, ServiceStatus::Disabled).await?;
-    log_change(&admin, "service_disabled", &service.id);
+    let service = set_status(&state, &admin, &trace, id, |control, id| {
+        control.set_status(id, ServiceStatus::Disabled)
+    })
+    .await?;
     Ok(answer.success(&*service))
 }
 
 async fn set_status(
     state: &ApiState,
     admin: &AdminCaller,
+    trace: &Trace,
     id: ServicePath,
-    to: ServiceStatus,
+    change: impl FnOnce(&Control, &ServiceId) -> Result<Arc<Service>, ControlError> + Send + 'static,
 ) -> Result<Arc<Service>, ApiError> {
-    let id = service_id(state, admin, id).await?;
-    blocking(state, move |control| control.set_status(&id, to)).await
+    let before = in_path(state, admin, id).await?;
+    trace.before(&*before);
+    let after = blocking(state, move |control| change(control, &before.id)).await?;
+    trace.after(&*after);
+    Ok(after)
 }
 
 /// `GET /admin/services/{id}/keys`
@@ -385,8 +391,8 @@ pub(super) async fn list_keys(
     answer: Answer,
     id: ServicePath,
 ) -> Result<Response, ApiError> {
-    let id = service_id(&state, &admin, id).await?;
-    let keys = blocking(&state, move |control| control.list_keys(&id)).await?;
+    let service = in_path(&state, &admin, id).await?;
+    let keys = blocking(&state, move |control| control.list_keys(&service.id)).await?;
     Ok(answer.success(&KeyList { keys }))
 }
 
@@ -394,27 +400,34 @@ pub(super) async fn list_keys(
 pub(super) async fn create_key(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     id: ServicePath,
     Decoded(new): Decoded<NewKey>,
 ) -> Result<Response, ApiError> {
-    let id = service_id(&state, &admin, id).await?;
-    let made: ApiKeyOnce = blocking(&state, move |control| control.create_key(&id, new)).await?;
-    log_change(&admin, "service_key_created", &made.key.service_id);
+    let service = in_path(&state, &admin, id).await?;
+    trace.of_tenant(&service.tenant_id);
+    let made: ApiKeyOnce =
+        blocking(&state, move |control| control.create_key(&service.id, new)).await?;
+    trace.after(&made.key);
     Ok(answer.success(&CreatedKey { key: &made.key, api_key: made.expose() }))
 }
 
 type KeyPath = Result<Path<(String, String)>, PathRejection>;
 
-/// The service and the key in the path.
+/// The service and the key in the path, and what the key was.
 async fn key_path(
     state: &ApiState,
     admin: &AdminCaller,
+    trace: &Trace,
     path: KeyPath,
 ) -> Result<(ServiceId, String), ApiError> {
     let Path((service, key)) = path.map_err(|_| ControlError::NotFound)?;
     let service = ServiceId::new(service).map_err(|_| ControlError::NotFound)?;
-    reachable(state, admin, &service).await?;
+    let found = reachable(state, admin, &service).await?;
+    trace.of_tenant(&found.tenant_id);
+    let keys = blocking(state, move |control| control.list_keys(&found.id)).await?;
+    trace.before(keys.iter().find(|known| known.id == key));
     Ok((service, key))
 }
 
@@ -422,14 +435,15 @@ async fn key_path(
 pub(super) async fn update_key(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     path: KeyPath,
     Decoded(changes): Decoded<KeyChanges>,
 ) -> Result<Response, ApiError> {
-    let (service, key) = key_path(&state, &admin, path).await?;
+    let (service, key) = key_path(&state, &admin, &trace, path).await?;
     let changed =
         blocking(&state, move |control| control.update_key(&service, &key, changes)).await?;
-    log_change(&admin, "service_key_changed", &changed.service_id);
+    trace.after(&changed);
     Ok(answer.success(&changed))
 }
 
@@ -437,6 +451,7 @@ pub(super) async fn update_key(
 pub(super) async fn rotate_key(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     path: KeyPath,
     Decoded(KeyRotation { overlap_seconds, expires_at }): Decoded<KeyRotation>,
@@ -446,11 +461,11 @@ pub(super) async fn rotate_key(
         let problem = format!("must be 0 to {}", KEY_OVERLAP_MAX.as_secs());
         return Err(ApiError::field("overlap_seconds", problem));
     }
-    let (service, key) = key_path(&state, &admin, path).await?;
+    let (service, key) = key_path(&state, &admin, &trace, path).await?;
     let rotation = Rotation { overlap, expires_at };
     let made = blocking(&state, move |control| control.rotate_keys(&service, Some(&key), rotation))
         .await?;
-    log_change(&admin, "service_key_rotated", &made.key.service_id);
+    trace.after(&made.key);
     Ok(answer.success(&CreatedKey { key: &made.key, api_key: made.expose() }))
 }
 
@@ -458,12 +473,12 @@ pub(super) async fn rotate_key(
 pub(super) async fn revoke_key(
     State(state): State<ApiState>,
     Admin(admin): Admin,
+    trace: Trace,
     answer: Answer,
     path: KeyPath,
 ) -> Result<Response, ApiError> {
-    let (service_id, key) = key_path(&state, &admin, path).await?;
+    let (service_id, key) = key_path(&state, &admin, &trace, path).await?;
     let revoked = RevokedKey { id: key.clone(), service_id: service_id.clone() };
     blocking(&state, move |control| control.revoke_key(&service_id, &key)).await?;
-    log_change(&admin, "service_key_revoked", &revoked.service_id);
     Ok(answer.success(&revoked))
 }

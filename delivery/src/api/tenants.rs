@@ -22,6 +22,7 @@ use super::{
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE, on_page},
     shape::{Field, Shape, may, must},
+    trace::Trace,
 };
 use crate::{
     control::{Control, ControlError, Quotas, Tenant},
@@ -159,13 +160,17 @@ pub(super) async fn get(
 pub(super) async fn update(
     State(state): State<ApiState>,
     AboveTenants(admin): AboveTenants,
+    trace: Trace,
     answer: Answer,
     id: TenantPath,
     Decoded(TenantChange { quotas }): Decoded<TenantChange>,
 ) -> Result<Response, ApiError> {
     let id = tenant_id(&admin, id)?;
-    let tenant = blocking(&state, move |control| control.set_quotas(&id, quotas)).await?;
-    let name = tenant.tenant_id.as_str();
-    tracing::info!(target: "security", event = "tenant_quotas_changed", by = admin.name(), tenant = name);
+    let (before, tenant) = blocking(&state, move |control| {
+        Ok((control.tenant(&id)?, control.set_quotas(&id, quotas)?))
+    })
+    .await?;
+    trace.before(&before);
+    trace.after(&tenant);
     Ok(answer.success(&tenant))
 }

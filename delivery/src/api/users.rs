@@ -20,9 +20,10 @@ use super::{
     error::ApiError,
     query::{ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
     shape::{Field, Form, Shape, formed, may, must},
+    trace::Trace,
 };
 use crate::{
-    identity::{AdminCaller, DEPARTMENT_PREFIX, department_role},
+    identity::{DEPARTMENT_PREFIX, department_role},
     problems::Problems,
     store::{Group, InboxKey, UserChange, UserRecord},
 };
@@ -117,12 +118,6 @@ pub(super) fn user_id(id: UserPath) -> Result<UserId, ApiError> {
     UserId::new(id).map_err(|_| ApiError::NoUser)
 }
 
-/// Who changed what, until there is an audit log: one line per change that was made.
-pub(super) fn log_change(admin: &AdminCaller, event: &'static str, user: &UserId) {
-    let by = admin.name();
-    tracing::info!(target: "security", event, by, user = user.as_str());
-}
-
 /// `GET /admin/users`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -165,6 +160,7 @@ pub(super) async fn get(
 pub(super) async fn set_roles(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
@@ -176,9 +172,22 @@ pub(super) async fn set_roles(
     let inbox = InboxKey::new(tenant, user_id(id)?);
     let added_roles = Some(check_roles(roles).map_err(ApiError::Invalid)?);
     let change = UserChange { added_roles, department: None };
-    let record = state.0.directory.change_user(&inbox, change).await?;
-    log_change(&admin.0, "user_roles_changed", &inbox.user);
+    let record = change_user(&state, &trace, &inbox, change).await?;
     Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
+}
+
+/// Changes what the directory knows of a user.
+async fn change_user(
+    state: &ApiState,
+    trace: &Trace,
+    inbox: &InboxKey,
+    change: UserChange,
+) -> Result<UserRecord, ApiError> {
+    trace.of_tenant(&inbox.tenant);
+    trace.before(state.0.directory.user(inbox).await?);
+    let record = state.0.directory.change_user(inbox, change).await?;
+    trace.after(&record);
+    Ok(record)
 }
 
 fn check_roles(said: Vec<String>) -> Result<Vec<RoleId>, Vec<FieldProblem>> {
@@ -202,6 +211,7 @@ fn check_roles(said: Vec<String>) -> Result<Vec<RoleId>, Vec<FieldProblem>> {
 pub(super) async fn set_department(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
@@ -218,8 +228,7 @@ pub(super) async fn set_department(
         return Err(ApiError::field("department", problem));
     }
     let change = UserChange { added_roles: None, department: Some(department) };
-    let record = state.0.directory.change_user(&inbox, change).await?;
-    log_change(&admin.0, "user_department_changed", &inbox.user);
+    let record = change_user(&state, &trace, &inbox, change).await?;
     Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
 }
 
@@ -227,27 +236,30 @@ pub(super) async fn set_department(
 pub(super) async fn disable(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
 ) -> Result<Response, ApiError> {
-    set_disabled(&state, &admin, answer, &uri, id, true).await
+    set_disabled(&state, &admin, &trace, answer, &uri, id, true).await
 }
 
 /// `POST /admin/users/{id}/enable`
 pub(super) async fn enable(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: UserPath,
 ) -> Result<Response, ApiError> {
-    set_disabled(&state, &admin, answer, &uri, id, false).await
+    set_disabled(&state, &admin, &trace, answer, &uri, id, false).await
 }
 
 async fn set_disabled(
     state: &ApiState,
     admin: &Admin,
+    trace: &Trace,
     answer: Answer,
     uri: &Uri,
     id: UserPath,
@@ -259,8 +271,10 @@ async fn set_disabled(
     let inbox = InboxKey::new(tenant, user_id(id)?);
     // Made where there was none: one who has not come yet can be kept out.
     let record = state.0.directory.change_user(&inbox, UserChange::default()).await?;
+    trace.of_tenant(&inbox.tenant);
+    trace.before(Known::new(state, &inbox.tenant, &record));
     state.0.accounts.set_disabled(&inbox, disabled).await?;
-    log_change(&admin.0, if disabled { "user_disabled" } else { "user_enabled" }, &inbox.user);
+    trace.after(Known::new(state, &inbox.tenant, &record));
     Ok(answer.success(&Known::new(state, &inbox.tenant, &record)))
 }
 

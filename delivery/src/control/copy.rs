@@ -6,7 +6,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{FILE_NAME, database::AREA};
 use crate::{
-    account, admin,
+    account, admin, audit,
     sql::copy::{Copy, CopyError, First, Table},
 };
 
@@ -31,6 +31,8 @@ pub struct ControlCounts {
     pub sessions: u64,
     /// Admins.
     pub admins: u64,
+    /// Entries of the audit log.
+    pub audit: u64,
 }
 
 static TABLES: [Table; 7] = [
@@ -106,7 +108,7 @@ static COPY: Copy = Copy {
     area: &AREA,
     file: FILE_NAME,
     part: "control data",
-    tables: &[&TABLES, &account::TABLES, &admin::TABLES],
+    tables: &[&TABLES, &account::TABLES, &admin::TABLES, &audit::TABLES],
     // Templates, and what was revoked, name the revision of their last change.
     single: &[
         (
@@ -135,5 +137,6 @@ pub(crate) fn copy(
         identities: counts.of("account_identity"),
         sessions: counts.of("account_session"),
         admins: counts.of("admin_account"),
+        audit: counts.of("audit_entry"),
     })
 }

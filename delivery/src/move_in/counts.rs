@@ -48,6 +48,8 @@ pub struct Counts {
     pub sessions: u64,
     /// Admins.
     pub admins: u64,
+    /// Entries of the audit log.
+    pub audit: u64,
     /// Endpoints of webhooks.
     pub webhooks: u64,
     /// Events that wait for their delivery, or what became of them.
@@ -57,7 +59,7 @@ pub struct Counts {
 impl Counts {
     /// By name, in the order in which they are shown.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 22] {
+    pub fn all(&self) -> [(&'static str, u64); 23] {
         [
             ("users", self.users),
             ("messages", self.messages),
@@ -79,6 +81,7 @@ impl Counts {
             ("identities", self.identities),
             ("sessions", self.sessions),
             ("admins", self.admins),
+            ("audit", self.audit),
             ("webhooks", self.webhooks),
             ("deliveries", self.deliveries),
         ]
@@ -97,6 +100,7 @@ impl Counts {
             identities,
             sessions,
             admins,
+            audit,
         } = of;
         Self {
             services,
@@ -108,6 +112,7 @@ impl Counts {
             identities,
             sessions,
             admins,
+            audit,
             ..self
         }
     }

@@ -7,9 +7,9 @@ use delivery::{
     clock::SharedClock,
     identity::signing::{KEY_LEAD, SigningKey, SigningKeys},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Output, duration_argument, out};
+use super::{Output, audit, duration_argument, out};
 use crate::{
     config::Config,
     foundation::{open_control, open_signing_keys, overlap},
@@ -48,16 +48,30 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::Result<()> {
     let secrets = Secrets::open(&config.auth, &config.store)?;
     let control = open_control(config, SharedClock::default())?;
-    let keys = open_signing_keys(config, &secrets, control)?;
+    let keys = open_signing_keys(config, &secrets, Arc::clone(&control))?;
     match command {
         Command::List => list(&keys, output),
         Command::Rotate { now, overlap: asked } => {
             let lead = if now { Duration::ZERO } else { KEY_LEAD };
             let kid = keys.rotate(lead, asked.unwrap_or_else(|| overlap(config)))?;
+            audit::record(
+                &control,
+                "signing_keys_rotate",
+                format!("signing-keys/{kid}"),
+                Value::Null,
+                Value::Null,
+            )?;
             told(&kid, &keys, output)
         }
         Command::Retire { kid } => {
             keys.retire(&kid)?;
+            audit::record(
+                &control,
+                "signing_keys_retire",
+                format!("signing-keys/{kid}"),
+                Value::Null,
+                Value::Null,
+            )?;
             match output {
                 Output::Text => out::line(&format!("{kid} is retired"))?,
                 Output::Json => out::line(&json!({ "kid": kid, "status": "retired" }).to_string())?,

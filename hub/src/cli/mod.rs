@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod check_config;
 mod http_client;
 mod keys;
@@ -77,6 +78,9 @@ enum Command {
     /// Registers backends and their keys.
     #[command(subcommand)]
     Service(service::Command),
+    /// What admins have changed, and whether anybody has changed that.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Sends a message to users, as a service.
     #[command(
         after_help = "Example:\n  pushhub send --key \"$KEY\" --user user123 --title Hello --content 'It works'"
@@ -122,7 +126,7 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Serve);
         let purpose = match command {
             Command::Migrate(_) => Purpose::Migrate,
-            Command::Service(_) | Command::Send(_) => Purpose::Manage,
+            Command::Service(_) | Command::Audit(_) | Command::Send(_) => Purpose::Manage,
             // Tokens are signed with the secret of the nodes, and keys are sealed with what it makes.
             Command::Serve
             | Command::CheckConfig(_)
@@ -140,6 +144,7 @@ impl Cli {
             Command::Token(command) => token::run(&command, output, &loaded?.config),
             Command::Keys(command) => keys::run(command, output, &loaded?.config),
             Command::Service(command) => service::run(command, output, &loaded?.config),
+            Command::Audit(command) => audit::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),
         }

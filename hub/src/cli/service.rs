@@ -11,9 +11,9 @@ use delivery::{
     },
 };
 use protocol::{ServiceId, TenantId};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Output, duration_argument, out};
+use super::{Output, audit, duration_argument, out};
 use crate::{config::Config, foundation::open_control};
 
 #[derive(Debug, Subcommand)]
@@ -86,11 +86,16 @@ pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::
                 ..NewService::named(name)
             };
             let (service, key) = control.create_service(new).map_err(in_words)?;
+            let target = format!("services/{}", service.id);
+            audit::record(&control, "services_create", target, Value::Null, json!(service))?;
             show_with_key(&service, &key, output)
         }
         Command::List => list(&control, output),
         Command::Disable { id } => {
+            let before = json!(*control.get(&id)?);
             let service = control.set_status(&id, ServiceStatus::Disabled)?;
+            let target = format!("services/{id}");
+            audit::record(&control, "services_disable", target, before, json!(*service))?;
             match output {
                 Output::Text => out::line(&format!("{id} is {}", service.status))?,
                 Output::Json => out::line(&serde_json::to_string(&*service)?)?,
@@ -105,14 +110,26 @@ pub(super) fn run(command: Command, output: Output, config: &Config) -> anyhow::
             );
             let rotation = Rotation { overlap, expires_at: None };
             let key = control.rotate_keys(&id, None, rotation)?;
+            let target = format!("services/{id}/keys");
+            audit::record(&control, "services_rotate_key", target, Value::Null, json!(key.key))?;
             show_with_key(&*control.get(&id)?, &key, output)
         }
         Command::Rotate { id, overlap: None, revoke_old } => {
             let old = control.list_keys(&id)?;
             let key = control.create_key(&id, NewKey::default())?;
+            let target = format!("services/{id}/keys");
+            audit::record(&control, "services_create_key", target, Value::Null, json!(key.key))?;
             if revoke_old {
                 for old in &old {
                     control.revoke_key(&id, &old.id)?;
+                    let target = format!("services/{id}/keys/{}", old.id);
+                    audit::record(
+                        &control,
+                        "services_revoke_key",
+                        target,
+                        json!(old),
+                        Value::Null,
+                    )?;
                 }
             }
             show_with_key(&*control.get(&id)?, &key, output)?;

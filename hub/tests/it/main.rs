@@ -6,6 +6,7 @@
 
 mod admins;
 mod after_sending;
+mod audit;
 mod auth;
 mod bad_input;
 mod browser;

@@ -2,6 +2,8 @@
 
 pub(in crate::api) mod docs;
 
+use std::sync::Arc;
+
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, header};
 use protocol::Time;
@@ -13,7 +15,7 @@ use super::PASSWORD;
 use crate::{
     admin::{
         AdminAccount, AdminError, AdminSession, CHALLENGE_LIFE, Challenge, LoggedIn, Role,
-        SESSION_IDLE_MAX, USERNAME_BYTES_MAX,
+        SESSION_IDLE_MAX, SignedIn, USERNAME_BYTES_MAX,
     },
     api::{
         ApiState,
@@ -23,6 +25,7 @@ use crate::{
         error::ApiError,
         shape::{Shape, must, text},
         toll::Toll,
+        trace::Trace,
     },
     identity::AdminCaller,
 };
@@ -159,6 +162,7 @@ pub(in crate::api) async fn second_step(
     State(state): State<ApiState>,
     toll: Toll,
     headers: HeaderMap,
+    trace: Trace,
     answer: Answer,
     Decoded(AdminCode { challenge, code }): Decoded<AdminCode>,
 ) -> Result<Response, ApiError> {
@@ -167,6 +171,9 @@ pub(in crate::api) async fn second_step(
     let admins = &state.0.admins;
     let done = admins.second_step(challenge, code, toll.address(), agent.unwrap_or_default()).await;
     let LoggedIn { token, account, session, recovery_codes } = told(&toll, done)?;
+    let signed_in = SignedIn { account: account.clone(), session: session.clone() };
+    trace.by(&AdminCaller::Account(Arc::new(signed_in)));
+    trace.after(&session);
     Ok(answer.success(&ShownLogin {
         token: token.expose_secret(),
         admin: &account,

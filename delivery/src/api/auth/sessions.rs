@@ -22,6 +22,7 @@ use crate::{
         query::{ANY_TENANT, ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
         shape::{Field, Form, ID, Shape, formed, may, must},
         toll::Toll,
+        trace::Trace,
     },
     problems::Problems,
     store::InboxKey,
@@ -215,6 +216,7 @@ pub(in crate::api) async fn list_all(
 pub(in crate::api) async fn create(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     toll: Toll,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
@@ -232,7 +234,7 @@ pub(in crate::api) async fn create(
     if !problems.0.is_empty() {
         return Err(ApiError::Invalid(problems.0));
     }
-    log("session_made", admin.0.name(), &user_id, None);
+    trace.of_tenant(&tenant);
     let request = LogIn {
         who: LogInAs::User(InboxKey::new(tenant, user_id)),
         device: DeviceInfo { id: device_id, name: device_name },
@@ -246,6 +248,7 @@ pub(in crate::api) async fn create(
 pub(in crate::api) async fn end_any(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: SessionPath,
@@ -255,7 +258,8 @@ pub(in crate::api) async fn end_any(
     parameters.finish()?;
     let id = session_id(id)?;
     let inbox = state.0.accounts.end_any_session(tenant, &id).await?;
-    log("session_ended", admin.0.name(), &inbox.user, Some(&id));
+    trace.of_tenant(&inbox.tenant);
+    trace.before(&inbox.user);
     Ok(answer.success(&Ended { ended: 1 }))
 }
 
@@ -263,6 +267,7 @@ pub(in crate::api) async fn end_any(
 pub(in crate::api) async fn end_of_user(
     State(state): State<ApiState>,
     admin: Admin,
+    trace: Trace,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
@@ -273,6 +278,8 @@ pub(in crate::api) async fn end_of_user(
     let user = user.ok_or_else(|| ApiError::field("user_id", "is missing"))?;
     let inbox = InboxKey::new(tenant, user);
     let ended = state.0.accounts.end_all_sessions(&inbox, None).await?;
-    log("all_sessions_ended", admin.0.name(), &inbox.user, None);
+    trace.of_tenant(&inbox.tenant);
+    trace.before(&inbox.user);
+    trace.after(Ended { ended });
     Ok(answer.success(&Ended { ended }))
 }

@@ -122,6 +122,7 @@ fn every_error_has_its_status() {
         (TooManyAsk.into(), 503, true, false),
         (ApiError::Resync { min_seq: Seq(5), head: Seq(9) }, 410, false, false),
         (ApiError::Draining, 503, true, true),
+        (ApiError::AuditFull, 503, true, false),
         (ApiError::Panicked, 500, false, false),
         (broken_body().into(), 500, false, false),
         (limited().into(), 429, true, false),

@@ -11,9 +11,10 @@ use crate::{
         caller::{Admin, Anyone},
         error::ApiError,
         services,
+        trace::Trace,
     },
     control::ControlError,
-    identity::{AdminCaller, Caller},
+    identity::Caller,
     webhook::{Actor, Webhook, WebhookError},
 };
 
@@ -22,29 +23,30 @@ pub(crate) struct Owned {
     pub(super) tenant: TenantId,
     pub(super) service: ServiceId,
     by: By,
+    trace: Trace,
 }
 
 enum By {
     Service,
-    Admin(AdminCaller),
+    Admin,
 }
 
 impl Owned {
     pub(super) const fn actor(&self) -> Actor {
         match self.by {
             By::Service => Actor::Service,
-            By::Admin(_) => Actor::Admin,
+            By::Admin => Actor::Admin,
         }
     }
 
-    /// One line per change that was made. The URL is not in it: its path may be a secret.
+    /// One line per change that a service made, without the URL, whose path may be a secret; an admin's is in
+    /// the audit log.
     pub(super) fn log(&self, event: &'static str, webhook: &Webhook) {
-        let by = match &self.by {
-            By::Service => self.service.as_str(),
-            By::Admin(admin) => admin.name(),
-        };
-        let (service, webhook) = (self.service.as_str(), webhook.id.as_str());
-        tracing::info!(target: "security", event, by, service, webhook);
+        self.trace.after(webhook);
+        if let By::Service = self.by {
+            let (service, webhook) = (self.service.as_str(), webhook.id.as_str());
+            tracing::info!(target: "security", event, by = service, service, webhook);
+        }
     }
 }
 
@@ -77,6 +79,7 @@ impl FromRequestParts<ApiState> for Own {
                 tenant: service.tenant_id.clone(),
                 service: service.id.clone(),
                 by: By::Service,
+                trace: Trace::of(parts),
             })),
             Anyone(Caller::User(_) | Caller::Admin(_)) => Err(ApiError::ServicesOnly),
         }
@@ -109,10 +112,13 @@ impl FromRequestParts<ApiState> for OfService {
         let Path(ServicePath { id }) = path.map_err(|_| ControlError::NotFound)?;
         let id = ServiceId::new(id).map_err(|_| ControlError::NotFound)?;
         let service = services::reachable(state, &admin, &id).await?;
+        let trace = Trace::of(parts);
+        trace.of_tenant(&service.tenant_id);
         Ok(Self(Owned {
             tenant: service.tenant_id.clone(),
             service: service.id.clone(),
-            by: By::Admin(admin),
+            by: By::Admin,
+            trace,
         }))
     }
 }

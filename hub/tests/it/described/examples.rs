@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     each,
@@ -32,6 +32,11 @@ async fn execute(port: Port, operation: Described<'_>) -> (String, Answered) {
         let answer = stage.call(&operation, port, &example, &by).await;
         let status = u64::from(answer.status);
         assert_eq!(Some(status), example.0["status"].as_u64(), "{id}: {name}: {}", answer.body);
+        if leaves_a_trace(port, &operation) && answer.status < 300 {
+            let log = stage.server.as_admin().get("/api/v3/admin/audit?size=1").await.ok();
+            let latest = &log["entries"][0];
+            assert_eq!((&latest["action"], &latest["status"]), (&json!(id), &json!(status)));
+        }
         let document = !answer.header("etag").is_empty();
         if !document && answer.header("content-type").starts_with("application/json") {
             answered.insert(name, normal(&answer.body, &stage.kept));
@@ -40,6 +45,12 @@ async fn execute(port: Port, operation: Described<'_>) -> (String, Answered) {
         }
     }
     (id, answered)
+}
+
+/// Whether what it does must stand in the audit log: whatever changes something on the port of admins, but for the
+/// first step of a login, after which nobody is in.
+fn leaves_a_trace(port: Port, operation: &Described<'_>) -> bool {
+    matches!(port, Port::Admin) && operation.method != "get" && operation.id() != "logins_log_in"
 }
 
 #[tokio::test]

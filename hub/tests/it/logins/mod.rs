@@ -2,6 +2,7 @@
 
 mod apps;
 mod attacks;
+mod figures;
 mod id_tokens;
 mod linking;
 mod odd;

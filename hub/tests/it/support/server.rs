@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Answer, Api, Cluster, SOON, TestClient, Token, api::Port, document::Documents,
+    Answer, Api, Cluster, SOON, TestClient, Token, api::Port, document::Documents, eventually,
     eventually_within, socket::Connect, stream::OpenStream, token,
 };
 
@@ -237,6 +237,18 @@ impl TestServer {
             }
         });
         self.readers.push(reader);
+    }
+
+    /// The log, once something is in it: lines come a moment after what they tell of.
+    pub(crate) async fn logged(&self, text: &str) -> String {
+        eventually(&format!("{text} is in the log"), async || self.log().contains(text)).await;
+        self.log()
+    }
+
+    /// Runs a subcommand with this server's settings, on its data; see [`Builder::run`].
+    pub(crate) async fn command(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        let builder = Builder { env: self.env.clone(), storage: Some(self.storage.clone()) };
+        builder.run(arguments).await
     }
 
     /// Everything it has said since its last start.
