@@ -97,7 +97,7 @@ fn all_mistakes_are_reported_at_once() {
             "WS_PING_INTERVAL",
         ]
     );
-    let text = ConfigError(problems).to_string();
+    let text = ConfigError { problems, warnings: Vec::new() }.to_string();
     assert!(text.contains("given: \"30\"; allowed: a duration with its unit"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
@@ -293,7 +293,7 @@ fn the_address_of_the_bus_is_checked_and_never_printed() {
         "{problems:?}"
     );
     let problems = mistakes(&[("REDIS_URL", "redis://:hunter2@a"), ("REDIS_PREFIX", "a b")]);
-    let text = ConfigError(problems).to_string();
+    let text = ConfigError { problems, warnings: Vec::new() }.to_string();
     assert!(text.contains("DATABASE_URL") && text.contains("REDIS_PREFIX"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
