@@ -59,7 +59,20 @@ fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut pages = Vec::new();
     add(root, NAME, &mut pages)?;
     pages.push((format!("{SETTINGS}.5"), settings()?));
-    Ok(pages)
+    Ok(pages.into_iter().map(|(name, page)| (name, in_ascii(&page))).collect())
+}
+
+/// What is not ASCII, by its number: groff reads bytes unless it is told otherwise.
+fn in_ascii(page: &[u8]) -> Vec<u8> {
+    let mut out = String::new();
+    for character in String::from_utf8_lossy(page).chars() {
+        if character.is_ascii() {
+            out.push(character);
+        } else {
+            out += &format!("\\[u{:04X}]", u32::from(character));
+        }
+    }
+    out.into_bytes()
 }
 
 /// The page of a command, and of those below it.

@@ -242,13 +242,12 @@ fn room(place: &Path, is_ours: bool) -> Vec<Finding> {
     };
     let used = if is_ours { Used::of(place) } else { Used::default() };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let least = if used.is_all { "" } else { "at least " };
-    let found = format!(
-        "{} free, {least}{} used by {least}{} files",
-        size(free),
-        size(used.bytes),
-        used.files
-    );
+    let mut found = format!("{} free", size(free));
+    if is_ours {
+        let least = if used.is_all { "" } else { "at least " };
+        let (bytes, files) = (size(used.bytes), used.files);
+        found += &format!(", {least}{bytes} used by {least}{files} files");
+    }
     let mut findings = vec![if free < FREE_MIN {
         fail("folder.room", found, "make room: sends will be refused")
     } else if free < FREE_LITTLE || free < used.bytes / 5 {
