@@ -8,6 +8,8 @@ binary=${1:-target/debug/pushhub}
 [ $# -gt 0 ] || cargo build --locked -p hub
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# Nobody downloads this one.
+export XZ_LEVEL=0
 package=$(scripts/deb.sh "$binary" "$work")
 fail() { echo "deb-check: $*" >&2; exit 1; }
 has() { grep -q -- "$2" <<<"$1" || fail "no $2 in: $1"; }
@@ -61,12 +63,13 @@ id pushhub >/dev/null || fail "no user"
 [ -L /etc/systemd/system/multi-user.target.wants/pushhub.service ] || fail "not enabled"
 dpkg --verify pushhub >/tmp/verify 2>&1 || { cat /tmp/verify; fail "files differ"; }
 # As the service would: its user, its settings, its folder. A start makes the secrets and serves.
+# Takes the place of the shell, so that what is told to end is the server.
 as_service() {
-  setpriv --reuid=pushhub --regid=pushhub --clear-groups --no-new-privs env -i \
+  exec setpriv --reuid=pushhub --regid=pushhub --clear-groups --no-new-privs env -i \
     USER_STORAGE_PATH=/var/lib/pushhub/user_storage USER_SERVER_PORT=0 ADMIN_SERVER_PORT=0 "$@"
 }
 cd /var/lib/pushhub
-as_service /usr/bin/pushhub doctor --json >/tmp/doctor.json 2>/tmp/doctor.log || { cat /tmp/doctor.json; fail "doctor"; }
+(as_service /usr/bin/pushhub doctor --json) >/tmp/doctor.json 2>/tmp/doctor.log || { cat /tmp/doctor.json; fail "doctor"; }
 as_service /usr/bin/pushhub serve >/tmp/serve.log 2>&1 &
 server=$!
 tries=0

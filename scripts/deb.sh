@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian package: `scripts/deb.sh [BINARY [FOLDER]]`, by default of target/release/pushhub into target/debian. Needs
-# dpkg-deb and binutils and nothing else. Of the same binary and SOURCE_DATE_EPOCH it makes the same bytes.
+# dpkg-deb and binutils and nothing else. XZ_LEVEL (6) is how hard it is packed. Of the same binary and SOURCE_DATE_EPOCH it makes the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${1:-target/release/pushhub}
@@ -79,5 +79,5 @@ chmod 0644 "$root/DEBIAN/control" "$root/DEBIAN/md5sums"
 
 mkdir -p "$out"
 package=$out/pushhub_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Zxz --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group -Zxz "-z${XZ_LEVEL:-6}" --build "$root" "$package" >/dev/null
 echo "$package"

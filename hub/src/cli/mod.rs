@@ -71,7 +71,7 @@ enum Command {
     /// Checks all that a node needs, from settings and disk to Redis and PostgreSQL, and says what to mend. Changes
     /// nothing; may be run beside a node.
     #[command(
-        after_help = "Examples:\n  pushhub doctor\n  sudo -u pushhub env $(grep -v '^#' /etc/pushhub/pushhub.env) pushhub doctor --json\n\nExit codes: 0 where nothing fails (warnings included), 1 where something does."
+        after_help = "Examples:\n  pushhub doctor\n  pushhub doctor --json\n  sudo systemd-run --pipe --wait -p User=pushhub -p EnvironmentFile=/etc/pushhub/pushhub.env pushhub doctor\n\nExit codes: 0 where nothing fails (warnings included), 1 where something does."
     )]
     Doctor(doctor::Arguments),
     /// Makes or upgrades the tables of the database that DATABASE_URL names, and moves the folder of a single
