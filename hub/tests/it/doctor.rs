@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value;
-use servers::{Postgres, free_port};
+use servers::{Postgres, Redis, RedisCluster, free_port};
 
 use crate::support::{Cluster, TestServer, server::ADMIN_TOKEN, server::Builder, token::SECRET};
 
@@ -171,6 +171,27 @@ async fn a_cluster_is_looked_at_as_its_nodes_do() {
         found.check("database.tables", "ok", &format!("{part}: version"));
     }
     found.check("database.connections", "ok", "2 node(s)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_primary_of_a_redis_cluster_and_the_one_that_sentinels_know_are_looked_at() {
+    let cluster = Cluster::new();
+    let redis = RedisCluster::start().await;
+    let found = Found::of(cluster.node("a").env("REDIS_URL", redis.url())).await;
+    assert_eq!(found.failed().count(), 0, "{}", found.said);
+    for server in &redis.servers {
+        let port = format!(":{}: ", server.port);
+        found.check("redis", "ok", &port);
+        found.check("redis.pubsub", "ok", &port);
+    }
+    let primary = Redis::start_with(&["requirepass", "canary-of-redis"]).await;
+    let sentinel = Redis::start_sentinel_with("main", &primary, "canary-sentinel").await;
+    let at = format!("127.0.0.1:{}/main?sentinel_password=canary-sentinel", sentinel.port);
+    let url = |password: &str| format!("redis+sentinel://:{password}@{at}");
+    let found = Found::of(cluster.node("a").env("REDIS_URL", url("canary-of-redis"))).await;
+    found.check("redis.pubsub", "ok", &format!(":{}: ", primary.port));
+    let found = Found::of(cluster.node("a").env("REDIS_URL", url("canary-wrong"))).await;
+    found.check("redis", "fail", "REDIS_URL is not accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

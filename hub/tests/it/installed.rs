@@ -122,6 +122,9 @@ fn the_unit_is_one_and_is_hardened() {
     assert!(good, "{said}");
 }
 
+/// What the node is told of `WATCHDOG_USEC`: a busy machine may hold it up for a moment.
+const WATCHDOG: Duration = Duration::from_secs(2);
+
 /// Where a service manager listens.
 struct Manager {
     folder: tempfile::TempDir,
@@ -174,7 +177,7 @@ async fn systemd_is_told_when_it_is_ready_alive_and_stopping() {
         .env("USER_SERVER_PORT", ports[0])
         .env("ADMIN_SERVER_PORT", ports[1])
         .env("DRAIN_TIMEOUT", "7s");
-    let mut node = manager.of(node, Duration::from_millis(500)).launch();
+    let mut node = manager.of(node, WATCHDOG).launch();
     node.admin.set_port(ports[1]);
     eventually("it answers, and is not ready", || async {
         let health = node.as_admin().try_call(Method::GET, "/health/ready", None).await;
@@ -192,11 +195,11 @@ async fn systemd_is_told_when_it_is_ready_alive_and_stopping() {
     assert!(node.ready().await);
     node.is_ready().await.unwrap();
 
-    // Half a second without a sign would be its end: three come in less than that each.
-    for _ in 0..3 {
+    // So long without a sign would be its end.
+    for _ in 0..2 {
         let waited = std::time::Instant::now();
         manager.until("WATCHDOG=1").await;
-        assert!(waited.elapsed() < Duration::from_millis(500), "{:?}", waited.elapsed());
+        assert!(waited.elapsed() < WATCHDOG, "{:?}", waited.elapsed());
     }
     server.kill();
     manager.until("STATUS=not ready: the store cannot write").await;
