@@ -130,9 +130,15 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_FAILURE };
             out::complain(&error);
-            code.into()
+            let Some(ConfigError { warnings, .. }) = error.downcast_ref() else {
+                return EXIT_FAILURE.into();
+            };
+            // A name that was mistyped may be why another setting is said to be missing.
+            for warning in warnings {
+                out::note(&format!("warning: {warning}"));
+            }
+            EXIT_CONFIG.into()
         }
     }
 }

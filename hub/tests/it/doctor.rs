@@ -191,7 +191,7 @@ async fn each_primary_of_a_redis_cluster_and_the_one_that_sentinels_know_are_loo
     let found = Found::of(cluster.node("a").env("REDIS_URL", url("canary-of-redis"))).await;
     found.check("redis.pubsub", "ok", &format!(":{}: ", primary.port));
     let found = Found::of(cluster.node("a").env("REDIS_URL", url("canary-wrong"))).await;
-    found.check("redis", "fail", "REDIS_URL is not accepted");
+    found.check("redis", "fail", "invalid username-password pair");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,7 @@ impl From<Failure> for ExamineError {
     }
 }
 
-/// One connection to a database that has passed [`super::probe`].
+/// One connection to a database that has passed [`super::probe()`].
 fn one(config: &PostgresConfig, url: &secrecy::SecretString) -> Result<Db, PoolError> {
     let config = PostgresConfig { connections: 1, ..config.clone() };
     Db::new(Address::parse(url, &config)?, &config)
