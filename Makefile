@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint advisories doc unit it api schemathesis k8s kill9 powercut chaos fuzz bench loadtest
+.PHONY: test tools lint advisories doc unit it api schemathesis k8s deb deb-check kill9 powercut chaos fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
@@ -17,7 +17,7 @@ SCHEMATHESIS_SECONDS ?= 600
 
 export CARGO_TERM_COLOR ?= auto
 
-test: lint doc unit it api k8s
+test: lint doc unit it api k8s deb-check
 
 # What the tests need besides Rust: a C compiler (SQLite, crypto, the library that makes fsync fail),
 # ext4 and mount for the disks that fill up and lose power, PostgreSQL and redis-server, which tests start
@@ -63,6 +63,15 @@ schemathesis: tools
 # Manifests, image, alerts and dashboard; shows of each check that it can fail.
 k8s: tools
 	scripts/k8s.sh
+
+# A Debian package of the release, below target/debian.
+deb: tools
+	cargo build --release --locked -p hub
+	scripts/deb.sh
+
+# The package of the tests' binary, installed, upgraded, removed and purged in a layer above this system.
+deb-check: tools
+	scripts/deb-check.sh
 
 kill9: tools
 	KILL_ROUNDS=$(KILL_ROUNDS) RECONNECTS=$(RECONNECTS) cargo test -p hub --locked --release --test it -- \

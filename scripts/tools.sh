@@ -12,6 +12,12 @@ need curl curl
 need npm npm
 need chromium chromium
 need python3 python3
+# The package, and what is held against it.
+need dpkg-deb dpkg
+need objdump binutils
+need unshare util-linux
+need setpriv util-linux
+need groff groff-base
 # A server for the store's tests; its programs are in no PATH.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -41,5 +41,5 @@ pub mod webhook;
 pub mod words;
 
 pub use fanout::Fanout;
-pub use migration::Migrated;
+pub use migration::{Migrated, Tables};
 pub use store::{InboxKey, Store, StoreError};

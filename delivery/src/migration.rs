@@ -42,6 +42,15 @@ pub struct Migrated {
     pub to: i64,
 }
 
+/// How a part's tables stand, where nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// The latest migration that was run; 0 where there are no tables.
+    pub version: i64,
+    /// Whether a node that starts has nothing to do there.
+    pub is_current: bool,
+}
+
 /// The database is not one that this build may use.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {

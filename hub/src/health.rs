@@ -98,6 +98,22 @@ impl HealthState {
         let _ = self.0.opened.set(Opened { store, bus, live });
     }
 
+    /// Whether to send it work, and how it stands in a few words.
+    pub async fn summary(&self) -> (bool, String) {
+        let Report { status, checks, .. } = self.0.check().await;
+        let words = match status {
+            "ready" => "ready".to_owned(),
+            "degraded" if checks.sockets == Some("full") => {
+                "degraded: WS_MAX_CONNECTIONS is reached".to_owned()
+            }
+            "degraded" => format!("degraded: the way to other nodes is {}", checks.bus),
+            _ if checks.draining => "draining".to_owned(),
+            _ if checks.store != "ok" => "not ready: the store cannot write".to_owned(),
+            _ => "not ready: WS_MAX_CONNECTIONS is reached".to_owned(),
+        };
+        (status != "not_ready", words)
+    }
+
     /// Judges now and then, for ever, so that the metric is right where nobody probes.
     pub async fn watch(self) {
         let mut ticks = tokio::time::interval(WATCH_EVERY);

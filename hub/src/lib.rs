@@ -12,5 +12,6 @@ pub mod health;
 pub mod http;
 pub mod live;
 pub mod process_metrics;
+pub mod service_manager;
 pub mod storage_secrets;
 pub mod telemetry;

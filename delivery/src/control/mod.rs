@@ -45,7 +45,7 @@ use tokio_postgres::{
 
 use crate::{
     clock::{SharedClock, WallClock},
-    migration::Migrated,
+    migration::{Migrated, Tables},
     sql::{Database, postgres, sqlite},
 };
 
@@ -171,6 +171,24 @@ impl Control {
     {
         let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
         Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
+    }
+
+    /// How the tables of control data stand in a PostgreSQL; changes nothing. Waits for the database.
+    ///
+    /// # Errors
+    /// As [`Control::open_postgres`].
+    pub fn examine_postgres<T>(
+        config: tokio_postgres::Config,
+        tls: T,
+    ) -> Result<Tables, ControlError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
+        Ok(postgres::look(&mut postgres::Connection::new(&server, &AREA))?)
     }
 
     fn start(

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, str::FromStr, sync::Arc};
 
-use super::jwks::{IssuerKeys, KeySet, KeySetError};
+use super::jwks::{IssuerKeys, KeySet, KeySetError, KeysError};
 use crate::outbound::{Outbound, OutboundUrl};
 
 /// Most issuers beside this service: they are walked for each token that is not in memory.
@@ -149,6 +149,15 @@ impl std::fmt::Debug for Issuers {
 }
 
 impl Issuers {
+    /// Fetches the keys of each, and says of which that cannot be done.
+    pub async fn look(&self) -> Vec<(&str, Result<(), KeysError>)> {
+        let mut looked = Vec::new();
+        for issuer in &self.0 {
+            looked.push((&*issuer.name, issuer.keys.make_known().await));
+        }
+        looked
+    }
+
     /// The keys of an issuer, by the exact text of `iss`.
     pub(super) fn keys(&self, name: &str) -> Option<&Arc<IssuerKeys>> {
         self.0.iter().find(|issuer| issuer.name == name).map(|issuer| &issuer.keys)

@@ -72,7 +72,7 @@ use self::{
 };
 use crate::{
     control::{Control, TURN_MAX},
-    migration::Migrated,
+    migration::{Migrated, Tables},
     networks::Networks,
     outbound::{Allowed, Resolve, SystemResolver, system_roots},
     sql::{Database, SqlError, postgres, sqlite},
@@ -266,6 +266,24 @@ impl Webhooks {
     {
         let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
         Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
+    }
+
+    /// How the tables of webhooks stand in a PostgreSQL; changes nothing. Waits for the database.
+    ///
+    /// # Errors
+    /// As [`Webhooks::open_postgres`].
+    pub fn examine_postgres<T>(
+        config: tokio_postgres::Config,
+        tls: T,
+    ) -> Result<Tables, WebhookError>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
+        Ok(postgres::look(&mut postgres::Connection::new(&server, &AREA))?)
     }
 
     fn open_postgres_in(

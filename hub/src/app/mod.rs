@@ -68,6 +68,8 @@ pub struct App {
     pub admin_address: SocketAddr,
     /// Who is who.
     pub foundation: Foundation,
+    /// How it stands.
+    pub health: HealthState,
     store: Arc<dyn Storage>,
     webhooks: Webhooks,
     sending: Option<JoinHandle<()>>,
@@ -187,7 +189,7 @@ impl App {
             tokio::spawn(Arc::clone(&live).check_positions()),
             tokio::spawn(limiter.upkeep()),
             tokio::spawn(metrics.clone().upkeep(shutdown)),
-            tokio::spawn(health.watch()),
+            tokio::spawn(health.clone().watch()),
         ];
         if let Some(rate) = config.socket.shed_rate.filter(|_| role.holds_sockets()) {
             background.push(tokio::spawn(Arc::clone(&live).shed(rate)));
@@ -198,6 +200,7 @@ impl App {
             user_address: ports.user_address(),
             admin_address: ports.admin_address(),
             foundation,
+            health,
             store,
             // Not before the store is open, which of one folder only one process has: nobody else sends
             // the same.

@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::{
     address::{SERVERS_MAX, Server},
-    connect::Trouble,
+    connect::{Connector, Trouble},
     link::{Link, Place},
     node::Node,
     topic::PARTITIONS,
@@ -51,7 +51,7 @@ pub(super) async fn follow(node: Arc<Node>, seeds: Vec<Server>) {
 }
 
 /// Slots from and to, and whose they are.
-type Range = (u16, u16, Server);
+pub(super) type Range = (u16, u16, Server);
 
 /// Asks the known servers one after the other, then the seeds.
 async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
@@ -72,7 +72,7 @@ async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
             continue;
         }
         asked.push(server.clone());
-        match ask(node, server).await {
+        match ask(&node.connector, server).await {
             Ok(ranges) if !ranges.is_empty() => return Ok(ranges),
             Ok(_) => last = Trouble::refused(format!("{server} knows of no slots")),
             Err(trouble) => last = trouble.of(server),
@@ -81,8 +81,8 @@ async fn look(node: &Node, seeds: &[Server]) -> Result<Vec<Range>, Trouble> {
     Err(last)
 }
 
-async fn ask(node: &Node, server: &Server) -> Result<Vec<Range>, Trouble> {
-    let mut connection = node.connector.connect(server).await?;
+pub(super) async fn ask(connector: &Connector, server: &Server) -> Result<Vec<Range>, Trouble> {
+    let mut connection = connector.connect(server).await?;
     let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     Ok(read(&answer, server))
 }

@@ -225,7 +225,7 @@ async fn must_be_new_enough(connection: &mut MultiplexedConnection) -> Result<()
 }
 
 /// What a server says of its version, and the first number of it.
-fn version(told: &Value) -> Option<(String, u64)> {
+pub(super) fn version(told: &Value) -> Option<(String, u64)> {
     let text = |value: &Value| match value {
         Value::BulkString(text) => Some(String::from_utf8_lossy(text).into_owned()),
         Value::SimpleString(text) => Some(text.clone()),

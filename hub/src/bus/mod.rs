@@ -34,6 +34,7 @@ mod cluster;
 mod config;
 mod connect;
 mod devices;
+mod examine;
 mod interest;
 mod link;
 mod listener;
@@ -60,6 +61,7 @@ use protocol::{
 pub use self::{
     address::{ALLOWED as ADDRESS_ALLOWED, AddressError, Login, RedisAddress, Server, Shape},
     config::{Marks, RedisConfig},
+    examine::{RedisExamined, RedisUnusable, examine},
     peers::{PeerInfo, SILENT_AFTER},
     questions::{Asked, TooManyQuestions, limit as named_max},
     redis_bus::RedisBus,

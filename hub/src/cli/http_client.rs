@@ -1,6 +1,6 @@
 //! One request to our own API. A whole HTTP client would double the binary for it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -42,8 +42,31 @@ pub(super) async fn post(
         .header(header::CONNECTION, "close")
         .body(Full::new(Bytes::from(body)))
         .context("the key has characters that no header can carry")?;
+    exchange(&address, request, ANSWER_TIMEOUT).await
+}
+
+/// Gets something that is open to everybody; gives the status and the body.
+pub(super) async fn get(
+    address: SocketAddr,
+    path: &str,
+    within: Duration,
+) -> anyhow::Result<(u16, Bytes)> {
+    let address = address.to_string();
+    let request = Request::get(path)
+        .header(header::HOST, &address)
+        .header(header::CONNECTION, "close")
+        .body(Full::new(Bytes::new()))
+        .context("it is no path")?;
+    exchange(&address, request, within).await
+}
+
+async fn exchange(
+    address: &str,
+    request: Request<Full<Bytes>>,
+    within: Duration,
+) -> anyhow::Result<(u16, Bytes)> {
     let exchange = async {
-        let stream = TcpStream::connect(&address)
+        let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("no connection to {address}"))?;
         let (mut sender, connection) =
@@ -58,7 +81,7 @@ pub(super) async fn post(
         driver.abort();
         Ok((status, body.to_bytes()))
     };
-    timeout(ANSWER_TIMEOUT, exchange)
+    timeout(within, exchange)
         .await
-        .with_context(|| format!("no answer from {address} within {ANSWER_TIMEOUT:?}"))?
+        .with_context(|| format!("no answer from {address} within {within:?}"))?
 }

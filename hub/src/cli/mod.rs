@@ -2,8 +2,11 @@
 
 mod audit;
 mod check_config;
+mod completions;
+mod doctor;
 mod http_client;
 mod keys;
+mod man;
 mod migrate;
 mod out;
 mod send;
@@ -19,6 +22,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, EXIT_CONFIG, Purpose, help_table, process_environment};
 
+/// What the program is called.
+const NAME: &str = "pushhub";
+
 /// Exit code of a command line that cannot be read: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -28,7 +34,7 @@ pub const EXIT_FAILURE: u8 = 1;
 /// A hub that stores messages and pushes them to whoever is connected.
 #[derive(Debug, Parser)]
 #[command(
-    name = "pushhub",
+    name = NAME,
     version,
     after_help = "Without a command: serve. Exit codes: 0 done, 1 failed, 64 wrong command line, 78 wrong settings.\nAll settings: pushhub --help",
     after_long_help = after_long_help()
@@ -63,6 +69,12 @@ enum Command {
     /// Checks the settings and prints them.
     #[command(after_help = "Examples:\n  pushhub check-config\n  pushhub check-config --format md")]
     CheckConfig(check_config::Arguments),
+    /// Checks all that a node needs, from settings and disk to Redis and PostgreSQL, and says what to mend. Changes
+    /// nothing; may be run beside a node.
+    #[command(
+        after_help = "Examples:\n  pushhub doctor\n  pushhub doctor --json\n  sudo systemd-run --pipe --wait -p User=pushhub -p EnvironmentFile=/etc/pushhub/pushhub.env pushhub doctor\n\nExit codes: 0 where nothing fails (warnings included), 1 where something does."
+    )]
+    Doctor(doctor::Arguments),
     /// Makes or upgrades the tables of the database that DATABASE_URL names, and moves the folder of a single
     /// node into it.
     #[command(
@@ -89,6 +101,14 @@ enum Command {
     /// Connects as a user and prints every frame as one line; comes back when the server says so.
     #[command(after_help = "Example:\n  pushhub tail --user user123 --since 0")]
     Tail(tail::Arguments),
+    /// Prints a script by which a shell completes commands and options.
+    #[command(
+        after_help = "Examples:\n  source <(pushhub completions bash)\n  pushhub completions fish > ~/.config/fish/completions/pushhub.fish"
+    )]
+    Completions(completions::Arguments),
+    /// Writes the manual: a page for each command, and one of all settings.
+    #[command(after_help = "Example:\n  pushhub man --out ./man && man -l ./man/pushhub.1")]
+    Man(man::Arguments),
 }
 
 fn after_long_help() -> String {
@@ -114,9 +134,15 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_FAILURE };
             out::complain(&error);
-            code.into()
+            let Some(ConfigError { warnings, .. }) = error.downcast_ref() else {
+                return EXIT_FAILURE.into();
+            };
+            // A name that was mistyped may be why another setting is said to be missing.
+            for warning in warnings {
+                out::note(&format!("warning: {warning}"));
+            }
+            EXIT_CONFIG.into()
         }
     }
 }
@@ -132,13 +158,19 @@ impl Cli {
             | Command::CheckConfig(_)
             | Command::Token(_)
             | Command::Keys(_)
-            | Command::Tail(_) => Purpose::Serve,
+            | Command::Tail(_)
+            | Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Purpose::Serve,
         };
         let loaded = Config::load_for(purpose, &process_environment(), self.config.as_deref());
         let output = self.output;
         match command {
             // The reference does not depend on what is set, so that it can be made anywhere.
             Command::CheckConfig(arguments) => check_config::run(&arguments, output, loaded),
+            Command::Doctor(arguments) => doctor::run(&arguments, output, loaded),
+            Command::Completions(arguments) => completions::run(&arguments),
+            Command::Man(arguments) => man::run(&arguments, output),
             Command::Serve => serve::run(loaded?),
             Command::Migrate(arguments) => migrate::run(&arguments, output, &loaded?.config),
             Command::Token(command) => token::run(&command, output, &loaded?.config),

@@ -16,8 +16,9 @@ use super::{
 use crate::{
     app::App,
     bus::RedisAddress,
-    config::{Config, Loaded},
+    config::{Config, Loaded, process_environment},
     descriptors,
+    service_manager::ServiceManager,
     telemetry::{self, Logs, Metrics},
 };
 
@@ -45,6 +46,14 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
     // Signals first: one that comes during the start must not kill half a start.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let manager = ServiceManager::from_environment(&process_environment()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: the service manager is told nothing");
+        None
+    });
+    if let Some(manager) = &manager {
+        manager.status("starting");
+        tokio::spawn(manager.clone().keep_alive());
+    }
     let metrics = Metrics::new()?;
     logs.count_into(&metrics);
     let app = tokio::select! {
@@ -86,9 +95,16 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
         "started"
     );
 
+    let following = manager.clone().map(|manager| tokio::spawn(manager.follow(app.health.clone())));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+    if let Some(following) = following {
+        following.abort();
+    }
+    if let Some(manager) = &manager {
+        manager.stopping(config.process.drain_timeout);
     }
     tracing::info!(timeout = ?config.process.drain_timeout, "draining");
     tokio::select! {

@@ -46,6 +46,13 @@ fn connection_descriptors(config: &Config) -> usize {
         + DESCRIPTORS_RESERVED
 }
 
+/// How many descriptors all that is allowed at a time may need, where the process may have this many.
+#[must_use]
+pub fn descriptors_needed(config: &Config, descriptors_max: usize) -> usize {
+    let files = store_open_files(config, descriptors_max) * DESCRIPTORS_PER_STORE_ENTRY;
+    connection_descriptors(config) + files
+}
+
 /// Contradictions that cannot be served.
 pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Problem>) {
     match purpose {
@@ -149,8 +156,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
         }
     }
     let limit = descriptors::hard_limit();
-    let files = store_open_files(config, limit) * DESCRIPTORS_PER_STORE_ENTRY;
-    let needed = connection_descriptors(config) + files;
+    let needed = descriptors_needed(config, limit);
     if needed > limit {
         warnings.push(format!(
                 "WS_MAX_CONNECTIONS={} with HTTP_MAX_CONNECTIONS={} on two ports and the store's files may need {needed} descriptors, this process may have {limit}: raise `ulimit -Hn` (LimitNOFILE=) or lower them",

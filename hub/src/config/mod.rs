@@ -29,7 +29,9 @@ use delivery::{
 };
 use secrecy::SecretString;
 
-pub use check::{DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, store_open_files};
+pub use check::{
+    DESCRIPTORS_PER_STORE_ENTRY, DESCRIPTORS_RESERVED, descriptors_needed, store_open_files,
+};
 pub use role::Role;
 pub(crate) use show::help_table;
 pub use show::{Format, markdown_table, show};
@@ -243,13 +245,18 @@ pub struct Problem {
 
 /// Every mistake of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError(pub Vec<Problem>);
+pub struct ConfigError {
+    /// What keeps it from being used.
+    pub problems: Vec<Problem>,
+    /// What was found besides, such as names that are no settings; as [`Loaded::warnings`].
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
+        let count = self.problems.len();
         write!(f, "the configuration has {count} mistake{}:", if count == 1 { "" } else { "s" })?;
-        for problem in &self.0 {
+        for problem in &self.problems {
             write!(f, "\n  {}: {}", problem.name, problem.text)?;
         }
         Ok(())
@@ -296,7 +303,7 @@ impl Config {
             check::warn(&config, &mut warnings);
             Ok(Loaded { config, warnings, effective: given.into_effective() })
         } else {
-            Err(ConfigError(given.problems))
+            Err(ConfigError { problems: given.problems, warnings: given.warnings })
         }
     }
 

@@ -15,7 +15,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 fn mistakes(pairs: &[(&str, &str)]) -> Vec<Problem> {
-    Config::load(&environment(pairs), None).unwrap_err().0
+    Config::load(&environment(pairs), None).unwrap_err().problems
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn all_mistakes_are_reported_at_once() {
             "WS_PING_INTERVAL",
         ]
     );
-    let text = ConfigError(problems).to_string();
+    let text = ConfigError { problems, warnings: Vec::new() }.to_string();
     assert!(text.contains("given: \"30\"; allowed: a duration with its unit"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
@@ -167,7 +167,7 @@ fn the_file_can_be_named_by_a_variable_and_must_exist_then() {
 fn unknown_names_are_refused_in_the_file_and_warned_of_in_the_environment() {
     let file = file("WS_PING_INTERVALL = \"20s\"\n[server]\nport = 1\n");
     let error = Config::load(&Environment::new(), Some(file.path())).unwrap_err();
-    assert_eq!(error.0.len(), 2, "{error}");
+    assert_eq!(error.problems.len(), 2, "{error}");
     assert!(error.to_string().contains("did you mean WS_PING_INTERVAL?"), "{error}");
 
     let loaded = Config::load(
@@ -293,7 +293,7 @@ fn the_address_of_the_bus_is_checked_and_never_printed() {
         "{problems:?}"
     );
     let problems = mistakes(&[("REDIS_URL", "redis://:hunter2@a"), ("REDIS_PREFIX", "a b")]);
-    let text = ConfigError(problems).to_string();
+    let text = ConfigError { problems, warnings: Vec::new() }.to_string();
     assert!(text.contains("DATABASE_URL") && text.contains("REDIS_PREFIX"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }

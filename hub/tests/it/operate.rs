@@ -65,6 +65,7 @@ async fn check_config_reports_every_mistake_at_once() {
         .env("WS_MAX_CONNECTIONS", "-1")
         .env("DRAIN_TIMEOUT", "30 parsecs")
         .env("JWT_SECRET", "canary-short")
+        .env("WS_PNG_INTERVAL", "30s")
         .run(&["check-config"])
         .await;
     assert!(!status.success());
@@ -80,6 +81,10 @@ async fn check_config_reports_every_mistake_at_once() {
         assert!(line.is_some_and(|line| line.contains(given)), "{variable}: {said}");
     }
     assert!(!said.contains("canary"), "a secret is printed: {said}");
+    assert!(
+        said.contains("WS_PNG_INTERVAL is no setting; did you mean WS_PING_INTERVAL?"),
+        "{said}"
+    );
 
     let (status, said) = TestServer::builder().run(&["check-config"]).await;
     assert!(status.success(), "{said}");

@@ -224,6 +224,11 @@ impl IssuerKeys {
         self.refresh(|known| known.set.choose(jws).is_some()).await
     }
 
+    /// Fetches the keys where none is known.
+    pub(in crate::identity) async fn make_known(&self) -> Result<(), KeysError> {
+        self.refresh(|_| true).await
+    }
+
     /// Fetches the keys in the background where they are old; one task at a time.
     pub(in crate::identity) fn refresh_aside(self: &Arc<Self>) {
         let may = || self.tried.try_lock().is_ok_and(|tried| !self.is_cooling_down(*tried));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{super::values, Connection, Statements as _, Transaction};
 use crate::{
-    migration::{self, Migrated, Migration, Ran, Unfit},
+    migration::{self, Migrated, Migration, Ran, Tables, Unfit},
     sql::SqlError,
 };
 
@@ -80,6 +80,16 @@ pub(crate) fn run(connection: &mut Connection) -> Result<Migrated, SqlError> {
     }
     transaction.commit()?;
     Ok(Migrated { from, to: version(connection)? })
+}
+
+/// How the tables stand.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn look(connection: &mut Connection) -> Result<Tables, SqlError> {
+    let version = version(connection)?;
+    let is_current = version > 0 && missing(connection)?.is_empty();
+    Ok(Tables { version, is_current })
 }
 
 /// The latest that was run; 0 where none was.

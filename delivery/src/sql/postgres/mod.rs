@@ -23,7 +23,7 @@ use tokio_postgres::{
 };
 
 pub(crate) use connect::Server;
-pub(crate) use migrate::{Words as MigrateWords, run as migrate};
+pub(crate) use migrate::{Words as MigrateWords, look, run as migrate};
 
 use super::{Area, Insert, Row, Statements, Value};
 use crate::sql::SqlError;

@@ -94,7 +94,7 @@ pub(super) async fn run(db: &Db) -> Result<Migrated, MigrateError> {
 }
 
 /// The database's version, and whether nothing is to be done; an error where nothing can be.
-async fn look(client: &pool::Client) -> Result<(i64, bool), MigrateError> {
+pub(super) async fn look(client: &pool::Client) -> Result<(i64, bool), MigrateError> {
     let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL";
     let there = pool::row(client, sql, &[]).await?.is_some_and(|row| row.get(0));
     if !there {

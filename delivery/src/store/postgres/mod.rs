@@ -49,6 +49,7 @@ mod core;
 mod deliver;
 mod directory;
 mod errors;
+mod examine;
 mod groups;
 mod import;
 mod ledger;
@@ -103,6 +104,10 @@ use self::{
 pub use self::{
     company::{Company, CompanyError, Place},
     config::{PostgresConfig, UrlError, check_address},
+    examine::{
+        CONNECTIONS_BESIDE, ExamineError, Examined, StandbyExamined, examine, examine_standby,
+        examine_tables,
+    },
     migrate::MigrateError,
     pool::PoolError,
     probe::{ProbeError, connecting, may_pass, probe},

@@ -161,7 +161,7 @@ impl Core {
 
 /// What a primary and its standbys have in common, and nobody else: the number that was made with the files,
 /// and that of the database in them.
-async fn identity(client: &impl Ask) -> Result<(i64, i64), Failure> {
+pub(super) async fn identity(client: &impl Ask) -> Result<(i64, i64), Failure> {
     let sql = "SELECT (SELECT system_identifier FROM pg_control_system()),
         (SELECT oid::bigint FROM pg_database WHERE datname = current_database())";
     row(client, sql, &[]).await?.map_or(Ok((0, 0)), |row| Ok((row.column(0)?, row.column(1)?)))

@@ -10,7 +10,7 @@ fn load(pairs: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
 }
 
 fn problem(pairs: &[(&str, &str)]) -> String {
-    let ConfigError(problems) = load(pairs).unwrap_err();
+    let ConfigError { problems, .. } = load(pairs).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
     format!("{}: {}", problems[0].name, problems[0].text)
 }
