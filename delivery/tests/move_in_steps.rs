@@ -229,6 +229,7 @@ async fn a_move_that_ends_anywhere_goes_on_and_a_second_changes_nothing() {
         identities: 0,
         sessions: 0,
         admins: 0,
+        audit: 0,
         webhooks: 0,
         deliveries: 0,
     };

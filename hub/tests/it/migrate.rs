@@ -163,6 +163,11 @@ async fn a_nodes_folder_moves_once_it_is_stopped_and_is_not_served_any_more() {
     assert_eq!(challenge["enrolment"], Value::Null);
     let code = admins::code(&admin.secret, 1);
     admins::end(&node.admin_port(), &challenge, &code).await.ok();
+    // What admins did is one chain with what they do now.
+    let audit = node.as_admin().get("/api/v3/admin/audit/verify").await.ok();
+    let entries = counts["audit"].as_u64().unwrap() + 1;
+    assert!(entries > 2, "{line}");
+    assert_eq!((&audit["verdict"], &audit["entries"]), (&json!("whole"), &json!(entries)));
     drop(node);
     // Neither a server nor the command line goes on with what nobody would see.
     let started = TestServer::plain_builder().storage(&folder).try_start().await;
