@@ -6,8 +6,8 @@ mod issuer;
 
 use serde_json::{Value, json};
 
-use self::issuer::{Issuer, Key};
-use crate::support::{TestServer, Token, eventually, server::Builder};
+use self::issuer::Issuer;
+use crate::support::{TestServer, Token, eventually, rsa_key::RsaKey, server::Builder};
 
 const MESSAGES: &str = "/api/v3/messages";
 
@@ -73,7 +73,7 @@ async fn with_the_shared_secret_nothing_is_published_and_nothing_rotates() {
 
 #[tokio::test]
 async fn tokens_of_a_named_issuer_open_everything_even_while_it_is_down() {
-    let key = Key::rsa("k1");
+    let key = RsaKey::make("k1");
     let issuer = Issuer::start(&[&key]).await;
     let server = TestServer::builder()
         .env("JWT_ISSUERS", format!("login={}", issuer.url()))
@@ -102,7 +102,7 @@ async fn tokens_of_a_named_issuer_open_everything_even_while_it_is_down() {
 
 #[tokio::test]
 async fn an_issuer_that_never_answers_is_said_and_harms_nobody_else() {
-    let key = Key::rsa("k1");
+    let key = RsaKey::make("k1");
     let server =
         TestServer::builder().env("JWT_ISSUERS", "login=http://127.0.0.1:9/keys").start().await;
     let token = key.sign(&Token::of("ann").claim("iss", "login"));

@@ -5,6 +5,7 @@ mod attacks;
 mod id_tokens;
 mod linking;
 mod odd;
+mod tenants;
 mod trouble;
 
 use serde_json::Value;
