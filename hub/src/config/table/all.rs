@@ -363,6 +363,13 @@ pub const ALL: &[Setting] = &[
         "What tokens made here are signed with: `JWT_SECRET` (`HS256`), or a key pair that is made here, kept sealed with a key made of `JWT_SECRET`, and published at `/.well-known/jwks.json` (`pushhub keys`). Tokens signed with `JWT_SECRET` are believed with all of them.",
     ),
     setting(
+        "JWT_KEY_ROTATION",
+        "off",
+        Kind::OffDuration { min: seconds(3_600), max: seconds(3_650 * 86_400) },
+        Auth,
+        "At which age such a key pair is replaced by itself, by one of the nodes: the new one is published at once and signs five minutes later, the old one checks until what it signed has ended.",
+    ),
+    setting(
         "JWT_ISSUERS",
         "",
         Kind::Issuers,
