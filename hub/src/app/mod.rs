@@ -153,7 +153,7 @@ impl App {
             }
         });
         if let Some(age) = config.auth.rotation {
-            foundation.signing.rotate_by_age(age, overlap(&config));
+            foundation.signing.rotate_by_age(age, overlap(config));
         }
         let telling = Arc::clone(&bus);
         foundation.accounts.on_written(move || telling.revoked());
