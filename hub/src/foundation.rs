@@ -29,6 +29,8 @@ pub struct Foundation {
     pub control: Arc<Control>,
     /// Who is asking.
     pub identity: Arc<Identity>,
+    /// What signs tokens beside the secret.
+    pub signing: Arc<SigningKeys>,
     /// Who logs in.
     pub accounts: Arc<Accounts>,
     /// Calls login providers and the issuers of tokens.
@@ -58,14 +60,15 @@ impl Foundation {
         let outbound = Outbound::new(recorder)?;
         let signing = open_signing_keys(config, &secrets, Arc::clone(&control))?;
         let issuers = config.auth.issuers.clone().open(&outbound)?;
-        let identity = Identity::new(identity, Arc::clone(&control)).with_keys(signing, issuers);
+        let identity =
+            Identity::new(identity, Arc::clone(&control)).with_keys(Arc::clone(&signing), issuers);
         let identity = Arc::new(identity);
         let settings = AccountConfig {
             refresh_ttl: config.auth.refresh_ttl,
             refresh_key: secrets.of_refresh_tokens(),
         };
         let accounts = Accounts::open(Arc::clone(&control), Arc::clone(&identity), settings)?;
-        Ok(Self { secrets, control, identity, accounts, outbound })
+        Ok(Self { secrets, control, identity, signing, accounts, outbound })
     }
 }
 

@@ -31,6 +31,9 @@ pub enum AccountError {
     /// Another user logs in by it.
     #[error("this login belongs to another user")]
     LinkedElsewhere,
+    /// The provider says that its person is in another tenant than the user.
+    #[error("this login is of another tenant than its user")]
+    OtherTenant,
     /// Without it the user could not log in any more.
     #[error("this is the only login of the user; link another one first")]
     LastIdentity,

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use protocol::{DeviceId, TenantId, Time, UserId};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -62,11 +63,45 @@ pub struct ProviderIdentity {
     pub attributes: Map<String, Value>,
 }
 
+/// In which tenant somebody is for whom a provider vouches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tenancy {
+    /// The settings say where a first login makes the user. Who is there already stays where they are: a setting
+    /// that is changed must not part people from their messages.
+    Settings(TenantId),
+    /// The provider says it of this login. A user of another tenant does not get in by it: whoever has left a
+    /// tenant at the provider must be out of it here.
+    Provider(TenantId),
+}
+
+impl Default for Tenancy {
+    fn default() -> Self {
+        Self::Settings(TenantId::default())
+    }
+}
+
+impl Tenancy {
+    /// Where a first login makes the user.
+    const fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Settings(tenant) | Self::Provider(tenant) => tenant,
+        }
+    }
+
+    /// Whether this user may come by it.
+    pub(crate) fn admits(&self, inbox: &InboxKey) -> bool {
+        match self {
+            Self::Settings(_) => true,
+            Self::Provider(tenant) => inbox.tenant == *tenant,
+        }
+    }
+}
+
 /// Who logs in.
 #[derive(Clone, Debug)]
 pub enum LogInAs {
-    /// Whoever a provider vouches for. Without a user yet, one is made in this tenant.
-    Identity(TenantId, Box<ProviderIdentity>),
+    /// Whoever a provider vouches for. Without a user yet, one is made.
+    Identity(Tenancy, Box<ProviderIdentity>),
     /// A user for whom an admin vouches: companies with a login of their own.
     User(InboxKey),
 }
@@ -115,7 +150,7 @@ impl std::fmt::Debug for TokenPair {
 }
 
 /// A pair as answers carry it.
-#[derive(serde::Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TokenPair")]
 pub(crate) struct ShownPair<'a> {
     /// For `Authorization: Bearer`.
@@ -162,7 +197,7 @@ impl Accounts {
     /// Logs somebody in: finds or makes the user, and a session for the device, whose older session ends.
     ///
     /// # Errors
-    /// [`AccountError::UserDisabled`]; when the database cannot be asked nothing has happened, or
+    /// [`AccountError::UserDisabled`], [`AccountError::OtherTenant`]; when the database cannot be asked nothing has happened, or
     /// ([`crate::control::ControlError::Unknown`]) a session is there that nobody has.
     pub async fn log_in(self: &Arc<Self>, log_in: LogIn) -> Result<TokenPair, AccountError> {
         let provider = match &log_in.who {
@@ -215,8 +250,8 @@ impl Accounts {
         let (session, username, email) = self.control.write(|database| {
             database.change(|database| {
                 let inbox = match &who {
-                    LogInAs::Identity(tenant, identity) => {
-                        user_of(database, tenant, identity, now)?
+                    LogInAs::Identity(tenancy, identity) => {
+                        user_of(database, tenancy, identity, now)?
                     }
                     LogInAs::User(inbox) => inbox.clone(),
                 };
@@ -291,15 +326,16 @@ pub(super) fn names(
 /// The user of an identity, who is made where there is none. What the provider says is kept.
 fn user_of(
     database: &mut dyn Statements,
-    tenant: &TenantId,
+    tenancy: &Tenancy,
     identity: &ProviderIdentity,
     now: Time,
 ) -> Result<InboxKey, AccountError> {
     let inbox = match owner(database, identity)? {
-        Some(inbox) => inbox,
+        Some(inbox) if tenancy.admits(&inbox) => inbox,
+        Some(_) => return Err(AccountError::OtherTenant),
         None => {
             let user = UserId::new(Uuid::now_v7().to_string()).expect("36 characters are an id");
-            let inbox = InboxKey::new(tenant.clone(), user);
+            let inbox = InboxKey::new(tenancy.tenant().clone(), user);
             link(database, &inbox, identity, now)?;
             inbox
         }

@@ -35,7 +35,7 @@ pub use self::{
     error::AccountError,
     login::{
         DEVICE_NAME_BYTES_MAX, DeviceInfo, IDENTITIES_MAX, LogIn, LogInAs, ProviderIdentity,
-        SESSIONS_MAX, TokenPair, USER_AGENT_BYTES_MAX,
+        SESSIONS_MAX, Tenancy, TokenPair, USER_AGENT_BYTES_MAX,
     },
     metrics::ALL as METRICS,
     once::OnceKind,

@@ -22,8 +22,14 @@ pub enum OnceKind {
     LoginState,
     /// Is given for tokens by `POST /auth/exchange`.
     ExchangeCode,
+    /// The `state` of an admin's login elsewhere that is under way.
+    AdminLoginState,
+    /// Is given for a session by `POST /admin/login/exchange`.
+    AdminExchangeCode,
     /// The second step of an admin's login.
     SecondFactor,
+    /// The second factor that an admin is about to take.
+    Enrolment,
 }
 
 impl OnceKind {
@@ -32,7 +38,10 @@ impl OnceKind {
             Self::Ticket => "ticket",
             Self::LoginState => "login",
             Self::ExchangeCode => "exchange",
+            Self::AdminLoginState => "admin_login",
+            Self::AdminExchangeCode => "admin_exchange",
             Self::SecondFactor => "second_factor",
+            Self::Enrolment => "enrolment",
         }
     }
 }

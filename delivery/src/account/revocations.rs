@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     InboxKey,
-    identity::{AuthError, UserCaller},
+    identity::{AuthError, UserCaller, signing::KeyMark},
 };
 
 /// What has become void.
@@ -64,12 +64,14 @@ struct Entry {
     spared: Option<Key>,
 }
 
-/// By what a token can be revoked, in 24 bytes: each connection keeps it.
+/// By what a token can be revoked, in 32 bytes: each connection keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginMark {
     session: Option<Key>,
     token: Option<Key>,
     issued_at: Time,
+    /// The key that it was checked by, where that is one of our own.
+    pub(crate) signed_by: Option<KeyMark>,
 }
 
 impl LoginMark {
@@ -84,6 +86,7 @@ impl LoginMark {
             session: of(Kind::Session, &caller.session),
             token: of(Kind::Token, &caller.token_id),
             issued_at: caller.issued_at,
+            signed_by: caller.signed_by,
         }
     }
 }

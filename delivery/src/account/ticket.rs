@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccountError, Accounts, OnceKind, random_secret};
 use crate::{
     InboxKey,
-    identity::{AuthError, UserCaller},
+    identity::{AuthError, UserCaller, signing::KeyMark},
 };
 
 /// How long a ticket can be used.
@@ -37,6 +37,8 @@ struct Carried {
     device: Option<DeviceId>,
     session: Option<String>,
     token_id: Option<String>,
+    #[serde(default)]
+    signed_by: Option<KeyMark>,
     username: String,
     email: String,
     roles: Vec<String>,
@@ -58,6 +60,7 @@ impl Accounts {
             device: caller.device.clone(),
             session: caller.session.clone(),
             token_id: caller.token_id.clone(),
+            signed_by: caller.signed_by,
             username: caller.username.clone(),
             email: caller.email.clone(),
             roles: caller.roles.clone(),
@@ -92,6 +95,7 @@ impl Accounts {
             device: carried.device,
             session: carried.session,
             token_id: carried.token_id,
+            signed_by: carried.signed_by,
             username: carried.username,
             email: carried.email,
             roles: carried.roles,
@@ -103,7 +107,7 @@ impl Accounts {
         if caller.expires_at <= self.now() {
             return Err(AuthError::Expired);
         }
-        self.revocations.check(&caller)?;
+        self.identity.check_login(&caller)?;
         Ok(caller)
     }
 }

@@ -17,6 +17,9 @@ pub const ADMINS_MAX: usize = 1_000;
 /// Longest username, in bytes.
 pub const USERNAME_BYTES_MAX: usize = 64;
 
+/// Longest address of mail, in bytes (RFC 5321 §4.5.3.1.3).
+pub const EMAIL_BYTES_MAX: usize = 254;
+
 /// Shortest password, in bytes: with a second factor and a guard before it, NIST SP 800-63B would take 8.
 pub const PASSWORD_BYTES_MIN: usize = 12;
 
@@ -37,6 +40,9 @@ pub struct NewAdmin {
     /// The only tenant that they see; all unless said.
     #[serde(default)]
     pub tenant_id: Option<String>,
+    /// The address by which the issuer of `ADMIN_OIDC_ISSUER` knows them; none unless said.
+    #[serde(default)]
+    pub email: Option<String>,
     /// [`PASSWORD_BYTES_MIN`] to [`PASSWORD_BYTES_MAX`] bytes.
     pub password: SecretString,
 }
@@ -49,6 +55,9 @@ pub struct AdminChanges {
     pub name: Option<String>,
     /// What they may do.
     pub role: Option<Role>,
+    /// Another address by which the issuer knows them; empty for none. The login there that was found by the
+    /// one before is theirs no more, and their sessions end.
+    pub email: Option<String>,
     /// Whether they are out. Their sessions end.
     pub disabled: Option<bool>,
     /// A new password. Their sessions end.
@@ -72,7 +81,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, username, name, role, tenant_id, password, totp_seed, totp_step, recovery, \
-             disabled_at, created_at, updated_at, last_login_at FROM admin_account ",
+             disabled_at, created_at, updated_at, last_login_at, email FROM admin_account ",
             $rest
         )
     };
@@ -89,12 +98,14 @@ pub(super) fn read(row: &mut Row) -> Result<AdminRow, SqlError> {
         name,
         role,
         tenant_id,
+        has_password: !password.is_empty(),
         second_factor: totp_seed.is_some(),
         recovery_codes_left: recovery.len(),
         disabled_at: row.maybe_time()?,
         created_at: row.time()?,
         updated_at: row.time()?,
         last_login_at: row.maybe_time()?,
+        email: row.maybe_text()?,
     };
     Ok(AdminRow { account, password, totp_seed, totp_step, recovery })
 }
@@ -109,6 +120,14 @@ pub(super) fn by_name(
 
 pub(super) fn by_id(database: &mut dyn Statements, id: &str) -> Result<Option<AdminRow>, SqlError> {
     let row = database.row(select!("WHERE id = $1"), &values![id])?;
+    row.map(|mut row| read(&mut row)).transpose()
+}
+
+pub(super) fn by_email(
+    database: &mut dyn Statements,
+    email: &str,
+) -> Result<Option<AdminRow>, SqlError> {
+    let row = database.row(select!("WHERE email = $1"), &values![email])?;
     row.map(|mut row| read(&mut row)).transpose()
 }
 
@@ -128,6 +147,84 @@ pub(super) fn folded(username: &str) -> String {
     username.to_lowercase()
 }
 
+/// A new account, before it is written.
+pub(super) fn made(username: String, role: Role, now: Time) -> AdminAccount {
+    AdminAccount {
+        id: format!("adm-{}", uuid::Uuid::now_v7().simple()),
+        username,
+        name: String::new(),
+        role,
+        tenant_id: None,
+        email: None,
+        has_password: false,
+        second_factor: false,
+        recovery_codes_left: 0,
+        disabled_at: None,
+        created_at: now,
+        updated_at: now,
+        last_login_at: None,
+    }
+}
+
+/// Writes a new account; an empty hash is of no password.
+pub(super) fn insert(
+    database: &mut dyn Statements,
+    account: &AdminAccount,
+    password: &str,
+) -> Result<(), AdminError> {
+    if by_name(database, &account.username)?.is_some() {
+        return Err(AdminError::NameTaken);
+    }
+    if let Some(email) = &account.email
+        && by_email(database, email)?.is_some()
+    {
+        return Err(AdminError::EmailTaken);
+    }
+    let count = database.number("SELECT count(*) FROM admin_account", &[])?;
+    if count >= ADMINS_MAX as i64 {
+        return Err(AdminError::TooMany);
+    }
+    database.execute(
+        "INSERT INTO admin_account (id, username, name, role, tenant_id, password, totp_step, \
+         recovery, created_at, updated_at, email) \
+         VALUES ($1, $2, $3, $4, $5, $6, 0, '[]', $7, $7, $8)",
+        &values![
+            &account.id,
+            &account.username,
+            &account.name,
+            account.role.as_str(),
+            account.tenant_id.as_ref().map(TenantId::as_str),
+            password,
+            account.created_at,
+            account.email.as_deref(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Ends all sessions of an admin, but for one where it is named; how many there were.
+pub(super) fn end_sessions(
+    database: &mut dyn Statements,
+    id: &str,
+    spared: &str,
+) -> Result<u64, SqlError> {
+    let sql = "DELETE FROM admin_session WHERE admin_id = $1 AND id <> $2";
+    database.execute(sql, &values![id, spared])
+}
+
+/// Whether a text can be a password; `path` is what it is called.
+pub(super) fn check_password(path: &str, password: &SecretString) -> Result<(), AdminError> {
+    let mut problems = Problems(Vec::new());
+    problems.password(path, password);
+    problems.end()
+}
+
+/// Whether a username can be kept, folded as it is.
+pub(super) fn is_username(username: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".@_-".contains(c);
+    (1..=USERNAME_BYTES_MAX).contains(&username.len()) && username.chars().all(plain)
+}
+
 struct Problems(Vec<FieldProblem>);
 
 impl Problems {
@@ -144,11 +241,22 @@ impl Problems {
         }
     }
 
-    fn password(&mut self, password: &SecretString) {
+    fn password(&mut self, path: &str, password: &SecretString) {
         let bytes = password.expose_secret().len();
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&bytes) {
             let problem = format!("must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
-            self.say("password", problem);
+            self.say(path, problem);
+        }
+    }
+
+    fn email(&mut self, email: &str) {
+        let is_address = email.split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty() && !host.is_empty() && !host.contains('@')
+        });
+        let is_plain = !email.chars().any(|c| c.is_control() || c.is_whitespace());
+        if !is_address || !is_plain || email.len() > EMAIL_BYTES_MAX {
+            let problem = format!("must be an address of at most {EMAIL_BYTES_MAX} bytes");
+            self.say("email", problem);
         }
     }
 
@@ -161,7 +269,7 @@ impl Admins {
     /// Makes an admin, of this tenant only where one is given.
     ///
     /// # Errors
-    /// [`AdminError::Invalid`], [`AdminError::NameTaken`], [`AdminError::TooMany`].
+    /// [`AdminError::Invalid`], [`AdminError::NameTaken`], [`AdminError::EmailTaken`], [`AdminError::TooMany`].
     pub async fn create(
         &self,
         new: NewAdmin,
@@ -169,13 +277,16 @@ impl Admins {
     ) -> Result<AdminAccount, AdminError> {
         let mut problems = Problems(Vec::new());
         let username = folded(&new.username);
-        let plain = |c: char| c.is_ascii_alphanumeric() || ".@_-".contains(c);
-        if !(1..=USERNAME_BYTES_MAX).contains(&username.len()) || !username.chars().all(plain) {
+        if !is_username(&username) {
             let problem = format!("must have 1 to {USERNAME_BYTES_MAX} of a-z, 0-9 and .@_-");
             problems.say("username", problem);
         }
         problems.name(&new.name);
-        problems.password(&new.password);
+        problems.password("password", &new.password);
+        let email = new.email.map(|email| folded(&email));
+        if let Some(email) = &email {
+            problems.email(email);
+        }
         let said = new.tenant_id.map(TenantId::new).transpose();
         let said = said.unwrap_or_else(|error| {
             problems.say("tenant_id", error.to_string());
@@ -186,44 +297,17 @@ impl Admins {
         }
         problems.end()?;
         let password = self.hash(new.password).await?;
-        let now = self.now();
         let account = AdminAccount {
-            id: format!("adm-{}", uuid::Uuid::now_v7().simple()),
-            username,
             name: new.name,
-            role: new.role,
             tenant_id: said.or(tenant),
-            second_factor: false,
-            recovery_codes_left: 0,
-            disabled_at: None,
-            created_at: now,
-            updated_at: now,
-            last_login_at: None,
+            email,
+            has_password: true,
+            ..made(username, new.role, self.now())
         };
         self.aside(move |control| {
             control.write_beside(|database| {
                 database.change(|database| {
-                    if by_name(database, &account.username)?.is_some() {
-                        return Err(AdminError::NameTaken);
-                    }
-                    let count = database.number("SELECT count(*) FROM admin_account", &[])?;
-                    if count >= ADMINS_MAX as i64 {
-                        return Err(AdminError::TooMany);
-                    }
-                    database.execute(
-                        "INSERT INTO admin_account (id, username, name, role, tenant_id, password, \
-                         totp_step, recovery, created_at, updated_at) \
-                         VALUES ($1, $2, $3, $4, $5, $6, 0, '[]', $7, $7)",
-                        &values![
-                            &account.id,
-                            &account.username,
-                            &account.name,
-                            account.role.as_str(),
-                            account.tenant_id.as_ref().map(TenantId::as_str),
-                            &password,
-                            now,
-                        ],
-                    )?;
+                    insert(database, &account, &password)?;
                     Ok(account)
                 })
             })
@@ -269,7 +353,7 @@ impl Admins {
     /// Changes an admin. What is taken from them is gone with their next request.
     ///
     /// # Errors
-    /// [`AdminError::NotFound`], [`AdminError::Invalid`].
+    /// [`AdminError::NotFound`], [`AdminError::Invalid`], [`AdminError::EmailTaken`].
     pub async fn update(
         &self,
         id: String,
@@ -281,7 +365,11 @@ impl Admins {
             problems.name(name);
         }
         if let Some(password) = &changes.password {
-            problems.password(password);
+            problems.password("password", password);
+        }
+        let email = changes.email.map(|email| folded(&email));
+        if let Some(email) = email.as_ref().filter(|email| !email.is_empty()) {
+            problems.email(email);
         }
         problems.end()?;
         let ends = changes.password.is_some()
@@ -318,9 +406,12 @@ impl Admins {
                                    WHERE id = $1";
                         database.execute(sql, &values![&id])?;
                     }
-                    if ends {
-                        let sql = "DELETE FROM admin_session WHERE admin_id = $1";
-                        database.execute(sql, &values![&id])?;
+                    let renamed = match email {
+                        Some(email) => change_email(database, &before, &email)?,
+                        None => false,
+                    };
+                    if ends || renamed {
+                        end_sessions(database, &id, "")?;
                     }
                     visible(database, &id, tenant.as_ref())
                 })
@@ -338,7 +429,8 @@ impl Admins {
             control.write_beside(|database| {
                 database.change(|database| {
                     visible(database, &id, tenant.as_ref())?;
-                    let sql = "DELETE FROM admin_session WHERE admin_id = $1";
+                    end_sessions(database, &id, "")?;
+                    let sql = "DELETE FROM admin_identity WHERE admin_id = $1";
                     database.execute(sql, &values![&id])?;
                     let sql = "DELETE FROM admin_account WHERE id = $1";
                     database.execute(sql, &values![&id])?;
@@ -348,6 +440,28 @@ impl Admins {
         })
         .await
     }
+}
+
+/// Writes another address of mail, or none for an empty one; whether it is another.
+fn change_email(
+    database: &mut dyn Statements,
+    before: &AdminAccount,
+    email: &str,
+) -> Result<bool, AdminError> {
+    if before.email.as_deref().unwrap_or_default() == email {
+        return Ok(false);
+    }
+    let email = Some(email).filter(|email| !email.is_empty());
+    if let Some(email) = email
+        && by_email(database, email)?.is_some()
+    {
+        return Err(AdminError::EmailTaken);
+    }
+    let sql = "UPDATE admin_account SET email = $2 WHERE id = $1";
+    database.execute(sql, &values![&before.id, email])?;
+    let sql = "DELETE FROM admin_identity WHERE admin_id = $1 AND by_claim = 0";
+    database.execute(sql, &values![&before.id])?;
+    Ok(true)
 }
 
 /// When an admin logged in; part of a login's transaction.

@@ -17,6 +17,9 @@ pub enum AdminError {
     /// Another admin has this name.
     #[error("an admin of this username exists already")]
     NameTaken,
+    /// Another admin has this address of mail.
+    #[error("an admin of this email exists already")]
+    EmailTaken,
     /// [`ADMINS_MAX`] is reached.
     #[error("there are {ADMINS_MAX} admins already, which is the most")]
     TooMany,
@@ -29,6 +32,32 @@ pub enum AdminError {
     /// A wrong code, or one that was used before.
     #[error("the code is not right")]
     BadCode,
+    /// An issuer vouches for somebody who is no admin here.
+    #[error(
+        "nobody here is known by this login: an admin has to be made with its email, or given a role at the issuer"
+    )]
+    NotKnown,
+    /// An issuer vouches for an admin who is disabled.
+    #[error("this admin is disabled")]
+    Disabled,
+    /// Whoever shows `ADMIN_TOKEN`, or a user's token, has nothing of the kind.
+    #[error("this is for admins who have logged in")]
+    NoAccount,
+    /// They log in at the issuer and have none.
+    #[error("this admin has no password; another admin can give one")]
+    NoPassword,
+    /// There is nothing that a recovery code could stand in for.
+    #[error("this admin has no second factor")]
+    NoSecondFactor,
+    /// The challenge is of no second factor that this admin is about to take.
+    #[error("there is no such enrolment; begin again")]
+    NoEnrolment,
+    /// A wrong first code of a new second factor.
+    #[error("the code is not right")]
+    BadFirstCode,
+    /// The password that is asked for again is not right.
+    #[error("the password is not right")]
+    BadPassword,
     /// Too many wrong attempts.
     #[error(transparent)]
     Guarded(#[from] Guarded),

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use protocol::Time;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,7 @@ enum Proof {
     Recovery(String),
 }
 
-fn guarded_name(username: &str) -> String {
+pub(super) fn guarded_name(username: &str) -> String {
     format!("admin:{username}")
 }
 
@@ -102,20 +103,52 @@ impl Admins {
             // A right password alone makes no address known.
             Ok(_) | Err(_) => self.guard.unjudged(attempt),
         }
-        let row = judged?;
+        self.challenge(judged?).await
+    }
+
+    /// The second step for somebody whose first was another than a password.
+    ///
+    /// # Errors
+    /// [`AdminError::Disabled`], or [`AdminError::BadChallenge`] where they are gone.
+    pub(super) async fn challenge_of(&self, id: String) -> Result<Challenge, AdminError> {
+        let row = self.row(id).await?.ok_or(AdminError::BadChallenge)?;
+        if row.account.disabled_at.is_some() {
+            return Err(AdminError::Disabled);
+        }
+        self.challenge(row).await
+    }
+
+    /// What is kept of an admin.
+    pub(super) async fn row(&self, id: String) -> Result<Option<AdminRow>, AdminError> {
+        self.aside(move |control| {
+            control.read(|database| database.look(|database| Ok(account::by_id(database, &id)?)))
+        })
+        .await
+    }
+
+    async fn challenge(&self, row: AdminRow) -> Result<Challenge, AdminError> {
         let seed = match row.totp_seed {
             Some(_) => None,
             None => Some(random_secret("")),
         };
+        self.asked(&row.account, seed).await
+    }
+
+    /// A challenge, with what an authenticator needs where it is to be enrolled by it.
+    async fn asked(
+        &self,
+        account: &AdminAccount,
+        seed: Option<String>,
+    ) -> Result<Challenge, AdminError> {
         let enrolment = match &seed {
             None => None,
             Some(seed) => {
-                let codes = totp::codes(self.accounts.key(), seed, &row.account.username)?;
+                let codes = totp::codes(self.accounts.key(), seed, &account.username)?;
                 Some(totp::enrolment(&codes)?)
             }
         };
         let challenge = random_secret(CHALLENGE_PREFIX);
-        let pending = Pending { admin: row.account.id, seed, wrong: 0 };
+        let pending = Pending { admin: account.id.clone(), seed, wrong: 0 };
         self.keep(&challenge, &pending).await?;
         Ok(Challenge { challenge: challenge.into(), enrolment })
     }
@@ -162,11 +195,7 @@ impl Admins {
         let pending: Option<Pending> =
             self.accounts.take_once(OnceKind::SecondFactor, challenge).await?;
         let mut pending = pending.ok_or(AdminError::BadChallenge)?;
-        let id = pending.admin.clone();
-        let row = self.aside(move |control| {
-            control.read(|database| database.look(|database| Ok(account::by_id(database, &id)?)))
-        });
-        let row: Option<AdminRow> = row.await?;
+        let row = self.row(pending.admin.clone()).await?;
         let row = row.filter(|row| row.account.disabled_at.is_none());
         let row = row.ok_or(AdminError::BadChallenge)?;
         let name = guarded_name(&row.account.username);
@@ -208,25 +237,15 @@ impl Admins {
             (Some(_), Some(_)) | (None, None) => return Err(AdminError::BadChallenge),
         };
         let now = self.now();
-        let seconds = u64::try_from(now.millis() / 1_000).unwrap_or_default();
         let codes = totp::codes(self.accounts.key(), &seed, &row.account.username)?;
-        let digits: String = code.chars().filter(|c| !c.is_whitespace()).collect();
-        let proof = match codes.check(&digits, seconds) {
-            Some(step) => Proof::Step(i64::try_from(step).unwrap_or(i64::MAX)),
-            None if pending.seed.is_none() => Proof::Recovery(recovery::hash(&digits)),
+        let proof = match totp::step(&codes, code, now) {
+            Some(step) => Proof::Step(step),
+            None if pending.seed.is_none() => Proof::Recovery(recovery::hash(code)),
             None => return Err(AdminError::BadCode),
         };
         let shown = if pending.seed.is_some() { recovery::make() } else { Vec::new() };
-        let kept: Vec<String> = shown.iter().map(|code| recovery::hash(code)).collect();
-        let token = random_secret(SESSION_PREFIX);
-        let session = AdminSession {
-            session_id: uuid::Uuid::now_v7().simple().to_string(),
-            address: from.to_canonical().to_string(),
-            user_agent: cut(user_agent, USER_AGENT_BYTES_MAX),
-            created_at: now,
-            last_seen_at: now,
-            expires_at: after(now, SESSION_LIFE_MAX),
-        };
+        let kept = recovery::kept(&shown);
+        let (token, session) = new_session(from, user_agent, now);
         let enrolls = pending.seed.is_some();
         let (id, new, hash) = (row.account.id, session.clone(), session::hash(&token));
         let account = self.aside(move |control| {
@@ -236,23 +255,72 @@ impl Admins {
                     if !used {
                         return Err(AdminError::BadCode);
                     }
-                    session::insert(database, &id, &hash, &new)?;
-                    account::note_login(database, &id, now)?;
-                    let row = account::by_id(database, &id)?;
-                    Ok(row.ok_or(AdminError::BadChallenge)?.account)
+                    begin(database, &id, &hash, &new)
                 })
             })
         });
         let account = account.await?;
-        let by = account.username.as_str();
-        tracing::info!(target: "security", event = "admin_logged_in", by, %from);
-        Ok(LoggedIn {
-            token: token.into(),
-            account,
-            session,
-            recovery_codes: shown.into_iter().map(SecretString::from).collect(),
-        })
+        let recovery_codes = shown.into_iter().map(SecretString::from).collect();
+        Ok(logged_in(LoggedIn { token: token.into(), account, session, recovery_codes }, from))
     }
+
+    /// A session for somebody whose issuer has asked for both factors.
+    ///
+    /// # Errors
+    /// [`AdminError::Disabled`], or [`AdminError::BadChallenge`] where they are gone.
+    pub(super) async fn let_in(
+        &self,
+        id: String,
+        from: IpAddr,
+        user_agent: &str,
+    ) -> Result<LoggedIn, AdminError> {
+        let (token, session) = new_session(from, user_agent, self.now());
+        let (new, hash) = (session.clone(), session::hash(&token));
+        let account = self.aside(move |control| {
+            control.write_beside(|database| {
+                database.change(|database| begin(database, &id, &hash, &new))
+            })
+        });
+        let account = account.await?;
+        let recovery_codes = Vec::new();
+        Ok(logged_in(LoggedIn { token: token.into(), account, session, recovery_codes }, from))
+    }
+}
+
+/// A new session, and its token.
+fn new_session(from: IpAddr, user_agent: &str, now: Time) -> (String, AdminSession) {
+    let session = AdminSession {
+        session_id: uuid::Uuid::now_v7().simple().to_string(),
+        address: from.to_canonical().to_string(),
+        user_agent: cut(user_agent, USER_AGENT_BYTES_MAX),
+        created_at: now,
+        last_seen_at: now,
+        expires_at: after(now, SESSION_LIFE_MAX),
+    };
+    (random_secret(SESSION_PREFIX), session)
+}
+
+/// Writes a session, unless its admin was disabled meanwhile.
+fn begin(
+    database: &mut dyn Statements,
+    id: &str,
+    hash: &[u8; 32],
+    session: &AdminSession,
+) -> Result<AdminAccount, AdminError> {
+    let now = session.created_at;
+    let account = account::by_id(database, id)?.ok_or(AdminError::BadChallenge)?.account;
+    if account.disabled_at.is_some() {
+        return Err(AdminError::Disabled);
+    }
+    session::insert(database, id, hash, session)?;
+    account::note_login(database, id, now)?;
+    Ok(AdminAccount { last_login_at: Some(now), ..account })
+}
+
+fn logged_in(done: LoggedIn, from: IpAddr) -> LoggedIn {
+    let by = done.account.username.as_str();
+    tracing::info!(target: "security", event = "admin_logged_in", by, %from);
+    done
 }
 
 /// Uses a code, which nobody can again, or enrols by it; whether it was still there to be used.
@@ -260,7 +328,7 @@ fn use_up(
     database: &mut dyn Statements,
     id: &str,
     proof: &Proof,
-    enrols: Option<(&String, &Vec<String>)>,
+    enrols: Option<(&String, &String)>,
 ) -> Result<bool, AdminError> {
     let Some(row) = account::by_id(database, id)? else { return Ok(false) };
     match (proof, enrols) {
@@ -268,7 +336,6 @@ fn use_up(
             if row.totp_seed.is_some() {
                 return Ok(false);
             }
-            let kept = serde_json::to_string(kept).expect("texts");
             let sql = "UPDATE admin_account SET totp_seed = $2, totp_step = $3, recovery = $4 \
                        WHERE id = $1";
             database.execute(sql, &values![id, seed, *step, kept])?;

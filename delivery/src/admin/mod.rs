@@ -11,9 +11,11 @@ mod account;
 mod copy;
 mod error;
 mod login;
+mod oneself;
 mod password;
 mod recovery;
 mod session;
+mod single_sign_on;
 mod totp;
 
 use std::sync::Arc;
@@ -27,10 +29,11 @@ use tokio::sync::Semaphore;
 use crate::{account::Accounts, control::Control, guard::Guard, words::words};
 
 pub(crate) use self::copy::TABLES;
+pub(crate) use self::single_sign_on::{Entered, SingleSignOn, SsoError};
 pub use self::{
     account::{
-        ADMINS_MAX, AdminChanges, NewAdmin, PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN,
-        USERNAME_BYTES_MAX,
+        ADMINS_MAX, AdminChanges, EMAIL_BYTES_MAX, NewAdmin, PASSWORD_BYTES_MAX,
+        PASSWORD_BYTES_MIN, USERNAME_BYTES_MAX,
     },
     error::AdminError,
     login::{CHALLENGE_LIFE, CODE_TRIES_MAX, Challenge, Enrolment, LoggedIn},
@@ -40,6 +43,7 @@ pub use self::{
         AdminSession, PREFIX as SESSION_PREFIX, SESSION_IDLE_MAX, SESSION_LIFE_MAX, SESSIONS_MAX,
         SignedIn,
     },
+    single_sign_on::{ClaimedRoles, ROLES_MAX, SingleSignOnConfig},
 };
 
 words! {
@@ -76,6 +80,10 @@ pub struct AdminAccount {
     pub role: Role,
     /// The only tenant that they see; null for all.
     pub tenant_id: Option<TenantId>,
+    /// The address by which the issuer of `ADMIN_OIDC_ISSUER` knows them; null where it does not.
+    pub email: Option<String>,
+    /// Whether they can log in with a password; who came by an issuer's roles cannot.
+    pub has_password: bool,
     /// Whether they have a second factor; who has none enrols it with the next login.
     pub second_factor: bool,
     /// How many recovery codes are left.

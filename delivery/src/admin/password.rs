@@ -49,12 +49,14 @@ impl Admins {
         self.hashing(move || hash(password.expose_secret())).await
     }
 
-    /// Whether it is the password of this hash; none for nobody's, which takes as long.
+    /// Whether it is the password of this hash. None is nobody's, an empty one of who has no password: both
+    /// take as long.
     pub(super) async fn is_password(
         &self,
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, AdminError> {
+        let hash = hash.filter(|hash| !hash.is_empty());
         self.hashing(move || {
             let right = matches(password.expose_secret(), hash.as_deref().unwrap_or(NOBODY));
             right && hash.is_some()

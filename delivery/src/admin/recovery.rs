@@ -23,6 +23,12 @@ pub(super) fn make() -> Vec<String> {
         .collect()
 }
 
+/// What is kept of codes: their hashes, as JSON.
+pub(super) fn kept(codes: &[String]) -> String {
+    let hashes: Vec<String> = codes.iter().map(|code| hash(code)).collect();
+    serde_json::to_string(&hashes).expect("texts")
+}
+
 /// What is kept of a code, however it was typed.
 pub(super) fn hash(code: &str) -> String {
     let plain = code.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase());

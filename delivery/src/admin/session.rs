@@ -123,7 +123,7 @@ impl Admins {
             let sql = "SELECT s.id, s.address, s.user_agent, s.created_at, s.last_seen_at, \
                        s.expires_at, a.id, a.username, a.name, a.role, a.tenant_id, a.password, \
                        a.totp_seed, a.totp_step, a.recovery, a.disabled_at, a.created_at, \
-                       a.updated_at, a.last_login_at \
+                       a.updated_at, a.last_login_at, a.email \
                        FROM admin_session s JOIN admin_account a ON a.id = s.admin_id \
                        WHERE s.hash = $1";
             let found = control.read(|database| {

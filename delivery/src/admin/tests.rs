@@ -45,6 +45,7 @@ fn new(username: &str, role: Role) -> NewAdmin {
         name: String::new(),
         role,
         tenant_id: None,
+        email: None,
         password: PASSWORD.into(),
     }
 }
@@ -275,13 +276,14 @@ async fn every_mistake_of_a_new_admin_is_told() {
         name: "a\n".to_owned(),
         role: Role::Viewer,
         tenant_id: Some(String::new()),
+        email: Some("nobody".to_owned()),
         password: "short".into(),
     };
     let Err(AdminError::Invalid(problems)) = f.admins.create(bad, None).await else {
         panic!("it was taken")
     };
     let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
-    assert_eq!(paths, ["username", "name", "password", "tenant_id"]);
+    assert_eq!(paths, ["username", "name", "password", "email", "tenant_id"]);
     f.admins.create(new("Mei", Role::Viewer), None).await.unwrap();
     let taken = f.admins.create(new("mEI", Role::Viewer), None).await;
     assert!(matches!(taken, Err(AdminError::NameTaken)));

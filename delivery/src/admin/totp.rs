@@ -3,6 +3,7 @@
 //! The secret is an HMAC of a random seed by a key that is not in the database: who reads the database alone
 //! cannot make codes. SHA-1, because most apps know nothing else whatever the URI says.
 
+use protocol::Time;
 use secrecy::SecretString;
 use totp_rs::{Algorithm, Builder, Secret, Totp};
 
@@ -35,6 +36,14 @@ pub(super) fn codes(key: &RefreshKey, seed: &str, username: &str) -> Result<Totp
         .with_account_name(username)
         .build();
     built.map_err(|error| ControlError::Damaged(error.to_string().into()).into())
+}
+
+/// The step that a code is of, if it is one of now; spaces in it do not count.
+pub(super) fn step(codes: &Totp, code: &str, now: Time) -> Option<i64> {
+    let digits: String = code.chars().filter(|c| !c.is_whitespace()).collect();
+    let seconds = u64::try_from(now.millis() / 1_000).unwrap_or_default();
+    let step = codes.check(&digits, seconds)?;
+    Some(i64::try_from(step).unwrap_or(i64::MAX))
 }
 
 /// What an app needs to make these codes.

@@ -2,6 +2,8 @@
 
 pub(super) mod docs;
 pub(super) mod logins;
+pub(super) mod oneself;
+pub(super) mod single_sign_on;
 
 use axum::{
     extract::{FromRequestParts, OriginalUri, Path, State, rejection::PathRejection},
@@ -24,8 +26,8 @@ use super::{
 };
 use crate::{
     admin::{
-        AdminAccount, AdminChanges, AdminError, AdminSession, NewAdmin, PASSWORD_BYTES_MAX,
-        PASSWORD_BYTES_MIN, Role, USERNAME_BYTES_MAX,
+        AdminAccount, AdminChanges, AdminError, AdminSession, EMAIL_BYTES_MAX, NewAdmin,
+        PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, Role, USERNAME_BYTES_MAX,
     },
     control::TEXT_BYTES_MAX,
     identity::{AdminCaller, AuthError},
@@ -43,6 +45,12 @@ impl Payload for NewAdmin {
         may("name", formed(Form::Line, 0, TEXT_BYTES_MAX), "What people call them."),
         must("role", Shape::Word(Role::WORDS), "What they may do."),
         may("tenant_id", ID, "The only tenant that they see; all unless said."),
+        may(
+            "email",
+            formed(Form::Line, 3, EMAIL_BYTES_MAX),
+            "The address by which the issuer of `ADMIN_OIDC_ISSUER` knows them: their first login there finds \
+             them by it. None unless said.",
+        ),
         must(
             "password",
             formed(Form::Any, PASSWORD_BYTES_MIN, PASSWORD_BYTES_MAX),
@@ -55,6 +63,12 @@ impl Payload for AdminChanges {
     const SHAPE: Shape = Shape::Object(&[
         may("name", formed(Form::Line, 0, TEXT_BYTES_MAX), "What people call them."),
         may("role", Shape::Word(Role::WORDS), "What they may do."),
+        may(
+            "email",
+            formed(Form::Line, 0, EMAIL_BYTES_MAX),
+            "Another address by which the issuer knows them; empty for none. The login there that was found by \
+             the one before is theirs no more. Their sessions end.",
+        ),
         may("disabled", Shape::Flag, "Whether they are out. Their sessions end."),
         may(
             "password",

@@ -151,7 +151,7 @@ const OPERATED: [&str; 5] = [
 const ADMINS: &str = "/api/v3/admin/admins";
 
 /// What everybody who has logged in may do about the own login.
-const OWN_LOGIN: &str = "/api/v3/admin/auth";
+const OWN_LOGIN: [&str; 2] = ["/api/v3/admin/auth", "/api/v3/admin/me"];
 
 /// The role that an endpoint of admins needs: the one place that says so, for what is enforced and for what
 /// the description says.
@@ -159,7 +159,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
     let below = |prefix: &str| {
         path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    if below(OWN_LOGIN) {
+    if OWN_LOGIN.into_iter().any(below) {
         Role::Viewer
     } else if below(ADMINS) {
         Role::Admin

@@ -231,7 +231,7 @@ impl ApiError {
             AccountError::BadRefresh | AccountError::Reused | AccountError::Expired => {
                 self.says(T::Unauthorized)
             }
-            AccountError::UserDisabled => self.says(T::Forbidden),
+            AccountError::UserDisabled | AccountError::OtherTenant => self.says(T::Forbidden),
             AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
             AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
             AccountError::Nameless => self.says(T::Invalid).at("Authorization"),
@@ -245,6 +245,7 @@ impl ApiError {
         match error {
             LoginError::NoProvider => self.says(T::NotFound),
             LoginError::State | LoginError::Code => self.says(T::Unauthorized),
+            LoginError::NoTenant => self.says(T::Forbidden),
             LoginError::Busy => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
             LoginError::Provider(error) => match error {
                 ProviderError::Refused { .. } => self.says(T::Unauthorized),
@@ -267,7 +268,15 @@ impl ApiError {
             AdminError::NotFound => self.says(T::NotFound),
             AdminError::Invalid(fields) => invalid(fields),
             AdminError::NameTaken => self.says(T::Invalid).at("username"),
-            AdminError::TooMany => self.says(T::Invalid),
+            AdminError::EmailTaken => self.says(T::Invalid).at("email"),
+            AdminError::BadPassword => self.says(T::Invalid).at("password"),
+            AdminError::NoEnrolment => self.says(T::Invalid).at("challenge"),
+            AdminError::BadFirstCode => self.says(T::Invalid).at("code"),
+            AdminError::TooMany | AdminError::NoSecondFactor => self.says(T::Invalid),
+            AdminError::NotKnown
+            | AdminError::Disabled
+            | AdminError::NoAccount
+            | AdminError::NoPassword => self.says(T::Forbidden),
             AdminError::BadLogin | AdminError::BadChallenge | AdminError::BadCode => {
                 self.says(T::Unauthorized)
             }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     account::{AccountError, DeviceInfo, Linked},
-    provider::{Begin, LoginError, REDIRECT_URI_BYTES_MAX},
+    provider::{Away, Begin, REDIRECT_URI_BYTES_MAX},
 };
 
 /// Longest id at a provider that is looked for, in bytes.
@@ -99,9 +99,7 @@ pub(super) async fn add(
 ) -> Result<Response, ApiError> {
     let logins = state.logins();
     let provider = named(provider)?;
-    if logins.providers.get(&provider).is_none() {
-        return Err(LoginError::NoProvider.into());
-    }
+    logins.way.provider(&provider)?;
     let Add { code, code_verifier, redirect_uri, app_state } = add;
     let text = |secret: &Option<SecretString>| {
         secret.as_ref().map(|secret| secret.expose_secret().to_owned())
@@ -126,9 +124,11 @@ pub(super) async fn add(
     // The app gets no code in the end that could be stolen: a challenge has nothing to protect.
     let back = back(logins, redirect_uri, None, app_state)?;
     let begin = Begin {
-        provider: &provider,
-        callback: callback_url(&origin, &provider),
-        browser: browser(&headers),
+        away: Away {
+            provider: &provider,
+            callback: callback_url(&origin, &provider),
+            browser: browser(&headers),
+        },
         back,
         device: DeviceInfo::default(),
         link: Some(user.inbox.clone()),

@@ -4,7 +4,7 @@
 //! Browsers go the whole way by themselves: they ask for HTML, are sent on by redirects, and see a page where
 //! something is wrong. Programs get the same as JSON.
 
-mod cookie;
+pub(super) mod cookie;
 pub(super) mod docs;
 mod page;
 
@@ -32,12 +32,12 @@ use crate::{
     account::{DEVICE_NAME_BYTES_MAX, DeviceInfo},
     identity::note,
     provider::{
-        Begin, Begun, Came, Finished, LoginError, Logins, REDIRECT_URI_BYTES_MAX, Return,
-        SECRET_CHARS, VERIFIER_CHARS_MAX, VERIFIER_CHARS_MIN, is_challenge,
+        Away, Begin, Begun, Came, Finished, LoginError, Logins, REDIRECT_URI_BYTES_MAX, Return,
+        SECRET_CHARS, VERIFIER_CHARS_MAX, VERIFIER_CHARS_MIN, Way, is_challenge,
     },
 };
 
-pub(super) use page::{AsPage, wants_page};
+pub(super) use page::{AsPage, refused, wants_page};
 
 /// Longest code, state or error of a provider that is looked at, in bytes: WeCom has codes of 512, and
 /// others put tokens into them.
@@ -81,7 +81,7 @@ pub(super) const APP_STATE: Field = may(
 );
 
 /// What a provider sends a browser back with. Others may be there and are not looked at.
-const CALLBACK_QUERY: &[Field] = &[
+pub(super) const CALLBACK_QUERY: &[Field] = &[
     may("code", some_text(PROVIDER_TEXT_BYTES_MAX), "What the provider gives; once."),
     may("authCode", some_text(PROVIDER_TEXT_BYTES_MAX), "The same, as DingTalk calls it."),
     may("state", some_text(PROVIDER_TEXT_BYTES_MAX), "That of the login; once."),
@@ -225,7 +225,7 @@ fn is_line(text: &str, bytes_max: usize) -> bool {
 
 /// `GET /auth/providers`
 pub(super) async fn providers(State(state): State<ApiState>, answer: Answer) -> Response {
-    let shown = state.logins().providers.all().map(|provider| {
+    let shown = state.logins().way.providers.all().map(|provider| {
         let about = provider.about();
         ShownProvider {
             name: &about.name,
@@ -249,7 +249,7 @@ pub(super) async fn login(
             cookie::given(redirect(begun.auth_url.as_str()), &begun, &origin)
         }
         Ok((begun, origin)) => show_begun(&headers, &begun, &origin),
-        Err(error) => page::refused(error, as_page),
+        Err(error) => refused(error, as_page),
     }
 }
 
@@ -261,9 +261,7 @@ async fn begin(
 ) -> Result<(Begun, String), ApiError> {
     let logins = state.logins();
     let provider = named(provider)?;
-    if logins.providers.get(&provider).is_none() {
-        return Err(LoginError::NoProvider.into());
-    }
+    logins.way.provider(&provider)?;
     let mut parameters = Parameters::new(uri, LOGIN_QUERY)?;
     let redirect_uri = parameters.text("redirect_uri");
     let challenge = parameters.text("code_challenge");
@@ -294,9 +292,11 @@ async fn begin(
         return Err(ApiError::field("code_challenge", problem));
     }
     let begin = Begin {
-        provider: &provider,
-        callback: callback_url(&origin, &provider),
-        browser: browser(headers),
+        away: Away {
+            provider: &provider,
+            callback: callback_url(&origin, &provider),
+            browser: browser(headers),
+        },
         back,
         device: DeviceInfo { id: device_id.and_then(Result::ok), name: device_name },
         link: None,
@@ -310,7 +310,12 @@ fn is_web(uri: &str) -> bool {
 
 /// The secret of a browser that has begun a login in another tab: both must come back well.
 pub(super) fn browser(headers: &HeaderMap) -> Option<SecretString> {
-    cookie::secrets(headers).into_iter().next()
+    browsers(headers).into_iter().next()
+}
+
+/// All secrets that a browser shows.
+pub(super) fn browsers(headers: &HeaderMap) -> Vec<SecretString> {
+    cookie::secrets(headers)
 }
 
 /// The answer to a program that began a login.
@@ -353,9 +358,9 @@ pub(super) async fn callback(
             subject: &identity.subject,
             username: &identity.username,
         })),
-        Err((error, None)) => page::refused(error, as_page),
+        Err((error, None)) => refused(error, as_page),
         Err((error, Some(back))) => {
-            let ApiError::Login(why) = &error else { return page::refused(error, as_page) };
+            let ApiError::Login(why) = &error else { return refused(error, as_page) };
             let said = [("error", why.code()), ("error_description", &why.to_string())];
             redirect(&returned(&back, &came_state(&uri), &said))
         }
@@ -371,30 +376,45 @@ async fn finish(
 ) -> Result<Finished, (ApiError, Option<Return>)> {
     let provider = named(provider).map_err(|error| (error, None))?;
     let logins = state.logins();
-    let Some(known) = logins.providers.get(&provider) else {
-        return Err((LoginError::NoProvider.into(), None));
-    };
-    let given = |name| one(uri, name);
-    let Some(login) = given("state") else {
-        return Err((LoginError::State.into(), None));
-    };
-    let (code, error, iss) = (given(known.steps().code_name), given("error"), given("iss"));
-    let came = Came {
-        provider: &provider,
-        state: &login,
-        code: code.as_deref(),
-        error: error.as_deref(),
-        iss: iss.as_deref(),
-        browsers: cookie::secrets(headers),
-        address: Some(toll.address()),
-        user_agent: user_agent(headers),
-    };
-    logins.finish(came).await.map_err(|failed| {
+    let brought = brought(&logins.way, &provider, uri).map_err(|error| (error.into(), None))?;
+    let (address, agent) = (Some(toll.address()), user_agent(headers));
+    let came = brought.came(&provider, headers);
+    logins.finish(came, address, agent).await.map_err(|failed| {
         if matches!(failed.error, LoginError::State) {
             toll.guessed();
         }
         (failed.error.into(), failed.back)
     })
+}
+
+/// What a provider has sent a browser back with.
+pub(super) struct Brought {
+    state: String,
+    code: Option<String>,
+    error: Option<String>,
+    iss: Option<String>,
+}
+
+/// Reads it from the query.
+pub(super) fn brought(way: &Way, provider: &str, uri: &Uri) -> Result<Brought, LoginError> {
+    let known = way.provider(provider)?;
+    let state = one(uri, "state").ok_or(LoginError::State)?;
+    let code = one(uri, known.steps().code_name);
+    Ok(Brought { state, code, error: one(uri, "error"), iss: one(uri, "iss") })
+}
+
+impl Brought {
+    /// With the browser that brought it.
+    pub(super) fn came<'a>(&'a self, provider: &'a str, headers: &HeaderMap) -> Came<'a> {
+        Came {
+            provider,
+            state: &self.state,
+            code: self.code.as_deref(),
+            error: self.error.as_deref(),
+            iss: self.iss.as_deref(),
+            browsers: browsers(headers),
+        }
+    }
 }
 
 /// A parameter of a callback that stands there once: of two nobody knows which counts.
@@ -438,15 +458,15 @@ pub(super) async fn exchange(
     Ok(private(answer.success(&pair.shown())))
 }
 
-/// A code that is none costs its address as a bad token does.
+/// A code or a state that is none costs its address as a bad token does.
 pub(super) fn guessed<T>(toll: &Toll, result: Result<T, LoginError>) -> Result<T, LoginError> {
-    if let Err(LoginError::Code) = &result {
+    if let Err(LoginError::Code | LoginError::State) = &result {
         toll.guessed();
     }
     result
 }
 
-fn user_agent(headers: &HeaderMap) -> String {
+pub(super) fn user_agent(headers: &HeaderMap) -> String {
     let text = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     text.unwrap_or_default().to_owned()
 }
@@ -459,7 +479,7 @@ pub(super) fn private(mut response: Response) -> Response {
     response
 }
 
-fn redirect(url: &str) -> Response {
+pub(super) fn redirect(url: &str) -> Response {
     let Ok(location) = HeaderValue::from_str(url) else {
         return ApiError::NoRoute.into_response();
     };

@@ -55,7 +55,7 @@ use std::{
 use axum::{Router, middleware::from_fn_with_state};
 
 use self::{
-    admins::logins,
+    admins::{logins, oneself, single_sign_on},
     auth::{profile, sessions},
     caller::{Admin, Anyone},
     doc::{Endpoint, Operation, endpoints},
@@ -64,7 +64,7 @@ use self::{
 };
 use crate::{
     account::Accounts,
-    admin::Admins,
+    admin::{Admins, SingleSignOn},
     audit::Audit,
     channel::Channels,
     connections::Connections,
@@ -79,6 +79,7 @@ use crate::{
     webhook::Webhooks,
 };
 
+pub use admins::single_sign_on::CALLBACK_PATH as ADMIN_CALLBACK_PATH;
 pub use body::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX, BODY_DEPTH_MAX};
 pub use idempotency::{KEY_BYTES_MAX, KEYS_RUNNING_MAX};
 pub use metrics::ALL as METRICS;
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) admins: Arc<Admins>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) actions: trace::Actions,
+    pub(crate) single_sign_on: Option<SingleSignOn>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) channels: Channels,
     pub(crate) webhooks: Webhooks,
@@ -191,6 +193,11 @@ impl ApiState {
         let audit = Audit::new(Arc::clone(&control));
         audit.register_metrics(recorder);
         identity.register_metrics(recorder);
+        let single_sign_on = providers.admin.clone().map(|config| {
+            let who = (Arc::clone(&admins), Arc::clone(&accounts));
+            let way = (&outbound, control.clock());
+            SingleSignOn::new(config, providers.timeout, who, way, recorder)
+        });
         let all = Providers::new(&providers, &outbound, control.clock());
         let logins = Logins::new(all, providers, Arc::clone(&accounts), recorder);
         control.register_metrics(recorder);
@@ -219,6 +226,7 @@ impl ApiState {
             admins,
             audit,
             actions: trace::Actions::new(&admin_endpoints()),
+            single_sign_on,
             templates,
             channels,
             webhooks,
@@ -307,6 +315,15 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/admin/auth/totp" => logins::second_step;
         post "/api/v3/admin/auth/logout" => logins::log_out;
         get "/api/v3/admin/auth/me" => logins::me;
+        get "/api/v3/admin/login/providers" => single_sign_on::providers;
+        get "/api/v3/admin/login/oidc" => single_sign_on::login;
+        get "/api/v3/admin/login/oidc/callback" => single_sign_on::callback;
+        post "/api/v3/admin/login/exchange" => single_sign_on::exchange;
+        put "/api/v3/admin/me/password" => oneself::change_password;
+        post "/api/v3/admin/me/totp" => oneself::enrol;
+        post "/api/v3/admin/me/totp/confirm" => oneself::confirm;
+        post "/api/v3/admin/me/totp/recovery-codes" => oneself::recovery_codes;
+        post "/api/v3/admin/me/totp/remove" => oneself::remove;
         get "/api/v3/admin/admins" => admins::list;
         post "/api/v3/admin/admins" => admins::create;
         get "/api/v3/admin/admins/{id}" => admins::get;

@@ -27,6 +27,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_6.sql"),
         include_str!("schema_7.sql"),
         include_str!("schema_8.sql"),
+        include_str!("schema_9.sql"),
     ],
     migrations: &[
         Migration {
@@ -53,6 +54,11 @@ pub(super) static AREA: Area = Area {
             version: 5,
             name: "audit",
             sql: include_str!("../../migrations/postgres/control_0005_audit.sql"),
+        },
+        Migration {
+            version: 6,
+            name: "admin_logins",
+            sql: include_str!("../../migrations/postgres/control_0006_admin_logins.sql"),
         },
     ],
     compatible_from: 1,

@@ -11,6 +11,7 @@ use crate::{
     InboxKey,
     admin::{Role, SignedIn},
     control::{LAST_USED_INTERVAL, Service},
+    identity::signing::KeyMark,
     store::{SenderKey, TokenFacts, UserRecord},
 };
 
@@ -48,6 +49,8 @@ pub struct UserCaller {
     pub session: Option<String>,
     /// The token's `jti`, where it has one.
     pub token_id: Option<String>,
+    /// By which of our own key pairs the token is signed; none for every other key.
+    pub signed_by: Option<KeyMark>,
     /// What to show as the sender's name.
     pub username: String,
     /// Where to write to; empty where the token does not say.
@@ -124,6 +127,7 @@ impl UserCaller {
             device: None,
             session: None,
             token_id: None,
+            signed_by: None,
             email: String::new(),
             roles: Vec::new(),
             department: None,

@@ -32,7 +32,8 @@ use self::{
     token::Doubt,
 };
 use crate::{
-    account::Revocations,
+    InboxKey,
+    account::{LoginMark, Revocations},
     control::{Control, Service},
 };
 
@@ -114,6 +115,36 @@ impl Identity {
         self.tokens.signing = Some(signing);
         self.tokens.others = others;
         self
+    }
+
+    /// Calls `heard` whenever tokens of one of our own keys are void from then on, on the thread that learns of
+    /// it. The first one is kept.
+    pub fn on_key_withdrawn(&self, heard: impl Fn() + Send + Sync + 'static) {
+        if let Some(keys) = &self.tokens.signing {
+            keys.on_withdrawn(heard);
+        }
+    }
+
+    /// Whether a token that was good before is still to be believed, expiry aside. Some 100 ns where anything is
+    /// void at all.
+    ///
+    /// # Errors
+    /// [`AuthError::Revoked`], [`AuthError::UserDisabled`].
+    pub fn check_mark(&self, inbox: &InboxKey, mark: &LoginMark) -> Result<(), AuthError> {
+        if let (Some(key), Some(keys)) = (mark.signed_by, &self.tokens.signing)
+            && !keys.is_checking(key)
+        {
+            return Err(AuthError::Revoked);
+        }
+        self.revocations.check_mark(inbox, mark)
+    }
+
+    /// As [`Identity::check_mark`].
+    ///
+    /// # Errors
+    /// As [`Identity::check_mark`].
+    pub(crate) fn check_login(&self, caller: &UserCaller) -> Result<(), AuthError> {
+        self.check_mark(&caller.inbox, &LoginMark::of(caller))
     }
 
     /// The public halves of the keys that this service signs with, as they are published.

@@ -17,7 +17,7 @@ use super::{
     issuers::Issuers,
     jwks::{IssuerKeys, VerifyingKey},
     jws::{BadJws, Jws},
-    signing::SigningKeys,
+    signing::{KeyMark, SigningKeys},
 };
 use crate::InboxKey;
 
@@ -248,22 +248,27 @@ impl Tokens {
     pub(super) fn verify(&self, token: &str, now: Time) -> Result<UserCaller, Doubt> {
         let jws = Jws::read(token)?;
         let claims: Claims = jws.claims()?;
-        self.verify_signature(&jws, &claims.iss)?;
-        Ok(self.believe(claims, now)?)
+        let signed_by = self.verify_signature(&jws, &claims.iss)?;
+        Ok(UserCaller { signed_by, ..self.believe(claims, now)? })
     }
 
     /// The algorithm says which kind of key may have signed, `iss` whose; that key then says whether it
-    /// did. The secret checks HS256 and nothing else, a public key never HS256.
-    fn verify_signature(&self, jws: &Jws<'_>, iss: &str) -> Result<(), Doubt> {
+    /// did. The secret checks HS256 and nothing else, a public key never HS256. Says which of our own pairs
+    /// it was.
+    fn verify_signature(&self, jws: &Jws<'_>, iss: &str) -> Result<Option<KeyMark>, Doubt> {
         let is_own = iss == self.issuer;
         if jws.alg() == self.secret.word() {
             if !is_own {
                 return Err(BadJws.into());
             }
-            return Ok(jws.verify(&self.secret)?);
+            jws.verify(&self.secret)?;
+            return Ok(None);
         }
         if is_own && let Some(signing) = &self.signing {
-            let verified = signing.with_set(|set| set.choose(jws).map(|key| jws.verify(key)));
+            let verified = signing.with_set(|set| {
+                let key = set.choose(jws)?;
+                Some(jws.verify(key).map(|()| key.kid().map(KeyMark::of)))
+            });
             if let Some(verified) = verified.flatten() {
                 return Ok(verified?);
             }
@@ -272,7 +277,10 @@ impl Tokens {
         let keys = self.others.keys(iss).ok_or(BadJws)?;
         keys.refresh_aside();
         match keys.verify_known(jws) {
-            Some(verified) => Ok(verified?),
+            Some(verified) => {
+                verified?;
+                Ok(None)
+            }
             None => Err(Doubt::NewKey(Arc::clone(keys))),
         }
     }
@@ -319,6 +327,7 @@ impl Tokens {
             device: claims.device_id,
             session: said(claims.session_id),
             token_id: said(claims.jti),
+            signed_by: None,
             roles: claims.roles,
             scope: claims.scope,
             expires_at,
@@ -368,12 +377,13 @@ impl Tokens {
             roles: &request.roles,
             department: request.department.as_deref(),
         };
-        let token = self.signed(&claims, at);
+        let (token, signed_by) = self.signed(&claims, at);
         let inbox = InboxKey::new(request.tenant.clone().unwrap_or_default(), request.user.clone());
         let caller = UserCaller {
             device: request.device.clone(),
             session: Some(session.clone()),
             token_id: Some(id.clone()),
+            signed_by,
             username: claims.username.to_owned(),
             email: claims.email.to_owned(),
             roles: request.roles.clone(),
@@ -385,7 +395,8 @@ impl Tokens {
         (token, caller)
     }
 
-    fn signed(&self, claims: &MintedClaims<'_>, now: Time) -> String {
+    /// The token, and by which of our own key pairs.
+    fn signed(&self, claims: &MintedClaims<'_>, now: Time) -> (String, Option<KeyMark>) {
         let pair = self.signing.as_ref().and_then(|keys| keys.signer(now));
         let header = match &pair {
             Some(pair) => MintedHeader { alg: pair.word(), typ: "JWT", kid: Some(pair.kid()) },
@@ -402,6 +413,6 @@ impl Tokens {
             None => crypto::sign(message.as_bytes(), &self.encoding, Algorithm::HS256)
                 .expect("HMAC takes a key of any length"),
         };
-        format!("{message}.{signature}")
+        (format!("{message}.{signature}"), pair.map(|pair| KeyMark::of(pair.kid())))
     }
 }

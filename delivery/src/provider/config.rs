@@ -1,11 +1,16 @@
 //! What is configured of providers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use protocol::TenantId;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::outbound::{OutboundUrl, UrlProblem};
+use super::Fields;
+use crate::{
+    admin::SingleSignOnConfig,
+    outbound::{OutboundUrl, UrlProblem},
+};
 
 /// Most custom providers: each keeps what it has discovered and its keys.
 pub const CUSTOM_PROVIDERS_MAX: usize = 32;
@@ -15,6 +20,9 @@ pub const REDIRECT_URIS_MAX: usize = 64;
 
 /// Longest address of an app, in bytes.
 pub const REDIRECT_URI_BYTES_MAX: usize = 2_048;
+
+/// Most tenants that a provider may name, and most providers that have one of their own.
+pub const TENANTS_MAX: usize = 256;
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -37,6 +45,11 @@ pub struct ProvidersConfig {
     pub dingtalk: Option<DingtalkConfig>,
     /// `OIDC_*`, and those of `OAUTH_PROVIDERS_FILE`.
     pub custom: Vec<CustomConfig>,
+    /// In which tenant a first login makes the user, by provider (`OAUTH_TENANTS`); the default one for
+    /// those that are not named.
+    pub tenants: BTreeMap<String, TenantId>,
+    /// Where admins log in (`ADMIN_OIDC_*`).
+    pub admin: Option<SingleSignOnConfig>,
 }
 
 impl Default for ProvidersConfig {
@@ -51,6 +64,8 @@ impl Default for ProvidersConfig {
             wecom: None,
             dingtalk: None,
             custom: Vec::new(),
+            tenants: BTreeMap::new(),
+            admin: None,
         }
     }
 }
@@ -65,6 +80,11 @@ impl ProvidersConfig {
             || self.wecom.is_some()
             || self.dingtalk.is_some()
             || !self.custom.is_empty()
+    }
+
+    /// Where a provider says itself in which tenant people are.
+    pub(super) fn tenant_claim(&self, provider: &str) -> Option<&TenantClaim> {
+        self.custom.iter().find(|custom| custom.name == provider)?.tenant.as_ref()
     }
 }
 
@@ -149,6 +169,26 @@ pub struct CustomConfig {
     pub fields: FieldMapping,
     /// Whether PKCE is used; off only for servers that refuse what they do not know.
     pub pkce: bool,
+    /// Where it says itself in which tenant people are.
+    pub tenant: Option<TenantClaim>,
+}
+
+/// Where a custom provider says in which tenant somebody is, and which it may name: whoever runs it must not
+/// get into all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantClaim {
+    /// A path as in [`FieldMapping`].
+    pub path: String,
+    /// Which it may name, at most [`TENANTS_MAX`].
+    pub allowed: Vec<TenantId>,
+}
+
+impl TenantClaim {
+    /// The tenant; none where it is not there, is no text, or is not allowed.
+    pub(super) fn tenant(&self, claims: &Fields) -> Option<TenantId> {
+        let said = claims.at(&self.path)?.as_str()?;
+        self.allowed.iter().find(|tenant| tenant.as_str() == said).cloned()
+    }
 }
 
 /// Where a custom provider is.
@@ -211,12 +251,18 @@ impl FieldMapping {
     /// Longest path, in bytes.
     pub const PATH_BYTES_MAX: usize = 128;
 
-    /// Sets a part; false for a name or a path that is none.
-    pub fn set(&mut self, name: &str, path: &str) -> bool {
-        let legal = !path.is_empty()
+    /// Whether a text can be a path.
+    #[must_use]
+    pub fn is_path(path: &str) -> bool {
+        !path.is_empty()
             && path.len() <= Self::PATH_BYTES_MAX
             && path.split('.').all(|step| !step.is_empty())
-            && !path.chars().any(|c| c.is_control() || c.is_whitespace());
+            && !path.chars().any(|c| c.is_control() || c.is_whitespace())
+    }
+
+    /// Sets a part; false for a name or a path that is none.
+    pub fn set(&mut self, name: &str, path: &str) -> bool {
+        let legal = Self::is_path(path);
         let part = match name {
             "id" => &mut self.id,
             "username" => &mut self.username,

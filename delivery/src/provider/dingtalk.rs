@@ -6,12 +6,12 @@ use serde_json::json;
 use url::Url;
 
 use super::{
-    About, AuthRequest, Callback, DingtalkConfig, Provider, ProviderError, Steps,
+    About, AuthRequest, Callback, DingtalkConfig, Provider, ProviderError, Steps, Vouched,
     error::Named,
     fields::{Fields, Person},
     web::{Client, Reply, Web, needed},
 };
-use crate::{account::ProviderIdentity, outbound::Outbound, store::BoxFuture};
+use crate::{outbound::Outbound, store::BoxFuture};
 
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-acs-dingtalk-access-token");
 
@@ -32,7 +32,7 @@ impl DingTalk {
         Self { about, client, corp_id: config.corp_id, web }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let (web, named) = (&self.web, &self.web.named);
         let url = web.at(&self.client.api, "v1.0/oauth2/userAccessToken")?;
         let body = json!({
@@ -109,7 +109,7 @@ impl Provider for DingTalk {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

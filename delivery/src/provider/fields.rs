@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{ProviderError, error::Named};
+use super::{ProviderError, Vouched, error::Named};
 use crate::account::ProviderIdentity;
 
 /// Longest id of a person at a provider, in bytes (OpenID Connect Core §2 has 255 characters).
@@ -17,12 +17,21 @@ const ADDRESS_BYTES_MAX: usize = 1_024;
 
 /// An object of an answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields(pub(super) Map<String, Value>);
+pub(crate) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
+    /// Of an object; tests have no other way to one.
+    #[cfg(test)]
+    pub(crate) fn of(value: Value) -> Self {
+        match value {
+            Value::Object(object) => Self(object),
+            _ => panic!("an object"),
+        }
+    }
+
     /// What stands at a path such as `data.emails.0.value`. A name with a dot in it is found as well: claims
     /// are often called by URLs.
-    pub(super) fn at(&self, path: &str) -> Option<&Value> {
+    pub(crate) fn at(&self, path: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(path) {
             return Some(value);
         }
@@ -36,7 +45,7 @@ impl Fields {
     }
 
     /// A text, or a number as one; never an empty one.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
         match self.at(path)? {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -77,7 +86,7 @@ pub(super) struct Person {
 
 impl Person {
     /// Takes over what can be used. Whatever a provider says goes into a database, tokens and pages.
-    pub(super) fn known_as(self, named: &Named) -> Result<ProviderIdentity, ProviderError> {
+    pub(super) fn known_as(self, named: &Named) -> Result<Vouched, ProviderError> {
         let is_id = (1..=SUBJECT_BYTES_MAX).contains(&self.subject.len())
             && !self.subject.chars().any(char::is_control);
         if !is_id {
@@ -95,7 +104,7 @@ impl Person {
             let text = tidy(&text?);
             (!text.is_empty()).then(|| (key.to_owned(), Value::String(text)))
         });
-        Ok(ProviderIdentity {
+        let identity = ProviderIdentity {
             provider: named.0.clone(),
             subject: self.subject,
             name: if name.is_empty() { username.clone() } else { name },
@@ -103,7 +112,8 @@ impl Person {
             email: address(self.email),
             avatar: if is_web { avatar } else { String::new() },
             attributes: attributes.collect(),
-        })
+        };
+        Ok(Vouched { identity, claims: Fields::default() })
     }
 }
 
@@ -125,16 +135,9 @@ mod tests {
 
     use super::*;
 
-    fn fields(value: Value) -> Fields {
-        match value {
-            Value::Object(object) => Fields(object),
-            _ => panic!("an object"),
-        }
-    }
-
     #[test]
     fn paths_lead_through_objects_and_lists() {
-        let fields = fields(json!({
+        let fields = Fields::of(json!({
             "data": {"id": 7, "emails": [{"value": "a@b.c"}], "ok": "true"},
             "https://example.com/name": "claim", "empty": "",
         }));
@@ -159,7 +162,7 @@ mod tests {
             avatar: "javascript:alert(1)".to_owned(),
             more: vec![("login", Some("octo".to_owned())), ("none", None)],
         };
-        let identity = person("583231").known_as(&named).unwrap();
+        let identity = person("583231").known_as(&named).unwrap().identity;
         assert!(identity.username.starts_with("octo张") && identity.username.len() <= 128);
         assert_eq!(identity.name, identity.username, "a name for people is needed");
         assert_eq!((identity.email.as_str(), identity.avatar.as_str()), ("", ""));

@@ -5,13 +5,12 @@
 use url::Url;
 
 use super::{
-    About, AuthRequest, Callback, ClientConfig, Provider, ProviderError, Steps,
+    About, AuthRequest, Callback, ClientConfig, Provider, ProviderError, Steps, Vouched,
     error::Named,
     fields::{Fields, Person},
     web::{Client, Web, needed},
 };
 use crate::{
-    account::ProviderIdentity,
     outbound::{Outbound, OutboundUrl},
     store::BoxFuture,
 };
@@ -32,7 +31,7 @@ impl GitHub {
         Self { about, client, web }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let (web, named) = (&self.web, &self.web.named);
         let url = web.at(&self.client.pages, "login/oauth/access_token")?;
         let mut form = callback.form();
@@ -96,7 +95,7 @@ impl Provider for GitHub {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

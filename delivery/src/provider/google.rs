@@ -4,7 +4,7 @@
 use url::Url;
 
 use super::{
-    About, AuthRequest, Callback, GoogleConfig, Issuer, Provider, ProviderError, Steps,
+    About, AuthRequest, Callback, GoogleConfig, Issuer, Provider, ProviderError, Steps, Vouched,
     discovery::{Discovery, Fixed},
     error::Named,
     fields::Person,
@@ -12,7 +12,6 @@ use super::{
     web::{Web, needed},
 };
 use crate::{
-    account::ProviderIdentity,
     clock::WallClock,
     outbound::{Outbound, OutboundUrl},
     store::BoxFuture,
@@ -47,7 +46,7 @@ impl Google {
         Self { about, openid, hosted_domain }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let named = &self.openid.web.named;
         let claims = self.openid.claims(callback, both_ways, false).await?;
         let domain = claims.text("hd");
@@ -97,7 +96,7 @@ impl Provider for Google {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

@@ -2,13 +2,13 @@
 
 use metrics::{Counter, Histogram, Recorder};
 
-use super::{BUILT_IN, ProviderError};
+use super::{ADMIN, BUILT_IN, ProviderError};
 use crate::metrics::Metric;
 
 const LOGINS: Metric = Metric::counter(
     "pushhub_logins_total",
     "provider,result",
-    "Logins by provider (`custom`: all that are not built in): begun; done; linked to a user; refused because of \
+    "Logins by provider (`custom`: all that are not built in; `admin`: that of admins): begun; done; linked to a user; refused because of \
      their state (used, too old, another browser's) or their one-time code; busy; failed here; or what went \
      wrong at the provider.",
 );
@@ -71,7 +71,7 @@ impl LoginMetrics {
             };
             (provider, counters)
         };
-        Self(BUILT_IN.into_iter().chain([CUSTOM]).map(of).collect())
+        Self(BUILT_IN.into_iter().chain([ADMIN, CUSTOM]).map(of).collect())
     }
 
     fn of(&self, provider: &str) -> &OfProvider {

@@ -3,8 +3,8 @@
 //!
 //! A provider is a [`Provider`] in a file of its own, and a line in [`Providers::new`]. What it is asked is
 //! where a browser signs in, and whom a code that comes back stands for; what surrounds that is the same
-//! for all and stands in `flow`: the `state` that can be used once and only in the browser that got it, PKCE,
-//! the nonce, the addresses of apps, the time that all of it may take.
+//! for all: `way` has the `state` that can be used once and only in the browser that got it, PKCE, the nonce and
+//! the time that all of it may take; `flow` what a login of a user ends in. Logins of admins take the same way.
 //!
 //! Nothing is kept of a provider's tokens: they are asked once who it is, and forgotten.
 
@@ -21,6 +21,7 @@ mod metrics;
 mod oidc;
 mod openid;
 mod pkce;
+mod way;
 mod web;
 mod wechat;
 mod wecom;
@@ -34,15 +35,17 @@ pub use self::{
     config::{
         CUSTOM_PROVIDERS_MAX, ClientConfig, CustomConfig, CustomEndpoints, DingtalkConfig,
         FieldMapping, FixedEndpoints, GoogleConfig, Issuer, ProvidersConfig,
-        REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX, WecomConfig,
+        REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX, TENANTS_MAX, TenantClaim, WecomConfig,
     },
     error::ProviderError,
     metrics::ALL as METRICS,
     pkce::{SECRET_CHARS, VERIFIER_CHARS_MAX, VERIFIER_CHARS_MIN},
 };
 pub(crate) use self::{
-    flow::{Begin, Begun, Came, Finished, LoginError, Logins, Return, STATE_LIFE},
-    pkce::{is_challenge, is_secret},
+    fields::Fields,
+    flow::{Begin, CODE_LIFE, Finished, Logins, Return},
+    pkce::{hash, is_challenge, is_secret, new_secret},
+    way::{Away, Back, Begun, Came, LoginError, STATE_LIFE, Way, one_of},
 };
 use crate::{
     account::ProviderIdentity,
@@ -53,6 +56,9 @@ use crate::{
 
 /// The names of the providers that are built in; custom ones have others.
 pub const BUILT_IN: [&str; 5] = ["github", "google", "wechat", "wecom", "dingtalk"];
+
+/// The name of the provider of admins, which is none of users'.
+pub const ADMIN: &str = "admin";
 
 /// What a provider is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +172,15 @@ impl<'a> Callback<'a> {
     }
 }
 
+/// Somebody for whom a provider vouches.
+#[derive(Debug)]
+pub struct Vouched {
+    /// Who.
+    pub identity: ProviderIdentity,
+    /// All that a custom provider has said; nothing of one that is built in.
+    pub(crate) claims: Fields,
+}
+
 /// Somewhere to log in.
 pub trait Provider: Send + Sync {
     /// What it is called.
@@ -190,7 +205,7 @@ pub trait Provider: Send + Sync {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>>;
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>>;
 }
 
 /// All that are configured, in the order they are shown.
@@ -203,6 +218,11 @@ impl std::fmt::Debug for Providers {
 }
 
 impl Providers {
+    /// The one of admins.
+    pub(crate) fn of_admins(config: CustomConfig, outbound: &Outbound, clock: &WallClock) -> Self {
+        Self(vec![Arc::new(oidc::Custom::new(config, outbound.clone(), clock.clone()))])
+    }
+
     /// Makes them. Nothing is called: one that is away must not keep the hub from starting.
     #[must_use]
     pub fn new(config: &ProvidersConfig, outbound: &Outbound, clock: &WallClock) -> Self {

@@ -5,14 +5,14 @@ use url::Url;
 
 use super::{
     About, AuthRequest, Callback, CustomConfig, CustomEndpoints, FieldMapping, FixedEndpoints,
-    Provider, ProviderError, Steps,
+    Provider, ProviderError, Steps, Vouched,
     discovery::{Discovery, Fixed},
     error::Named,
     fields::{Fields, Person},
     openid::OpenId,
     web::{Web, needed},
 };
-use crate::{account::ProviderIdentity, clock::WallClock, outbound::Outbound, store::BoxFuture};
+use crate::{clock::WallClock, outbound::Outbound, store::BoxFuture};
 
 pub(super) struct Custom {
     about: About,
@@ -56,7 +56,7 @@ impl Custom {
         Self { about, kind, scope, fields: config.fields, pkce: config.pkce }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let (named, claims) = match &self.kind {
             Kind::OpenId(openid) => {
                 let itself = |issuer: &str| vec![issuer.to_owned()];
@@ -64,7 +64,8 @@ impl Custom {
             }
             Kind::Plain(plain) => (&plain.web.named, plain.userinfo(callback).await?),
         };
-        self.person(named, &claims)?.known_as(named)
+        let Vouched { identity, .. } = self.person(named, &claims)?.known_as(named)?;
+        Ok(Vouched { identity, claims })
     }
 
     fn person(&self, named: &Named, claims: &Fields) -> Result<Person, ProviderError> {
@@ -126,7 +127,7 @@ impl Provider for Custom {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

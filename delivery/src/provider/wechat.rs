@@ -8,12 +8,12 @@
 use url::Url;
 
 use super::{
-    About, AuthRequest, Callback, ClientConfig, Provider, ProviderError, Steps,
+    About, AuthRequest, Callback, ClientConfig, Provider, ProviderError, Steps, Vouched,
     error::Named,
     fields::{Fields, Person},
     web::{Client, Web, needed},
 };
-use crate::{account::ProviderIdentity, outbound::Outbound, store::BoxFuture};
+use crate::{outbound::Outbound, store::BoxFuture};
 
 /// What sends a browser from the page to the code of QR: without it the page says "link expired".
 const FRAGMENT: &str = "wechat_redirect";
@@ -32,7 +32,7 @@ impl WeChat {
         Self { about, client, web }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let (web, named, id) = (&self.web, &self.web.named, self.client.id.as_str());
         let url = web.at(&self.client.api, "sns/oauth2/access_token")?;
         let query = [
@@ -111,7 +111,7 @@ impl Provider for WeChat {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

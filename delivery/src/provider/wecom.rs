@@ -9,12 +9,12 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{
-    About, AuthRequest, Callback, Provider, ProviderError, Steps, WecomConfig,
+    About, AuthRequest, Callback, Provider, ProviderError, Steps, Vouched, WecomConfig,
     error::Named,
     fields::{Fields, Person},
     web::{Client, Web, needed},
 };
-use crate::{account::ProviderIdentity, outbound::Outbound, store::BoxFuture};
+use crate::{outbound::Outbound, store::BoxFuture};
 
 /// How long before its end the app's token is replaced.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
@@ -95,7 +95,7 @@ impl WeCom {
         }
     }
 
-    async fn identified(&self, callback: &Callback<'_>) -> Result<ProviderIdentity, ProviderError> {
+    async fn identified(&self, callback: &Callback<'_>) -> Result<Vouched, ProviderError> {
         let named = &self.web.named;
         let who = self.ask("cgi-bin/auth/getuserinfo", "code", callback.code).await?;
         let Some(userid) = who.any_text(&["userid", "UserId"]) else {
@@ -169,7 +169,7 @@ impl Provider for WeCom {
     fn exchange<'a>(
         &'a self,
         callback: &'a Callback<'a>,
-    ) -> BoxFuture<'a, Result<ProviderIdentity, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Vouched, ProviderError>> {
         Box::pin(self.identified(callback))
     }
 }

@@ -40,7 +40,7 @@ use crate::{
     bus::Inbound,
     census::Census,
     config::{Config, ProcessConfig, Role, SocketConfig},
-    foundation::Foundation,
+    foundation::{Foundation, overlap},
     health::{self, HealthState},
     live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
     telemetry::Metrics,
@@ -148,6 +148,15 @@ impl App {
                 live.close_void(&revocation.inbox);
             }
         });
+        let weak = Arc::downgrade(&live);
+        foundation.identity.on_key_withdrawn(move || {
+            if let Some(live) = weak.upgrade() {
+                live.close_all_void();
+            }
+        });
+        if let Some(age) = config.auth.rotation {
+            foundation.signing.rotate_by_age(age, overlap(config));
+        }
         let telling = Arc::clone(&bus);
         foundation.accounts.on_written(move || telling.revoked());
         let about = about(role, &clock.clock());
@@ -330,7 +339,7 @@ impl TokenVerifier for Tokens {
     }
 
     fn is_valid(&self, inbox: &InboxKey, login: &LoginMark) -> bool {
-        self.accounts.revocations().check_mark(inbox, login).is_ok()
+        self.identity.check_mark(inbox, login).is_ok()
     }
 
     fn fetch_key<'a>(&'a self, token: &'a str) -> BoxFuture<'a, ()> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::{control::SIGNING_KEYS_MAX, identity::signing::KEY_LEAD};
 use secrecy::ExposeSecret;
 
 use super::{Config, Problem, Purpose, Role, show_duration};
@@ -60,6 +61,7 @@ pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Probl
         Purpose::Migrate => need_database(config, problems),
         Purpose::Manage => {}
     }
+    refuse_fast_rotation(config, problems);
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {
         problems.push(Problem {
@@ -67,6 +69,22 @@ pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Probl
             text: format!(
                 "given: \"{}\", which USER_SERVER_PORT has too; allowed: another port",
                 admin.port()
+            ),
+        });
+    }
+}
+
+/// Keys that still check are kept, and there is a most of them: a rotation that makes more would end at it.
+fn refuse_fast_rotation(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(age) = config.auth.rotation else { return };
+    let kept = u32::try_from(SIGNING_KEYS_MAX - 2).expect("a few");
+    if age.saturating_mul(kept) < config.auth.access_ttl + KEY_LEAD {
+        problems.push(Problem {
+            name: "JWT_KEY_ROTATION".to_owned(),
+            text: format!(
+                "given: \"{}\", which is too often while tokens live for {} (JWT_EXPIRE_TIME): more than {SIGNING_KEYS_MAX} keys would have to check at a time",
+                show_duration(age),
+                show_duration(config.auth.access_ttl)
             ),
         });
     }
@@ -154,6 +172,12 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
                 "ADMIN_TOKEN has {bytes} bytes and can be guessed: use at least {ADMIN_TOKEN_BYTES_SAFE}"
             ));
         }
+    }
+    if config.auth.rotation.is_some() && config.auth.signing.is_none() {
+        warnings.push(
+            "JWT_KEY_ROTATION has no effect: JWT_SIGNING_ALGORITHM=HS256 signs with JWT_SECRET"
+                .to_owned(),
+        );
     }
     let limit = descriptors::hard_limit();
     let needed = descriptors_needed(config, limit);

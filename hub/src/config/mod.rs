@@ -158,6 +158,8 @@ pub struct AuthConfig {
     pub audience: Vec<String>,
     /// What signs tokens made here; none for HS256.
     pub signing: Option<SigningAlgorithm>,
+    /// After how long a key pair is replaced by itself; none for never.
+    pub rotation: Option<Duration>,
     /// Others whose tokens are believed.
     pub issuers: TrustedIssuers,
     /// Life of a token made here.
@@ -376,6 +378,7 @@ impl Config {
                 audience: given.list("JWT_AUDIENCE"),
                 // Its other word is HS256.
                 signing: given.text("JWT_SIGNING_ALGORITHM").and_then(|text| text.parse().ok()),
+                rotation: given.optional_duration("JWT_KEY_ROTATION"),
                 issuers: given.issuers("JWT_ISSUERS"),
                 access_ttl: given.duration("JWT_EXPIRE_TIME"),
                 refresh_ttl: given.duration("REFRESH_TOKEN_EXPIRE_TIME"),

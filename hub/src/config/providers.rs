@@ -3,20 +3,23 @@
 use std::{collections::BTreeSet, path::Path};
 
 use delivery::{
+    admin::{ClaimedRoles, SingleSignOnConfig},
+    api::ADMIN_CALLBACK_PATH,
     outbound::OutboundUrl,
     provider::{
-        BUILT_IN, CUSTOM_PROVIDERS_MAX, ClientConfig, CustomConfig, CustomEndpoints,
+        ADMIN, BUILT_IN, CUSTOM_PROVIDERS_MAX, ClientConfig, CustomConfig, CustomEndpoints,
         DingtalkConfig, FieldMapping, FixedEndpoints, GoogleConfig, Issuer, ProvidersConfig,
-        WecomConfig,
+        TENANTS_MAX, TenantClaim, WecomConfig,
     },
 };
+use protocol::TenantId;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
     Problem,
     source::{Given, read_small},
-    value::{parse_fields, parse_public_url},
+    value::{parse_admin_roles, parse_fields, parse_public_url, parse_tenants},
 };
 
 /// The custom provider that needs no file.
@@ -96,6 +99,7 @@ pub(super) fn providers(given: &mut Given) -> ProvidersConfig {
             }
         }
     }
+    let tenants = given.text("OAUTH_TENANTS").and_then(|text| parse_tenants(&text));
     let config = ProvidersConfig {
         public_url,
         redirect_uris,
@@ -106,7 +110,10 @@ pub(super) fn providers(given: &mut Given) -> ProvidersConfig {
         wecom,
         dingtalk,
         custom,
+        tenants: tenants.unwrap_or_default(),
+        admin: admin(given),
     };
+    check_tenants(given, &config);
     if config.public_url.is_none() && config.is_any() {
         given.warnings.push(
             "PUBLIC_URL is not set: login providers send browsers back to whatever host the request named, \
@@ -115,6 +122,115 @@ pub(super) fn providers(given: &mut Given) -> ProvidersConfig {
         );
     }
     config
+}
+
+/// A tenant for a provider that is not there is a slip of the pen, by which people get into another one.
+fn check_tenants(given: &mut Given, config: &ProvidersConfig) {
+    let built_in = [
+        config.github.is_some(),
+        config.google.is_some(),
+        config.wechat.is_some(),
+        config.wecom.is_some(),
+        config.dingtalk.is_some(),
+    ];
+    let built_in = BUILT_IN.into_iter().zip(built_in).filter(|(_, is_there)| *is_there);
+    let built_in: Vec<&str> = built_in.map(|(name, _)| name).collect();
+    for name in config.tenants.keys() {
+        let custom = config.custom.iter().find(|custom| custom.name == *name);
+        let text = match custom {
+            Some(custom) if custom.tenant.is_some() => {
+                format!("names {name}, which says itself in which tenant people are")
+            }
+            Some(_) => continue,
+            None if built_in.contains(&name.as_str()) => continue,
+            None => format!("names {name}, which is no provider that is configured"),
+        };
+        given.problems.push(Problem { name: "OAUTH_TENANTS".to_owned(), text });
+    }
+}
+
+/// Where a provider says in which tenant people are; both or none. The error is the rest of a sentence.
+fn tenant_claim(
+    path: Option<String>,
+    tenants: Vec<String>,
+) -> Result<Option<TenantClaim>, &'static str> {
+    match (path, tenants.is_empty()) {
+        (None, true) => Ok(None),
+        (Some(_), true) => Err("names where tenants stand, but not which of them may"),
+        (None, false) => Err("names tenants, but not where they stand"),
+        (Some(path), false) => {
+            let allowed: Result<Vec<_>, _> = tenants.into_iter().map(TenantId::new).collect();
+            let allowed = allowed.map_err(|_| "names a tenant that is no id")?;
+            if allowed.len() > TENANTS_MAX || !FieldMapping::is_path(&path) {
+                return Err("names too many tenants, or a path that is none");
+            }
+            Ok(Some(TenantClaim { path, allowed }))
+        }
+    }
+}
+
+/// The issuer of admins, of `ADMIN_OIDC_*`.
+fn admin(given: &mut Given) -> Option<SingleSignOnConfig> {
+    const NEEDED: [&str; 4] = [
+        "ADMIN_OIDC_CLIENT_ID",
+        "ADMIN_OIDC_CLIENT_SECRET",
+        "ADMIN_OIDC_ISSUER",
+        "ADMIN_OIDC_REDIRECT_URI",
+    ];
+    let title = given.text("ADMIN_OIDC_TITLE").unwrap_or_default();
+    let scope = given.text("ADMIN_OIDC_SCOPE").unwrap_or_default();
+    let claim = given.text("ADMIN_OIDC_ROLE_CLAIM");
+    let roles = given.text("ADMIN_OIDC_ROLES").and_then(|text| parse_admin_roles(&text));
+    let second_factor_there = given.text("ADMIN_OIDC_SECOND_FACTOR").as_deref() == Some("issuer");
+    let [id, secret, issuer, redirect_uri] = NEEDED;
+    let (client_id, client_secret) = (given.text(id), given.secret(secret));
+    let issuer = given.text(issuer).and_then(|text| Issuer::configured(&text).ok());
+    let redirect = given.text(redirect_uri).and_then(|text| parse_public_url(&text));
+    let set = [client_id.is_some(), client_secret.is_some(), issuer.is_some(), redirect.is_some()];
+    if let Some(at) = set.iter().position(|set| *set) {
+        for name in NEEDED.into_iter().zip(set).filter(|(_, set)| !set).map(|(name, _)| name) {
+            needed(given, name, NEEDED[at]);
+        }
+    } else if claim.is_some() || roles.is_some() {
+        given.warnings.push(format!("ADMIN_OIDC_ROLES has no effect: {id} is not set"));
+    }
+    let mut wrong = |name: &str, text: &str| {
+        given.problems.push(Problem { name: name.to_owned(), text: text.to_owned() });
+    };
+    if redirect.as_ref().is_some_and(|url| !url.path().ends_with(ADMIN_CALLBACK_PATH)) {
+        wrong(
+            redirect_uri,
+            &format!("must end with {ADMIN_CALLBACK_PATH}, where the answer is taken"),
+        );
+    }
+    if !scope.split_whitespace().any(|scope| scope == "openid") {
+        wrong("ADMIN_OIDC_SCOPE", "must have openid: nothing is signed without it");
+    }
+    let roles = match (claim, roles) {
+        (None, None) => None,
+        (Some(claim), Some(roles)) => Some(ClaimedRoles { claim, roles }),
+        (Some(_), None) => {
+            wrong("ADMIN_OIDC_ROLES", "is not set, but ADMIN_OIDC_ROLE_CLAIM is: it gives no role");
+            None
+        }
+        (None, Some(_)) => {
+            wrong(
+                "ADMIN_OIDC_ROLE_CLAIM",
+                "is not set, but ADMIN_OIDC_ROLES is: it says nowhere whose",
+            );
+            None
+        }
+    };
+    Some(SingleSignOnConfig {
+        title,
+        issuer: issuer?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        redirect_uri: redirect?,
+        scopes: scope.split_whitespace().map(str::to_owned).collect(),
+        roles,
+        second_factor_there,
+    })
 }
 
 fn url(given: &mut Given, name: &'static str) -> Option<OutboundUrl> {
@@ -166,6 +282,13 @@ fn oidc(given: &mut Given) -> Option<CustomConfig> {
     let scope = given.text("OIDC_SCOPE");
     let fields = given.text("OIDC_FIELDS").and_then(|text| parse_fields(&text));
     let title = given.text("OIDC_TITLE").unwrap_or_default();
+    let tenant = tenant_claim(given.text("OIDC_TENANT_CLAIM"), given.list("OIDC_TENANTS"));
+    let tenant = tenant.unwrap_or_else(|problem| {
+        let name = "OIDC_TENANT_CLAIM".to_owned();
+        let text = format!("{problem}; OIDC_TENANTS goes with it");
+        given.problems.push(Problem { name, text });
+        None
+    });
     let id = given.text("OIDC_CLIENT_ID");
     let secret = given.secret("OIDC_CLIENT_SECRET");
     let (Some(client_id), Some(client_secret)) = (id.clone(), secret.clone()) else {
@@ -195,7 +318,8 @@ fn oidc(given: &mut Given) -> Option<CustomConfig> {
         }
     };
     let fields = fields.unwrap_or_default();
-    Some(custom(OIDC, title, client_id, client_secret, endpoints, scope, fields, true))
+    let made = custom(OIDC, title, client_id, client_secret, endpoints, scope, fields, true);
+    Some(CustomConfig { tenant, ..made })
 }
 
 /// Either an issuer or all three addresses; the error is the rest of a sentence.
@@ -242,6 +366,7 @@ fn custom(
         scopes: scope.split_whitespace().map(str::to_owned).collect(),
         fields,
         pkce,
+        tenant: None,
     }
 }
 
@@ -270,6 +395,9 @@ struct Entry {
     fields: std::collections::BTreeMap<String, String>,
     #[serde(default = "yes")]
     pkce: bool,
+    tenant_claim: Option<String>,
+    #[serde(default)]
+    tenants: Vec<String>,
 }
 
 const fn yes() -> bool {
@@ -310,7 +438,11 @@ impl Entry {
         if !(1..=NAME_BYTES_MAX).contains(&self.name.len()) || !self.name.chars().all(legal) {
             return Err(format!("name must be 1 to {NAME_BYTES_MAX} of the characters a-z 0-9 -"));
         }
-        if self.name == OIDC || BUILT_IN.contains(&&*self.name) || TAKEN.contains(&&*self.name) {
+        if self.name == OIDC
+            || self.name == ADMIN
+            || BUILT_IN.contains(&&*self.name)
+            || TAKEN.contains(&&*self.name)
+        {
             return Err("name means something else already".to_owned());
         }
         for (field, text) in [("title", &self.title), ("client_id", &self.client_id)] {
@@ -358,7 +490,9 @@ impl Entry {
                 ));
             }
         }
-        Ok(custom(
+        let tenant = tenant_claim(self.tenant_claim, self.tenants)
+            .map_err(|problem| format!("tenant_claim {problem}"))?;
+        let made = custom(
             &self.name,
             self.title,
             self.client_id,
@@ -367,7 +501,8 @@ impl Entry {
             self.scope,
             fields,
             self.pkce,
-        ))
+        );
+        Ok(CustomConfig { tenant, ..made })
     }
 }
 

@@ -297,3 +297,15 @@ fn the_address_of_the_bus_is_checked_and_never_printed() {
     assert!(text.contains("DATABASE_URL") && text.contains("REDIS_PREFIX"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn keys_are_not_replaced_faster_than_they_end() {
+    let fast = [("JWT_KEY_ROTATION", "1h"), ("JWT_EXPIRE_TIME", "24h")];
+    let ConfigError { problems, .. } = Config::load(&environment(&fast), None).unwrap_err();
+    assert!(problems[0].text.contains("too often while tokens live for 24h"), "{problems:?}");
+    let fine = [("JWT_KEY_ROTATION", "30d"), ("JWT_SIGNING_ALGORITHM", "ES256")];
+    let loaded = Config::load(&environment(&fine), None).unwrap();
+    assert_eq!(loaded.config.auth.rotation, Some(Duration::from_secs(30 * 86_400)));
+    let idle = Config::load(&environment(&[("JWT_KEY_ROTATION", "30d")]), None).unwrap();
+    assert!(idle.warnings.iter().any(|warning| warning.starts_with("JWT_KEY_ROTATION has no")));
+}

@@ -1,15 +1,17 @@
 //! Texts to values: durations, sizes, lists, each with the sentence that says what is allowed.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use delivery::{
+    admin::{ROLES_MAX, Role},
     identity::{NoIssuers, TrustedIssuers},
     limit::{RATE_MAX, Rate},
     networks::{NETWORKS_MAX, Networks},
     outbound::OutboundUrl,
-    provider::{FieldMapping, REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX},
+    provider::{FieldMapping, REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX, TENANTS_MAX},
     store::postgres::check_address,
 };
+use protocol::TenantId;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -95,6 +97,9 @@ impl Kind {
             Self::PublicUrl => parse_public_url(text).map(|_| Value::Text(text.to_owned())),
             Self::RedirectUris => parse_redirect_uris(text).map(Value::List),
             Self::Fields => parse_fields(text).map(|_| Value::Text(text.to_owned())),
+            Self::Tenants => parse_tenants(text).map(|_| Value::Text(text.to_owned())),
+            Self::AdminRoles => parse_admin_roles(text).map(|_| Value::Text(text.to_owned())),
+            Self::FieldPath => FieldMapping::is_path(text).then(|| Value::Text(text.to_owned())),
             Self::LogFilter => {
                 EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
             }
@@ -158,6 +163,14 @@ impl Kind {
                 "pairs such as id=data.id,name=data.nick of the names {}",
                 FieldMapping::NAMES.join(", ")
             ),
+            Self::Tenants => format!(
+                "up to {TENANTS_MAX} pairs such as github=acme,oidc=umbrella of a provider and a tenant"
+            ),
+            Self::AdminRoles => format!(
+                "up to {ROLES_MAX} pairs such as ops=operator,root=admin of a word and one of {}",
+                Role::WORDS.join(", ")
+            ),
+            Self::FieldPath => "names with dots between them, such as realm_access.roles".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"
                     .to_owned()
@@ -292,6 +305,33 @@ fn parse_redirect_uris(text: &str) -> Option<Vec<String>> {
         uris.push(uri.to_owned());
     }
     (uris.len() <= REDIRECT_URIS_MAX).then_some(uris)
+}
+
+/// Texts of pairs such as `a=b,c=d`; the text before the last `=` is the name, and each is there once.
+fn pairs(text: &str, most: usize) -> Option<Vec<(&str, &str)>> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.rsplit_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        if name.is_empty() || pairs.iter().any(|(known, _)| *known == name) {
+            return None;
+        }
+        pairs.push((name, value));
+    }
+    (pairs.len() <= most).then_some(pairs)
+}
+
+/// `github=acme,oidc=umbrella`.
+pub(super) fn parse_tenants(text: &str) -> Option<BTreeMap<String, TenantId>> {
+    let tenant =
+        |(name, tenant): (&str, &str)| Some((name.to_owned(), TenantId::new(tenant).ok()?));
+    pairs(text, TENANTS_MAX)?.into_iter().map(tenant).collect()
+}
+
+/// `ops=operator,root=admin`.
+pub(super) fn parse_admin_roles(text: &str) -> Option<Vec<(String, Role)>> {
+    let role = |(word, role): (&str, &str)| Some((word.to_owned(), role.parse().ok()?));
+    pairs(text, ROLES_MAX)?.into_iter().map(role).collect()
 }
 
 /// `id=data.id,name=data.nick`; what is left out is as OpenID has it.

@@ -264,6 +264,16 @@ impl Live {
         }
     }
 
+    /// As [`Live::close_void`], of every inbox: a key is withdrawn, and who has come by it is nowhere noted. Looks
+    /// at each connection.
+    pub fn close_all_void(&self) {
+        for connection in self.registry.all() {
+            if !self.verifier.is_valid(connection.inbox(), &connection.login()) {
+                connection.close(CloseReason::Revoked);
+            }
+        }
+    }
+
     /// How often a channel was joined, over all connections of this node.
     #[must_use]
     pub fn channel_joins(&self) -> usize {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod admin_logins;
 mod admins;
 mod after_sending;
 mod audit;
@@ -24,6 +25,7 @@ mod lists;
 mod logins;
 mod migrate;
 mod operate;
+mod own_login;
 mod permissions;
 #[path = "../../../delivery/tests/postgres/mod.rs"]
 mod postgres;

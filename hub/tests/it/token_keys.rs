@@ -4,10 +4,12 @@
 mod forged;
 mod issuer;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use self::issuer::{Issuer, Key};
-use crate::support::{TestServer, Token, eventually, server::Builder};
+use self::issuer::Issuer;
+use crate::support::{Cluster, TestServer, Token, eventually, rsa_key::RsaKey, server::Builder};
 
 const MESSAGES: &str = "/api/v3/messages";
 
@@ -62,6 +64,103 @@ async fn our_tokens_are_checked_by_what_is_published_and_keys_follow_each_other(
     assert_eq!(published(&server).await.len(), 1);
 }
 
+/// How soon a retired key must bite (contract §2.7).
+const BITES_WITHIN: Duration = Duration::from_secs(2);
+
+/// A command line by this builder; the last line that it says.
+async fn last_line(builder: Builder, arguments: &[&str]) -> String {
+    let (status, said) = builder.run(arguments).await;
+    assert!(status.success(), "{arguments:?}: {said}");
+    said.lines().last().unwrap_or_default().to_owned()
+}
+
+/// Retires the key that the sockets of some nodes came by; `line` makes command lines of their site.
+async fn retires(nodes: &[&TestServer], line: impl Fn() -> Builder) {
+    let mint = |user: &'static str| {
+        let line = line();
+        async move { last_line(line, &["token", "mint", "--user", user]).await }
+    };
+    let old = mint("ann").await;
+    let first = published(nodes[0]).await[0]["kid"].as_str().unwrap().to_owned();
+    let mut ends = vec![];
+    let mut streams = vec![];
+    let mut stay = vec![];
+    for node in nodes {
+        ends.push(node.socket("ann").raw_token(&old).connect().await);
+        // What came by a ticket came by the token that got it.
+        let path = "/api/v3/auth/ws-ticket";
+        let made = node.api().bearer(&old).post(path, Value::Null).await.ok();
+        let by_ticket = node.socket("ann").raw_token("");
+        ends.push(by_ticket.query("ticket", made["ticket"].as_str().unwrap()).connect().await);
+        streams.push(node.stream("ann").raw_token(&old).open().await);
+        // Signed with the secret, which is none of the keys.
+        stay.push(node.connect("carl").await);
+    }
+    last_line(line(), &["keys", "rotate", "--now"]).await;
+    let new = mint("bob").await;
+    for node in nodes {
+        eventually("the new key is known", || async { status(node, &new).await == 200 }).await;
+        stay.push(node.socket("bob").raw_token(&new).connect().await);
+    }
+    let unused = nodes[0].api().bearer(&old).post("/api/v3/auth/ws-ticket", Value::Null).await.ok();
+    last_line(line(), &["keys", "retire", &first]).await;
+    for socket in &mut ends {
+        assert_eq!(socket.closed_within(BITES_WITHIN).await.code, Some(4501));
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.closed().await.told().0, 4501);
+    }
+    for socket in &mut stay {
+        socket.ping().await;
+    }
+    for node in nodes {
+        assert_eq!(status(node, &old).await, 401);
+        let ticket = unused["ticket"].as_str().unwrap();
+        let refused = node.socket("ann").raw_token("").query("ticket", ticket).refused().await;
+        assert_eq!(refused.status(), 401, "a ticket of before");
+        assert_eq!(status(node, &new).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_retired_key_closes_the_sockets_that_came_by_it() {
+    let server = signing("ES256").start().await;
+    retires(&[&server], || signing("ES256").storage(server.storage())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_key_closes_the_sockets_that_came_by_it_on_every_node() {
+    let cluster = Cluster::new();
+    let node = |name: &str| cluster.node(name).env("JWT_SIGNING_ALGORITHM", "ES256");
+    let a = node("a").start().await;
+    let b = node("b").start().await;
+    retires(&[&a, &b], || node("line")).await;
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_at_its_age() {
+    let every = |builder: Builder| builder.env("JWT_KEY_ROTATION", "30d");
+    let mut server = every(signing("EdDSA")).start().await;
+    let old =
+        last_line(signing("EdDSA").storage(server.storage()), &["token", "mint", "--user", "ann"])
+            .await;
+    assert_eq!(published(&server).await.len(), 1);
+    server.terminate().await;
+    let file = server.storage().join(".hub/control.db");
+    let aged = "UPDATE control_signing_key SET created_at = created_at - 30 * 86400000, \
+                signs_from = signs_from - 30 * 86400000";
+    rusqlite::Connection::open(file).unwrap().execute(aged, []).unwrap();
+    server.spawn().await;
+    eventually("a new key", || async { published(&server).await.len() == 2 }).await;
+    // It is published, and signs when whoever keeps the published ones can have it.
+    let now =
+        last_line(signing("EdDSA").storage(server.storage()), &["token", "mint", "--user", "ann"])
+            .await;
+    assert_eq!(issuer::kid(&now), issuer::kid(&old));
+    assert!(server.log().contains("signing_key_rotated"));
+    assert_eq!(status(&server, &old).await, 200);
+}
+
 #[tokio::test]
 async fn with_the_shared_secret_nothing_is_published_and_nothing_rotates() {
     let server = TestServer::plain_builder().start().await;
@@ -73,7 +172,7 @@ async fn with_the_shared_secret_nothing_is_published_and_nothing_rotates() {
 
 #[tokio::test]
 async fn tokens_of_a_named_issuer_open_everything_even_while_it_is_down() {
-    let key = Key::rsa("k1");
+    let key = RsaKey::make("k1");
     let issuer = Issuer::start(&[&key]).await;
     let server = TestServer::builder()
         .env("JWT_ISSUERS", format!("login={}", issuer.url()))
@@ -102,7 +201,7 @@ async fn tokens_of_a_named_issuer_open_everything_even_while_it_is_down() {
 
 #[tokio::test]
 async fn an_issuer_that_never_answers_is_said_and_harms_nobody_else() {
-    let key = Key::rsa("k1");
+    let key = RsaKey::make("k1");
     let server =
         TestServer::builder().env("JWT_ISSUERS", "login=http://127.0.0.1:9/keys").start().await;
     let token = key.sign(&Token::of("ann").claim("iss", "login"));

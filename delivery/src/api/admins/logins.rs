@@ -55,8 +55,8 @@ impl Payload for AdminLogin {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct AdminCode {
-    challenge: SecretString,
-    code: SecretString,
+    pub(super) challenge: SecretString,
+    pub(super) code: SecretString,
 }
 
 impl Payload for AdminCode {
@@ -69,7 +69,7 @@ impl Payload for AdminCode {
 /// What is missing is a code.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AdminChallenge")]
-struct ShownChallenge<'a> {
+pub(super) struct ShownChallenge<'a> {
     /// For the second step.
     challenge: &'a str,
     /// How long it is good, in seconds.
@@ -81,7 +81,7 @@ struct ShownChallenge<'a> {
 /// What an authenticator app needs.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AdminEnrolment")]
-struct ShownEnrolment<'a> {
+pub(super) struct ShownEnrolment<'a> {
     /// To be typed, in base 32.
     secret: &'a str,
     /// To be scanned, as a QR code.
@@ -91,7 +91,7 @@ struct ShownEnrolment<'a> {
 /// An admin is in.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AdminLoggedIn")]
-struct ShownLogin<'a> {
+pub(super) struct ShownLogin<'a> {
     /// For `Authorization: Bearer`.
     token: &'a str,
     /// Who.
@@ -131,11 +131,50 @@ struct LoggedOut {
 }
 
 /// A wrong guess costs its address as a wrong token does.
-fn told<T>(toll: &Toll, result: Result<T, AdminError>) -> Result<T, ApiError> {
-    if let Err(AdminError::BadLogin | AdminError::BadChallenge | AdminError::BadCode) = &result {
+pub(super) fn told<T>(toll: &Toll, result: Result<T, AdminError>) -> Result<T, ApiError> {
+    if let Err(
+        AdminError::BadLogin
+        | AdminError::BadPassword
+        | AdminError::NoEnrolment
+        | AdminError::BadFirstCode
+        | AdminError::BadChallenge
+        | AdminError::BadCode,
+    ) = &result
+    {
         toll.guessed();
     }
     Ok(result?)
+}
+
+pub(super) fn shown_challenge(challenge: &Challenge) -> ShownChallenge<'_> {
+    let Challenge { challenge, enrolment } = challenge;
+    ShownChallenge {
+        challenge: challenge.expose_secret(),
+        expires_in: CHALLENGE_LIFE.as_secs(),
+        enrolment: enrolment.as_ref().map(|enrolment| ShownEnrolment {
+            secret: enrolment.secret.expose_secret(),
+            otpauth_uri: enrolment.otpauth_uri.expose_secret(),
+        }),
+    }
+}
+
+pub(super) fn shown_login(done: &LoggedIn) -> ShownLogin<'_> {
+    let LoggedIn { token, account, session, recovery_codes } = done;
+    ShownLogin {
+        token: token.expose_secret(),
+        admin: account,
+        session,
+        idle_seconds: SESSION_IDLE_MAX.as_secs(),
+        recovery_codes: recovery_codes.iter().map(ExposeSecret::expose_secret).collect(),
+    }
+}
+
+/// Says for the audit log who is in.
+pub(super) fn leave(trace: &Trace, done: &LoggedIn) {
+    let LoggedIn { account, session, .. } = done;
+    let signed_in = SignedIn { account: account.clone(), session: session.clone() };
+    trace.by(&AdminCaller::Account(Arc::new(signed_in)));
+    trace.after(session);
 }
 
 /// `POST /admin/auth/login`
@@ -146,15 +185,7 @@ pub(in crate::api) async fn log_in(
     Decoded(AdminLogin { username, password }): Decoded<AdminLogin>,
 ) -> Result<Response, ApiError> {
     let begun = state.0.admins.log_in(&username, password, toll.address()).await;
-    let Challenge { challenge, enrolment } = told(&toll, begun)?;
-    Ok(answer.success(&ShownChallenge {
-        challenge: challenge.expose_secret(),
-        expires_in: CHALLENGE_LIFE.as_secs(),
-        enrolment: enrolment.as_ref().map(|enrolment| ShownEnrolment {
-            secret: enrolment.secret.expose_secret(),
-            otpauth_uri: enrolment.otpauth_uri.expose_secret(),
-        }),
-    }))
+    Ok(answer.success(&shown_challenge(&told(&toll, begun)?)))
 }
 
 /// `POST /admin/auth/totp`
@@ -170,17 +201,9 @@ pub(in crate::api) async fn second_step(
     let (challenge, code) = (challenge.expose_secret(), code.expose_secret());
     let admins = &state.0.admins;
     let done = admins.second_step(challenge, code, toll.address(), agent.unwrap_or_default()).await;
-    let LoggedIn { token, account, session, recovery_codes } = told(&toll, done)?;
-    let signed_in = SignedIn { account: account.clone(), session: session.clone() };
-    trace.by(&AdminCaller::Account(Arc::new(signed_in)));
-    trace.after(&session);
-    Ok(answer.success(&ShownLogin {
-        token: token.expose_secret(),
-        admin: &account,
-        session: &session,
-        idle_seconds: SESSION_IDLE_MAX.as_secs(),
-        recovery_codes: recovery_codes.iter().map(ExposeSecret::expose_secret).collect(),
-    }))
+    let done = told(&toll, done)?;
+    leave(&trace, &done);
+    Ok(answer.success(&shown_login(&done)))
 }
 
 /// `POST /admin/auth/logout`

@@ -13,6 +13,9 @@ pub const TOTP_NOW: &str = "287082";
 /// The secret of an authenticator as examples write it.
 pub const TOTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
+/// The password of an admin who has logged in, as examples write it and tests make it.
+pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
+
 /// Who makes a request of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -26,6 +29,8 @@ pub enum By {
     Service,
     /// The bearer of `ADMIN_TOKEN`.
     Admin,
+    /// An admin who has logged in, whose password is [`ADMIN_PASSWORD`].
+    SignedIn,
 }
 
 impl By {
@@ -38,6 +43,7 @@ impl By {
             Self::Root => "root",
             Self::Service => "service",
             Self::Admin => "admin",
+            Self::SignedIn => "signed_in",
         }
     }
 
@@ -49,6 +55,7 @@ impl By {
             Self::User | Self::Root => Some("Bearer $TOKEN"),
             Self::Service => Some("Service $KEY"),
             Self::Admin => Some("Bearer $ADMIN_TOKEN"),
+            Self::SignedIn => Some("Bearer $ADMIN_SESSION"),
         }
     }
 }

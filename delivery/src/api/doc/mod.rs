@@ -17,7 +17,7 @@ mod words;
 pub use answers::{Body, Reply, SchemaOf};
 pub(crate) use endpoint::endpoints;
 pub use endpoint::{Endpoint, Operation, router};
-pub use example::{By, Call, Example, Given, TOMORROW, TOTP_NOW, TOTP_SECRET};
+pub use example::{ADMIN_PASSWORD, By, Call, Example, Given, TOMORROW, TOTP_NOW, TOTP_SECRET};
 pub use part::{Part, Parts, Payloaded, Told};
 pub use words::{Kind, Others, Tag, Who};
 

@@ -102,7 +102,7 @@ fn described(writer: &mut Writer, refusals: &Refusals, operation: &Operation) ->
         "tags": [doc.tag.name],
         "summary": doc.summary,
         "description": about.trim(),
-        "security": security(doc.who),
+        "security": security(operation),
         "responses": responses(writer, refusals, operation),
         "x-who": if matches!(doc.who, Who::Public) { json!("public") } else { json!(kinds) },
         "x-others": doc.others.word(),
@@ -119,11 +119,11 @@ fn described(writer: &mut Writer, refusals: &Refusals, operation: &Operation) ->
     described
 }
 
-fn security(who: Who) -> Value {
-    let kinds = who.kinds();
+fn security(operation: &Operation) -> Value {
+    let kinds = operation.doc.who.kinds();
     let mut any_of = Vec::new();
     for (name, needed) in [
-        ("adminToken", kinds.contains(&Kind::Admin)),
+        ("adminToken", kinds.contains(&Kind::Admin) || operation.told.admins),
         ("userToken", kinds.iter().any(|kind| kind.is_user())),
         ("serviceKey", kinds.iter().any(|kind| kind.is_service())),
     ] {

@@ -135,6 +135,9 @@ impl Who {
         &[Kind::SystemAdmin, Kind::Admin],
     );
 
+    /// Admins who have logged in, for themselves: roles are added by the description.
+    pub const SIGNED_IN: Self = Self::These("No token but that of an admin's login.", &[]);
+
     /// The kinds that may.
     #[must_use]
     pub const fn kinds(self) -> &'static [Kind] {

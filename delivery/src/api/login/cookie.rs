@@ -29,7 +29,7 @@ pub(super) fn secrets(headers: &HeaderMap) -> Vec<SecretString> {
 
 /// The answer with the cookie of a login that was begun. `Lax`: it comes along when a provider sends the
 /// browser back, and with no request that another site makes by itself.
-pub(super) fn given(mut response: Response, begun: &Begun, origin: &str) -> Response {
+pub(in crate::api) fn given(mut response: Response, begun: &Begun, origin: &str) -> Response {
     let is_tls = origin.starts_with("https://");
     let (prefix, secure) = if is_tls { (HOST_PREFIX, "; Secure") } else { ("", "") };
     let cookie = format!(

@@ -21,7 +21,7 @@ pub(in crate::api) fn wants_page(headers: &HeaderMap) -> bool {
 }
 
 /// The error, as a page where a person looks at it.
-pub(super) fn refused(error: ApiError, as_page: bool) -> Response {
+pub(in crate::api) fn refused(error: ApiError, as_page: bool) -> Response {
     let mut response = error.into_response();
     if as_page {
         response.extensions_mut().insert(AsPage);

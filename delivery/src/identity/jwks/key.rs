@@ -188,7 +188,7 @@ impl VerifyingKey {
     }
 
     /// What it is called.
-    pub(super) fn kid(&self) -> Option<&str> {
+    pub(in crate::identity) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 

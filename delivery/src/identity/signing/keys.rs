@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{
     super::jwks::{KeySet, PublicJwk, SigningAlgorithm, VerifyingKey},
+    mark::KeyMark,
     pair::Pair,
     seal::SealingKey,
 };
@@ -24,6 +25,9 @@ use crate::control::{Control, ControlError, SIGNING_KEYS_MAX, SigningKeyRow};
 /// How long a new key is published before it signs, unless it is said otherwise: as long as others may
 /// keep what was published.
 pub const KEY_LEAD: Duration = super::super::jwks::KEYS_LIFETIME;
+
+/// How long it is waited after a rotation by age that failed.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a key cannot be made, changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,16 @@ struct Known {
     set: Option<KeySet>,
     /// What is published.
     public: Vec<PublicJwk>,
+    /// Those of `set`.
+    marks: Vec<KeyMark>,
+}
+
+/// After how long a key is replaced by itself.
+struct Ageing {
+    age: Duration,
+    overlap: Duration,
+    /// Not before, after one that failed.
+    not_before: AtomicI64,
 }
 
 /// The keys that tokens are signed with beside `JWT_SECRET`, in the control data, so that all nodes
@@ -96,6 +110,9 @@ pub struct SigningKeys {
     turn: Mutex<()>,
     /// Goes up when a key that checked tokens does so no more.
     withdrawn: AtomicU64,
+    /// Hears of it.
+    heard: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    ageing: OnceLock<Ageing>,
 }
 
 impl std::fmt::Debug for SigningKeys {
@@ -125,6 +142,8 @@ impl SigningKeys {
             known,
             turn: Mutex::default(),
             withdrawn: AtomicU64::default(),
+            heard: OnceLock::new(),
+            ageing: OnceLock::new(),
         };
         keys.take(keys.control.signing_keys()?);
         let now = keys.control.clock().now();
@@ -138,6 +157,23 @@ impl SigningKeys {
         Ok(keys)
     }
 
+    /// Calls `heard` whenever a key that checked tokens does so no more, on the thread that learns of it. The
+    /// first one is kept.
+    pub(in crate::identity) fn on_withdrawn(&self, heard: impl Fn() + Send + Sync + 'static) {
+        let _ = self.heard.set(Box::new(heard));
+    }
+
+    /// From here on replaces a key of this age by itself, as [`Self::rotate`] does. All nodes may: one of them
+    /// is first. The first call counts.
+    pub fn rotate_by_age(&self, age: Duration, overlap: Duration) {
+        let _ = self.ageing.set(Ageing { age, overlap, not_before: AtomicI64::new(i64::MIN) });
+    }
+
+    /// Whether a key checks tokens now.
+    pub(in crate::identity) fn is_checking(&self, mark: KeyMark) -> bool {
+        self.known.load().marks.contains(&mark)
+    }
+
     /// How often a key that checked tokens ended.
     pub(in crate::identity) fn withdrawn(&self) -> u64 {
         self.withdrawn.load(Ordering::Acquire)
@@ -146,10 +182,39 @@ impl SigningKeys {
     /// Looks what others have changed, and what has ended by itself. Where the database cannot be
     /// read, what is known stays in force.
     fn follow(&self) -> bool {
-        let _turn = self.turn.lock();
+        let turn = self.turn.lock();
         let rows = self.control.signing_keys();
+        let is_read = rows.is_ok();
         self.take(rows.unwrap_or_else(|_| self.known.load().rows.clone()));
+        drop(turn);
+        if is_read {
+            self.age();
+        }
         true
+    }
+
+    /// Replaces the key that signs where it is old enough.
+    fn age(&self) {
+        let now = self.control.clock().now();
+        let (Some(ageing), Some(algorithm)) = (self.ageing.get(), self.algorithm) else { return };
+        if now.millis() < ageing.not_before.load(Ordering::Relaxed)
+            || !is_due(&self.known.load().rows, algorithm, ageing.age, now)
+        {
+            return;
+        }
+        match self.make(KEY_LEAD, ageing.overlap, Some(ageing.age)) {
+            Ok(Some(kid)) => {
+                tracing::info!(target: "security", event = "signing_key_rotated", kid);
+            }
+            // Another node was faster.
+            Ok(None) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the signing key is due and cannot be replaced");
+                let again = later(now, TRY_AGAIN_AFTER).millis();
+                ageing.not_before.store(again, Ordering::Relaxed);
+            }
+        }
     }
 
     fn take(&self, rows: Vec<SigningKeyRow>) {
@@ -164,6 +229,7 @@ impl SigningKeys {
             let Ok(jwk) = serde_json::from_str::<PublicJwk>(&row.public) else { continue };
             let Ok(key) = VerifyingKey::of_jwk(&jwk) else { continue };
             checking.push(key);
+            known.marks.push(KeyMark::of(&row.kid));
             known.public.push(jwk);
             let opened = before.pairs.iter().find(|(known, _)| known.sealed == row.sealed);
             match opened.map(|(_, pair)| Arc::clone(pair)).or_else(|| self.opened(row)) {
@@ -182,6 +248,9 @@ impl SigningKeys {
         self.known.store(Arc::new(known));
         if withdrawn {
             self.withdrawn.fetch_add(1, Ordering::AcqRel);
+            if let Some(heard) = self.heard.get() {
+                heard();
+            }
         }
     }
 
@@ -240,6 +309,16 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningError`].
     pub fn rotate(&self, lead: Duration, overlap: Duration) -> Result<String, SigningError> {
+        Ok(self.make(lead, overlap, None)?.expect("nothing is asked of its age"))
+    }
+
+    /// Makes a key; none where one is there that has not this age yet.
+    fn make(
+        &self,
+        lead: Duration,
+        overlap: Duration,
+        age: Option<Duration>,
+    ) -> Result<Option<String>, SigningError> {
         let algorithm = self.algorithm.ok_or(SigningError::SharedSecret)?;
         let private = Pair::make(algorithm)?;
         let pair =
@@ -256,7 +335,12 @@ impl SigningKeys {
             ends_at: None,
         };
         let _turn = self.turn.lock();
+        let mut is_made = true;
         let rows = self.control.change_signing_keys(|rows| {
+            if age.is_some_and(|age| !is_due(rows, algorithm, age, now)) {
+                is_made = false;
+                return Ok(());
+            }
             rows.retain(|row| row.is_alive(now));
             if rows.len() >= SIGNING_KEYS_MAX {
                 return Err(SigningError::TooMany);
@@ -273,7 +357,7 @@ impl SigningKeys {
             Ok(())
         })?;
         self.take(rows);
-        Ok(pair.kid().to_owned())
+        Ok(is_made.then(|| pair.kid().to_owned()))
     }
 
     /// Ends a key at once: what it signed is refused, on every node within two seconds, and its private
@@ -303,6 +387,13 @@ impl SigningKeys {
         self.take(rows);
         Ok(())
     }
+}
+
+/// Whether every key that could sign for good has this age.
+fn is_due(rows: &[SigningKeyRow], algorithm: SigningAlgorithm, age: Duration, now: Time) -> bool {
+    let mut lasting =
+        rows.iter().filter(|row| row.ends_at.is_none() && row.algorithm == algorithm.as_str());
+    lasting.all(|row| later(row.created_at, age) <= now)
 }
 
 fn later(time: Time, by: Duration) -> Time {

@@ -1,12 +1,19 @@
 //! One key after another, on one node and on two that share the control data.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use protocol::UserId;
 
 use super::{
     super::{
-        AuthError, Identity, IdentityConfig, Issuers, MintRequest,
+        AuthError, Identity, IdentityConfig, Issuers, MintRequest, UserCaller,
         jwks::{KeySet, SigningAlgorithm},
         jws::Jws,
     },
@@ -147,6 +154,59 @@ fn other_nodes_follow() {
     a.keys.retire(&first).unwrap();
     soon(|| !b.believes(&old));
     assert!(b.believes(&b.mint()));
+}
+
+#[test]
+fn a_retired_key_is_heard_of_and_voids_what_was_checked_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (
+        node(dir.path(), Some(SigningAlgorithm::Es256), 1),
+        node(dir.path(), Some(SigningAlgorithm::Es256), 1),
+    );
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&heard);
+    b.identity.on_key_withdrawn(move || {
+        counting.fetch_add(1, Ordering::Relaxed);
+    });
+    let old = b.identity.verify_user(&a.mint()).unwrap();
+    let first = a.kid();
+    a.keys.rotate(Duration::ZERO, HOUR).unwrap();
+    soon(|| b.keys.published().len() == 2);
+    let new = b.identity.verify_user(&a.mint()).unwrap();
+    let by_secret = UserCaller { signed_by: None, ..new.clone() };
+    for user in [&old, &new, &by_secret] {
+        b.identity.check_login(user).unwrap();
+    }
+    assert_eq!(heard.load(Ordering::Relaxed), 0, "one that is added withdraws nothing");
+    a.keys.retire(&first).unwrap();
+    soon(|| heard.load(Ordering::Relaxed) == 1);
+    assert!(matches!(b.identity.check_login(&old), Err(AuthError::Revoked)));
+    b.identity.check_login(&new).unwrap();
+    b.identity.check_login(&by_secret).unwrap();
+}
+
+#[test]
+fn a_key_of_some_age_is_replaced_by_one_of_the_nodes() {
+    const AGE: Duration = Duration::from_secs(2);
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (
+        node(dir.path(), Some(SigningAlgorithm::EdDsa), 1),
+        node(dir.path(), Some(SigningAlgorithm::EdDsa), 1),
+    );
+    for node in [&a, &b] {
+        node.keys.rotate_by_age(AGE, HOUR);
+    }
+    let first = a.kid();
+    soon(|| a.keys.list().unwrap().len() == 3);
+    let keys = b.keys.list().unwrap();
+    for pair in keys.windows(2) {
+        let apart = pair[1].created_at.millis() - pair[0].created_at.millis();
+        assert!(apart >= 2_000, "two nodes made one at once: {keys:?}");
+        assert!(pair[0].ends_at.is_some(), "the older one ends");
+        let lead = pair[1].signs_from.millis() - pair[1].created_at.millis();
+        assert_eq!(lead, 300_000, "it is published before it signs");
+    }
+    assert_eq!(b.kid(), first, "no other key signs before whoever keeps the set can have it");
 }
 
 #[test]

@@ -149,3 +149,78 @@ issuer = "https://sso.example.com/realms/a"
     let said = problem(&[("OAUTH_PROVIDERS_FILE", "/nowhere/providers.toml")]);
     assert!(said.contains("cannot be read"), "{said}");
 }
+
+const SINGLE_SIGN_ON: [(&str, &str); 4] = [
+    ("ADMIN_OIDC_CLIENT_ID", "hub"),
+    ("ADMIN_OIDC_CLIENT_SECRET", "secret-of-admins"),
+    ("ADMIN_OIDC_ISSUER", "https://sso.example.com"),
+    ("ADMIN_OIDC_REDIRECT_URI", "https://admin.example.com/x/api/v3/admin/login/oidc/callback"),
+];
+
+#[test]
+fn admins_have_an_issuer_with_all_that_it_needs() {
+    let with = |more: &[(&'static str, &'static str)]| {
+        SINGLE_SIGN_ON.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()
+    };
+    assert!(load(&[]).unwrap().config.providers.admin.is_none());
+    let roles = [
+        ("ADMIN_OIDC_ROLE_CLAIM", "realm.groups"),
+        ("ADMIN_OIDC_ROLES", "cn=root=admin, ops=operator"),
+    ];
+    let loaded = load(&with(&roles)).unwrap();
+    assert!(!format!("{loaded:?}").contains("secret-of-"));
+    let admin = loaded.config.providers.admin.unwrap();
+    let roles = admin.roles.unwrap().roles;
+    assert_eq!((roles[0].0.as_str(), roles[1].0.as_str()), ("cn=root", "ops"));
+    assert!(!admin.second_factor_there);
+    for (name, _) in SINGLE_SIGN_ON {
+        let rest: Vec<_> = with(&[]).into_iter().filter(|(known, _)| *known != name).collect();
+        let said = problem(&rest);
+        assert!(said.starts_with(&format!("{name}: is not set, but ADMIN_OIDC_")), "{said}");
+    }
+    for (more, name) in [
+        (("ADMIN_OIDC_ROLE_CLAIM", "groups"), "ADMIN_OIDC_ROLES: is not set"),
+        (("ADMIN_OIDC_ROLES", "ops=operator"), "ADMIN_OIDC_ROLE_CLAIM: is not set"),
+        (("ADMIN_OIDC_ROLES", "ops=emperor"), "ADMIN_OIDC_ROLES: given"),
+        (("ADMIN_OIDC_SCOPE", "profile"), "ADMIN_OIDC_SCOPE: must have openid"),
+        (("ADMIN_OIDC_SECOND_FACTOR", "none"), "ADMIN_OIDC_SECOND_FACTOR: given"),
+    ] {
+        let said = problem(&with(&[more]));
+        assert!(said.starts_with(name), "{said}");
+    }
+    let mut elsewhere = with(&[]);
+    elsewhere[3].1 = "https://admin.example.com/callback";
+    let said = problem(&elsewhere);
+    assert!(said.starts_with("ADMIN_OIDC_REDIRECT_URI: must end with /api/v3/admin"), "{said}");
+}
+
+#[test]
+fn tenants_are_of_providers_that_are_there() {
+    const OIDC: [(&str, &str); 3] = [
+        ("OIDC_CLIENT_ID", "hub"),
+        ("OIDC_CLIENT_SECRET", "secret"),
+        ("OIDC_ISSUER", "https://sso.example.com"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| {
+        OIDC.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()
+    };
+    let providers = load(&with(&[("OAUTH_TENANTS", "oidc=acme")])).unwrap().config.providers;
+    assert_eq!(providers.tenants["oidc"].as_str(), "acme");
+    let claim = [("OIDC_TENANT_CLAIM", "org.id"), ("OIDC_TENANTS", "acme,umbrella")];
+    let providers = load(&with(&claim)).unwrap().config.providers;
+    let claim = providers.custom[0].tenant.as_ref().unwrap();
+    assert_eq!((claim.path.as_str(), claim.allowed.len()), ("org.id", 2));
+    for (more, says) in [
+        (vec![("OAUTH_TENANTS", "github=acme")], "names github, which is no provider"),
+        (vec![("OAUTH_TENANTS", "oidc")], "given"),
+        (vec![("OIDC_TENANTS", "acme")], "names tenants, but not where"),
+        (vec![("OIDC_TENANT_CLAIM", "org")], "names where tenants stand"),
+        (
+            vec![("OIDC_TENANT_CLAIM", "o"), ("OIDC_TENANTS", "a"), ("OAUTH_TENANTS", "oidc=b")],
+            "names oidc, which says itself",
+        ),
+    ] {
+        let said = problem(&with(&more));
+        assert!(said.contains(says), "{said}");
+    }
+}

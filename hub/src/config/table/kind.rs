@@ -86,6 +86,12 @@ pub enum Kind {
     RedirectUris,
     /// Which field of a provider's answer is which, as `id=data.id,name=data.nick`.
     Fields,
+    /// Which provider's users are in which tenant, as `github=acme,oidc=umbrella`.
+    Tenants,
+    /// Which words of an issuer are which role of admins, as `ops=operator,root=admin`.
+    AdminRoles,
+    /// Where in an answer something stands, as `data.groups`.
+    FieldPath,
     /// A level, or a filter by target as `tracing` has it.
     LogFilter,
 }

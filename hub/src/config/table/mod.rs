@@ -54,6 +54,7 @@ pub const OWN_PREFIXES: &[&str] = &[
     "DATABASE_",
     "OAUTH_",
     "OIDC_",
+    "ADMIN_OIDC_",
     "WECHAT_",
     "WECOM_",
     "DINGTALK_",

@@ -9,7 +9,7 @@ use crate::support::{
     api::Port,
     browser::Browser,
     document::{Described, port_of},
-    providers::Fakes,
+    providers::{Fakes, Forge},
     server::ADMIN_TOKEN,
 };
 
@@ -19,6 +19,10 @@ const SOCKET: &str = "/ws";
 /// Where a login of a user begins and ends, of which the other half is at a provider.
 const LOGINS: &str = "/api/v3/auth/";
 const LOGIN: &str = "/login";
+const ADMIN_LOGIN: &str = "/api/v3/admin/login/oidc";
+
+/// The code of an admin who is let in, in the place of the provider's.
+const LOGIN_CODE: &str = "login_code";
 
 /// The user of examples.
 pub(super) const USER: &str = "user123";
@@ -31,6 +35,8 @@ pub(super) struct Stage {
     pub(super) server: TestServer,
     /// Made when an example first needs it: lists of services show it.
     service: Option<String>,
+    /// The session of an admin, made as late.
+    signed_in: Option<String>,
     /// What the requests before an example have made: as the example writes it, and as it really is.
     pub(super) kept: Vec<(String, String)>,
     /// Sockets that were opened before an example.
@@ -42,8 +48,22 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn start() -> Self {
         let fakes = Fakes::start().await;
-        let server = TestServer::builder().envs(fakes.env()).start().await;
-        Self { server, service: None, kept: vec![], sockets: vec![], _fakes: fakes }
+        let roles = [("ADMIN_OIDC_ROLE_CLAIM", "groups"), ("ADMIN_OIDC_ROLES", "ops=operator")];
+        fakes.forge(Forge::Claims(json!({"groups": ["ops"]})));
+        let server = TestServer::builder()
+            .envs(fakes.env())
+            .envs(fakes.admin_env())
+            .envs(roles.map(|(name, value)| (name, value.to_owned())).to_vec())
+            .start()
+            .await;
+        Self {
+            server,
+            service: None,
+            signed_in: None,
+            kept: vec![],
+            sockets: vec![],
+            _fakes: fakes,
+        }
     }
 
     /// The user of examples, to be bent.
@@ -63,6 +83,13 @@ impl Stage {
             "user" => format!("Bearer {}", Self::user().sign()),
             "root" => format!("Bearer {}", Self::root().sign()),
             "admin" => format!("Bearer {ADMIN_TOKEN}"),
+            "signed_in" => match &self.signed_in {
+                Some(known) => known.clone(),
+                None => {
+                    let admin = self.server.sign_in("lin", "operator", None).await;
+                    self.signed_in.insert(format!("Bearer {}", admin.token)).clone()
+                }
+            },
             "service" => match &self.service {
                 Some(known) => known.clone(),
                 None => {
@@ -108,7 +135,7 @@ impl Stage {
                 continue;
             }
             let bare = path.split('?').next().unwrap_or_default();
-            if bare.starts_with(LOGINS) && bare.ends_with(LOGIN) {
+            if bare == ADMIN_LOGIN || (bare.starts_with(LOGINS) && bare.ends_with(LOGIN)) {
                 self.sign_in(&path, given).await;
                 continue;
             }
@@ -144,7 +171,11 @@ impl Stage {
     /// Goes through a login as a browser does: to its end where there is an app, whose code is kept, else
     /// until the provider sends the browser back.
     async fn sign_in(&mut self, path: &str, given: &Value) {
-        let mut browser = Browser::new(&self.server);
+        let of_admin = path == ADMIN_LOGIN;
+        let mut browser = match of_admin {
+            true => Browser::at_admin(&self.server),
+            false => Browser::new(&self.server),
+        };
         let auth_url = browser.get(path).await.ok()["auth_url"].as_str().unwrap().to_owned();
         let mut url = format!("http://hub{}", browser.sign_in(&auth_url).await);
         if path.contains("redirect_uri") {
@@ -156,8 +187,15 @@ impl Stage {
             url.query_pairs().map(|(name, value)| (name.into_owned(), json!(value))).collect();
         let (_, secret) = browser.cookies.first().expect("a cookie");
         answer.insert("browser".to_owned(), json!(secret));
+        let keep = given["keep"].as_object().expect("keep");
+        if of_admin && keep.values().any(|pointer| *pointer == json!(format!("/data/{LOGIN_CODE}")))
+        {
+            let back = url.as_str().strip_prefix("http://hub").unwrap();
+            let code = browser.get(back).await.ok()["code"].clone();
+            answer.insert(LOGIN_CODE.to_owned(), code);
+        }
         let answer = json!({ "data": answer });
-        for (written, pointer) in given["keep"].as_object().expect("keep") {
+        for (written, pointer) in keep {
             let real = answer.pointer(pointer.as_str().unwrap()).and_then(Value::as_str);
             self.kept.push((written.clone(), real.expect("a text of the answer").to_owned()));
         }

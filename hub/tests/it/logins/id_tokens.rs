@@ -161,3 +161,13 @@ async fn documents_and_keys_are_fetched_once() {
         assert_eq!(site.fakes.calls(path), 1, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_signs_with_rsa_is_believed_as_well() {
+    let site = Site::start().await;
+    site.fakes.odd("signs with RS256");
+    for provider in ["google", "oidc"] {
+        let pair = site.browser().log_in(provider, "").await.ok();
+        site.as_pair(&pair).get("/api/v3/auth/profile").await.ok();
+    }
+}

@@ -6,6 +6,7 @@ mod figures;
 mod id_tokens;
 mod linking;
 mod odd;
+mod tenants;
 mod trouble;
 
 use serde_json::Value;

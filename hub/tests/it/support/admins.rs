@@ -6,7 +6,7 @@ use totp_rs::{Builder, Secret};
 use super::{Answer, Api, TestServer};
 
 /// The password of every admin of tests.
-pub(crate) const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = delivery::api::doc::ADMIN_PASSWORD;
 
 const ADMINS: &str = "/api/v3/admin/admins";
 

@@ -4,7 +4,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
 use url::Url;
 
-use super::{Answer, Api, TestServer};
+use super::{Answer, Api, TestServer, providers::ADMIN_PORT};
 
 /// What browsers ask for when a person follows a link.
 pub(crate) const NAVIGATING: &str =
@@ -16,6 +16,8 @@ pub(crate) struct Browser {
     api: Api,
     http: reqwest::Client,
     base: String,
+    /// By what providers know the hub.
+    known_as: String,
     pub(crate) cookies: Vec<(String, String)>,
 }
 
@@ -29,7 +31,14 @@ pub(crate) struct Begun {
 impl Browser {
     pub(crate) fn new(server: &TestServer) -> Self {
         let base = format!("http://{}", server.user);
-        Self { api: server.api(), http: Api::http(), base, cookies: vec![] }
+        let known_as = base.clone();
+        Self { api: server.api(), http: Api::http(), base, known_as, cookies: vec![] }
+    }
+
+    /// At the admin port.
+    pub(crate) fn at_admin(server: &TestServer) -> Self {
+        let (api, base) = (server.admin_port(), format!("http://{}", server.admin));
+        Self { api, base, known_as: ADMIN_PORT.to_owned(), ..Self::new(server) }
     }
 
     /// The same browser with other cookies.
@@ -83,7 +92,7 @@ impl Browser {
             panic!("{auth_url}: {status}: {}", response.text().await.unwrap());
         };
         let location = location.to_str().unwrap();
-        let back = location.strip_prefix(&self.base);
+        let back = location.strip_prefix(&self.known_as);
         back.unwrap_or_else(|| panic!("the browser is sent to {location}")).to_owned()
     }
 

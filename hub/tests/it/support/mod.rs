@@ -19,6 +19,7 @@ pub(crate) mod hooks;
 pub(crate) mod preload;
 pub(crate) mod providers;
 pub(crate) mod raw;
+pub(crate) mod rsa_key;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod stream;

@@ -311,6 +311,11 @@ impl TestServer {
         assert_eq!(self.exited(SOON).await.signal(), Some(libc::SIGKILL));
     }
 
+    /// Another setting, with the next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
     /// `kill -9` and a start on the same folder.
     pub(crate) async fn crash_and_restart(&mut self) {
         self.kill_9().await;

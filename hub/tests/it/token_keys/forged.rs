@@ -8,12 +8,8 @@ use base64::{
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
-use super::{
-    MESSAGES,
-    issuer::{Issuer, Key},
-    published, status,
-};
-use crate::support::{TestServer, Token, token::SECRET};
+use super::{MESSAGES, issuer::Issuer, published, status};
+use crate::support::{TestServer, Token, rsa_key::RsaKey, token::SECRET};
 
 fn hmac(secret: &[u8], header: &Value, claims: &str) -> String {
     let message = [&header.to_string(), claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
@@ -23,7 +19,7 @@ fn hmac(secret: &[u8], header: &Value, claims: &str) -> String {
 }
 
 /// Tokens of the issuer `login`, whose key is `key`, and of `other`, whose key has the same name.
-fn forged(key: &Key, other: &Key, own: &Value) -> Vec<(String, String)> {
+fn forged(key: &RsaKey, other: &RsaKey, own: &Value) -> Vec<(String, String)> {
     let ann = || Token::of("ann").claim("iss", "login");
     let text = ann().claims.to_string();
     let ours = Token::of("ann").claims.to_string();
@@ -31,7 +27,7 @@ fn forged(key: &Key, other: &Key, own: &Value) -> Vec<(String, String)> {
     let parts: Vec<&str> = good.split('.').collect();
     let (head, payload, signature) = (parts[0], parts[1], parts[2]);
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    let stranger = Key::rsa("k1");
+    let stranger = RsaKey::make("k1");
     let hs = json!({"alg": "HS256", "kid": "k1"});
     let header = |name: &str, value: Value| {
         let mut header = json!({"alg": "RS256", "kid": "k1"});
@@ -174,7 +170,7 @@ fn forged(key: &Key, other: &Key, own: &Value) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn forged_tokens_are_refused_wherever_they_are_shown() {
-    let (key, other) = (Key::rsa("k1"), Key::rsa("k1"));
+    let (key, other) = (RsaKey::make("k1"), RsaKey::make("k1"));
     let (login, second) = (Issuer::start(&[&key]).await, Issuer::start(&[&other]).await);
     let server = TestServer::builder()
         .env("JWT_SIGNING_ALGORITHM", "ES256")

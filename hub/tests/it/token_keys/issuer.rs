@@ -8,16 +8,7 @@ use std::{
     },
 };
 
-use aws_lc_rs::{
-    encoding::{AsDer, PublicKeyX509Der},
-    rand::SystemRandom,
-    rsa::KeySize,
-    signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents},
-};
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, crypto, jwk::Jwk};
 use serde_json::{Value, json};
 use tokio::{
@@ -26,54 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::Token;
-
-/// An RSA key with a name.
-pub(super) struct Key {
-    pair: RsaKeyPair,
-    pub(super) kid: &'static str,
-}
-
-impl Key {
-    pub(super) fn rsa(kid: &'static str) -> Self {
-        Self { pair: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(), kid }
-    }
-
-    pub(super) fn modulus(&self) -> Vec<u8> {
-        RsaPublicKeyComponents::<Vec<u8>>::from(self.pair.public_key()).n
-    }
-
-    pub(super) fn jwk(&self) -> Value {
-        let public = RsaPublicKeyComponents::<Vec<u8>>::from(self.pair.public_key());
-        let (n, e) = (URL_SAFE_NO_PAD.encode(&public.n), URL_SAFE_NO_PAD.encode(&public.e));
-        json!({"kty": "RSA", "kid": self.kid, "use": "sig", "alg": "RS256", "n": n, "e": e})
-    }
-
-    /// As `openssl` writes it: what confusion attacks take for a secret.
-    pub(super) fn pem(&self) -> String {
-        let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().unwrap();
-        let text = STANDARD.encode(der.as_ref());
-        let lines: Vec<&str> =
-            text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
-    }
-
-    pub(super) fn sign(&self, token: &Token) -> String {
-        self.sign_text(
-            &json!({"alg": "RS256", "typ": "JWT", "kid": self.kid}).to_string(),
-            &token.claims.to_string(),
-        )
-    }
-
-    /// Header and claims as they are, and a signature that fits.
-    pub(super) fn sign_text(&self, header: &str, claims: &str) -> String {
-        let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        let random = SystemRandom::new();
-        self.pair.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
+use crate::support::rsa_key::RsaKey;
 
 /// Publishes keys on a port of this machine.
 pub(super) struct Issuer {
@@ -89,7 +33,7 @@ impl Drop for Issuer {
 }
 
 impl Issuer {
-    pub(super) async fn start(keys: &[&Key]) -> Self {
+    pub(super) async fn start(keys: &[&RsaKey]) -> Self {
         let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
         let body = json!({ "keys": keys }).to_string();
         let answer = format!(

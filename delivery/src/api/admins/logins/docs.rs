@@ -9,7 +9,7 @@ use crate::api::{
     doc::{By, Doc, Example, Others, Reply, TOTP_NOW, TOTP_SECRET, Tag, Who},
 };
 
-const TAG: Tag = Tag {
+pub(in crate::api) const TAG: Tag = Tag {
     name: "Logins of admins",
     about: "A password gives a challenge, the challenge and a code a session: 30 minutes without a request, \
             12 hours at most. Wrong passwords and codes make the next one wait, by address and name.",

@@ -34,7 +34,7 @@ const TABLES: &str =
     channels, users, messages, changes, cursors, receipts, reached, answers, stats, stats_new,
     search_texts, search_states, moved_parts, moved_inboxes, control_service, control_api_key,
     control_tenant, control_template, control_template_version, control_tenant_usage,
-    account_user, account_identity, account_session, account_revoked, account_once, admin_account,
+    account_user, account_identity, account_session, account_revoked, account_once, admin_account, admin_identity,
     admin_session, webhook_endpoint, webhook_secret, webhook_delivery";
 
 /// How long it is waited for another move, and for nodes, to end.

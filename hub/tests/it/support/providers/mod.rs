@@ -37,6 +37,9 @@ const AGENT_ID: &str = "1000002";
 pub(crate) const APP: &str = "https://app.example.com/signed-in";
 pub(crate) const NATIVE_APP: &str = "com.example.app:/signed-in";
 
+/// Where browsers find the admin port, by what the issuer of admins knows.
+pub(crate) const ADMIN_PORT: &str = "http://admin.example.com";
+
 /// How one of them is today.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Mood {
@@ -249,6 +252,16 @@ impl Fakes {
             env.extend([(id, CLIENT_ID.to_owned()), (secret, CLIENT_SECRET.to_owned())]);
         }
         env
+    }
+
+    /// The settings of a hub whose admins log in at the company's own.
+    pub(crate) fn admin_env(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("ADMIN_OIDC_ISSUER", self.shared.base("oidc")),
+            ("ADMIN_OIDC_CLIENT_ID", CLIENT_ID.to_owned()),
+            ("ADMIN_OIDC_CLIENT_SECRET", CLIENT_SECRET.to_owned()),
+            ("ADMIN_OIDC_REDIRECT_URI", format!("{ADMIN_PORT}/api/v3/admin/login/oidc/callback")),
+        ]
     }
 
     /// An entry of `OAUTH_PROVIDERS_FILE` for the company's own.

@@ -1,5 +1,7 @@
 //! OpenID Connect, as Google and a company's own speak it.
 
+use std::{collections::HashSet, sync::OnceLock};
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -11,6 +13,7 @@ use super::{
     Asked, CLIENT_ID, CLIENT_SECRET, Shared, Told, Visit, error_page, json_of, name_of, picture_of,
     redeemed, signed_in,
 };
+use crate::support::rsa_key::RsaKey;
 
 /// What is done to `id_token`s.
 #[derive(Clone, Debug)]
@@ -41,9 +44,14 @@ pub(super) struct Signer {
     other: EncodingKey,
     public: Value,
     other_public: Jwk,
+    /// Made when somebody first asks for it, because that takes long.
+    rsa: OnceLock<RsaKey>,
 }
 
 const KID: &str = "key-of-today";
+
+/// Signs as the real Google does.
+const RS256: &str = "signs with RS256";
 
 impl Signer {
     pub(super) fn make() -> Self {
@@ -57,7 +65,15 @@ impl Signer {
         published["kid"] = KID.into();
         published["use"] = "sig".into();
         let other_public = public(&other);
-        Self { key, other, public: published, other_public }
+        Self { key, other, public: published, other_public, rsa: OnceLock::new() }
+    }
+
+    fn rsa(&self) -> &RsaKey {
+        self.rsa.get_or_init(|| RsaKey::make(KID))
+    }
+
+    fn published(&self, odd: &HashSet<&str>) -> Value {
+        if odd.contains(RS256) { self.rsa().jwk() } else { self.public.clone() }
     }
 
     fn sign(&self, mut claims: Value, forge: Option<&Forge>) -> String {
@@ -146,7 +162,7 @@ pub(super) fn answer(shared: &Shared, provider: &'static str, asked: &Asked) -> 
         return json_of(200, &document);
     }
     if path == paths.keys {
-        return json_of(200, &json!({"keys": [shared.signer.public]}));
+        return json_of(200, &json!({"keys": [shared.signer.published(&shared.world().odd)]}));
     }
     if path == paths.authorize {
         let scope = asked.get("scope");
@@ -213,7 +229,11 @@ fn token(shared: &Shared, provider: &'static str, asked: &Asked) -> Told {
         Err(what) => return error(400, what),
     };
     let forge = world.forge.clone();
-    let id_token = shared.signer.sign(claims(shared, provider, &visit), forge.as_ref());
+    let claims = claims(shared, provider, &visit);
+    let id_token = match world.odd.contains(RS256) {
+        true => shared.signer.rsa().sign_claims(&claims),
+        false => shared.signer.sign(claims, forge.as_ref()),
+    };
     let access_token = world.new_token("ya29.", visit);
     let mut answer = json!({
         "access_token": access_token, "expires_in": 3599, "scope": "openid email profile",
