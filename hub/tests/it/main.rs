@@ -24,6 +24,7 @@ mod operate;
 mod permissions;
 #[path = "../../../delivery/tests/postgres/mod.rs"]
 mod postgres;
+mod preferences;
 mod promises;
 mod rate_limits;
 mod read_state;
