@@ -157,10 +157,13 @@ impl Codec {
         let mut head = Head::default();
         match self {
             Self::Json => {
-                let silent = if silent { r#","silent":true"# } else { "" };
+                write!(head, r#"{{"type":"message","seq":{seq}"#).expect(FITS);
+                if silent {
+                    head.write_all(br#","silent":true"#).expect(FITS);
+                }
                 write!(
                     head,
-                    r#"{{"type":"message","seq":{seq}{silent},"data":{{"seq":{},"version":{},"is_read":{},"status":"{}","read_at":"#,
+                    r#","data":{{"seq":{},"version":{},"is_read":{},"status":"{}","read_at":"#,
                     state.seq,
                     state.version,
                     state.is_read,
