@@ -30,6 +30,7 @@ mod nearest;
 pub mod networks;
 mod object;
 pub mod outbound;
+pub mod preference;
 mod problems;
 pub mod provider;
 pub mod search;

@@ -189,7 +189,7 @@ fn message(seq: u64, content: &str) -> ServerFrame {
         actions: vec![],
     };
     let data = Message { state: MessageState::new(Seq(seq)), fields };
-    ServerFrame::Message { seq: Seq(seq), data }
+    ServerFrame::Message { seq: Seq(seq), silent: false, data }
 }
 
 /// Writes a frame; a peer that is gone is found out by its reader.

@@ -78,10 +78,14 @@ impl Scanner {
     /// `None` for a frame that does not begin like a change: it is decoded whole by the caller, so
     /// that another order of members costs time, not correctness.
     pub(crate) fn change(&self, frame: &[u8]) -> Option<Change> {
-        const JSON: [&[u8]; 2] =
-            [br#"{"type":"message","seq":"#, br#"{"type":"status_update","seq":"#];
-        const MSGPACK: [&[u8]; 2] =
-            [b"\x83\xa4type\xa7message\xa3seq", b"\x83\xa4type\xadstatus_update\xa3seq"];
+        const JSON: &[&[u8]] =
+            &[br#"{"type":"message","seq":"#, br#"{"type":"status_update","seq":"#];
+        // With four entries the message is silent.
+        const MSGPACK: &[&[u8]] = &[
+            b"\x83\xa4type\xa7message\xa3seq",
+            b"\x84\xa4type\xa7message\xa3seq",
+            b"\x83\xa4type\xadstatus_update\xa3seq",
+        ];
         let heads = match self.codec {
             Codec::Json => JSON,
             Codec::MsgPack => MSGPACK,
@@ -145,7 +149,7 @@ mod tests {
             actions: vec![],
         };
         let data = Message { state: MessageState::new(Seq(seq)), fields };
-        ServerFrame::Message { seq: Seq(seq), data }
+        ServerFrame::Message { seq: Seq(seq), silent: false, data }
     }
 
     #[test]
@@ -160,6 +164,11 @@ mod tests {
                 let frame = codec.encode(&message(seq, &content));
                 let found = Scanner::new(codec).change(&frame);
                 assert_eq!(found, Some(Change { seq, stamp: Some(stamp) }), "{codec:?} {seq}");
+                let ServerFrame::Message { seq: at, data, .. } = message(seq, &content) else {
+                    unreachable!("it is one");
+                };
+                let silent = ServerFrame::Message { seq: at, silent: true, data };
+                assert_eq!(Scanner::new(codec).change(&codec.encode(&silent)), found);
             }
         }
     }

@@ -67,6 +67,10 @@ pub enum ServerFrame {
     Message {
         /// The place of this change in the inbox.
         seq: Seq,
+        /// Whether this user does not want to hear it now: the channel is muted, or these are quiet hours.
+        /// The client shows it in its lists and neither rings nor pops up. Left out where it is false.
+        #[schemars(default, skip_serializing_if = "std::ops::Not::not")]
+        silent: bool,
         /// The message.
         data: Message,
     },
@@ -236,11 +240,15 @@ impl Serialize for ServerFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let entries = 1
             + usize::from(self.seq().is_some())
+            + usize::from(matches!(self, Self::Message { silent: true, .. }))
             + usize::from(!matches!(self, Self::Ping | Self::Pong));
         let mut map = serializer.serialize_map(Some(entries))?;
         map.serialize_entry("type", self.name())?;
         if let Some(seq) = self.seq() {
             map.serialize_entry("seq", &seq)?;
+        }
+        if let Self::Message { silent: true, .. } = self {
+            map.serialize_entry("silent", &true)?;
         }
         match self {
             Self::Welcome(data) => map.serialize_entry("data", data)?,
@@ -291,6 +299,8 @@ impl<'de> Deserialize<'de> for ServerFrame {
             kind: String,
             seq: Option<Seq>,
             #[serde(default)]
+            silent: bool,
+            #[serde(default)]
             data: Value,
         }
         fn data<T: serde::de::DeserializeOwned, E: serde::de::Error>(value: Value) -> Result<T, E> {
@@ -301,7 +311,7 @@ impl<'de> Deserialize<'de> for ServerFrame {
         let seq = wire.seq.ok_or_else(|| D::Error::missing_field("seq"));
         Ok(match wire.kind.as_str() {
             "welcome" => Self::Welcome(data(wire.data)?),
-            "message" => Self::Message { seq: seq?, data: data(wire.data)? },
+            "message" => Self::Message { seq: seq?, silent: wire.silent, data: data(wire.data)? },
             "status_update" => Self::StatusUpdate { seq: seq?, data: data(wire.data)? },
             "sync_complete" => {
                 Self::SyncComplete { seq: data::<SyncCompleteData, _>(wire.data)?.seq }

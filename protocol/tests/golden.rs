@@ -39,8 +39,10 @@ fn golden(side: &str, name: &str, ending: &str, bytes: &[u8]) {
 
 /// As the server writes it: messages by way of the shared body.
 fn written(codec: Codec, frame: &ServerFrame) -> Vec<u8> {
-    let ServerFrame::Message { seq, data } = frame else { return codec.encode(frame).to_vec() };
-    let split = codec.encode_message(*seq, &data.state, &Body::new(&data.fields));
+    let ServerFrame::Message { seq, silent, data } = frame else {
+        return codec.encode(frame).to_vec();
+    };
+    let split = codec.encode_message(*seq, *silent, &data.state, &Body::new(&data.fields));
     [split.head.as_slice(), &split.tail].concat()
 }
 

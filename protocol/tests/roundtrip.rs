@@ -33,13 +33,16 @@ proptest! {
     #[test]
     fn a_shared_message_has_the_bytes_of_a_whole_one(
         seq in support::any_seq(),
+        silent: bool,
         state in support::any_state(),
         fields in support::any_fields(),
     ) {
         let body = Body::new(&fields);
-        let frame = ServerFrame::Message { seq, data: Message { state, fields: fields.clone() } };
+        let frame = ServerFrame::Message {
+            seq, silent, data: Message { state, fields: fields.clone() },
+        };
         let [json, msgpack] = CODECS.map(|codec| {
-            let split = codec.encode_message(seq, &state, &body);
+            let split = codec.encode_message(seq, silent, &state, &body);
             [split.head.as_slice(), &split.tail].concat()
         });
         prop_assert_eq!(

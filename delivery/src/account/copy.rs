@@ -8,11 +8,13 @@ pub(crate) static TABLES: [Table; 4] = [
     Table {
         name: "account_user",
         page: "SELECT tenant_id, user_id, username, email, name, avatar, locale, time_zone, attributes, \
-               preferences, created_at, updated_at FROM account_user \
+               preferences, created_at, updated_at, preferences_version, preferences_changed \
+               FROM account_user \
                WHERE (tenant_id, user_id) > ($1, $2) ORDER BY tenant_id, user_id LIMIT 500",
         insert: "INSERT INTO account_user (tenant_id, user_id, username, email, name, avatar, locale, \
-                 time_zone, attributes, preferences, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 time_zone, attributes, preferences, created_at, updated_at, preferences_version, \
+                 preferences_changed) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },

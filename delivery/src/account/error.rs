@@ -1,6 +1,6 @@
 //! Why an account cannot be used or changed.
 
-use super::IDENTITIES_MAX;
+use super::{IDENTITIES_MAX, KeptPreferences};
 use crate::{control::ControlError, sql::SqlError};
 
 /// Why an account cannot be used or changed. The sentences of refused refresh tokens tell no more than
@@ -40,6 +40,9 @@ pub enum AccountError {
     /// [`IDENTITIES_MAX`] is reached.
     #[error("the user has {IDENTITIES_MAX} logins already, which is the most")]
     TooManyIdentities,
+    /// Somebody else changed the preferences since; as they are now.
+    #[error("the preferences have changed since that version")]
+    PreferencesChanged(Box<KeptPreferences>),
     /// The database cannot.
     #[error(transparent)]
     Control(#[from] ControlError),

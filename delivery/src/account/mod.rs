@@ -13,6 +13,7 @@ mod error;
 mod login;
 mod metrics;
 mod once;
+mod preferences;
 mod profile;
 mod refresh;
 mod revocations;
@@ -39,6 +40,7 @@ pub use self::{
     },
     metrics::ALL as METRICS,
     once::OnceKind,
+    preferences::{KeptPreferences, Unread},
     profile::{Linked, PROFILE_TEXT_BYTES_MAX, Profile, ProfileChange},
     refresh::{PREFIX as REFRESH_TOKEN_PREFIX, REUSE_GRACE, RefreshKey},
     revocations::{LoginMark, Revocation, Revocations, Void},
@@ -74,6 +76,7 @@ pub struct Accounts {
     control: Arc<Control>,
     identity: Arc<Identity>,
     revocations: Arc<Revocations>,
+    following: preferences::Following,
     config: AccountConfig,
     heard: OnceLock<Heard>,
     tell: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -103,6 +106,7 @@ impl Accounts {
             control,
             identity,
             revocations,
+            following: preferences::Following::default(),
             config,
             heard: OnceLock::new(),
             tell: OnceLock::new(),
@@ -110,6 +114,7 @@ impl Accounts {
             tidied,
         });
         accounts.learn_revoked()?;
+        accounts.learn_preferences()?;
         let weak = Arc::downgrade(&accounts);
         accounts.control.after_looks(move || {
             let Some(accounts) = weak.upgrade() else { return false };
@@ -130,7 +135,7 @@ impl Accounts {
         let _ = self.heard.set(Box::new(heard));
     }
 
-    /// Calls `tell` when something was revoked here, for whoever tells other nodes. The
+    /// Calls `tell` when something was revoked here, or a user's preferences changed, for whoever tells other nodes. The
     /// first one is kept.
     pub fn on_written(&self, tell: impl Fn() + Send + Sync + 'static) {
         let _ = self.tell.set(Box::new(tell));
@@ -142,30 +147,29 @@ impl Accounts {
         &self.revocations
     }
 
-    /// Looks at once whether something was revoked: another node says so.
+    /// Looks at once whether something was revoked, or a user's preferences changed: another node says so.
     pub async fn look(self: &Arc<Self>) {
         let looked = self.aside(|accounts| {
             accounts.control.refresh()?;
-            accounts.learn_revoked()
+            accounts.learn_revoked()?;
+            accounts.learn_preferences()
         });
         if let Err(error) = looked.await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,
-                "what another node revoked cannot be read; it will be, in a second"
+                "what another node revoked or a user prefers cannot be read; it will be, in a second"
             );
         }
     }
 
     /// Once a second, after a look that may have gone well.
     fn after_look(&self) {
-        if let Err(error) = self.learn_revoked() {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "what was revoked cannot be read");
-        }
+        self.learn_or_warn();
         let now = self.now();
         if let Some(metrics) = self.metrics.get() {
             metrics.revoked.set(self.revocations.len() as f64);
+            metrics.preferences_known.set(self.following.known_len() as f64);
         }
         let mut tidied = self.tidied.lock();
         if now.millis().saturating_sub(tidied.millis()) < millis(TIDY_EVERY) {
@@ -201,9 +205,21 @@ impl Accounts {
         if let Some(tell) = self.tell.get() {
             tell();
         }
+        self.learn_or_warn();
+    }
+
+    /// Each by itself: what is revoked must not wait for what users prefer.
+    fn learn_or_warn(&self) {
         if let Err(error) = self.learn_revoked() {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "what was revoked cannot be read; it will be, in a second");
+            tracing::warn!(error, "what was revoked cannot be read; it is tried again in a second");
+        }
+        if let Err(error) = self.learn_preferences() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "what users prefer cannot be read; it is tried again in a second"
+            );
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     AccountError, Accounts, IDENTITIES_MAX, ProviderIdentity,
     login::{keep_facts, link, owner},
+    preferences::touch,
 };
 use crate::{
     InboxKey,
@@ -152,28 +153,20 @@ impl Accounts {
         let inbox = inbox.clone();
         self.aside(move |accounts| {
             let now = accounts.now();
-            accounts.control.write_beside(|database| {
-                database.note(|database| {
-                    make(database, &inbox, now)?;
-                    let ProfileChange { name, avatar, locale, time_zone } = change;
-                    database.execute(
-                        "UPDATE account_user SET name = coalesce($3, name), \
-                         avatar = coalesce($4, avatar), locale = coalesce($5, locale), \
-                         time_zone = coalesce($6, time_zone), updated_at = $7 \
-                         WHERE tenant_id = $1 AND user_id = $2",
-                        &values![
-                            inbox.tenant.as_str(),
-                            inbox.user.as_str(),
-                            name,
-                            avatar,
-                            locale,
-                            time_zone,
-                            now
-                        ],
-                    )?;
-                    Ok::<_, AccountError>(())
+            // Preferences go by the profile's language and clock, and nodes have those in memory.
+            if change.locale.is_none() && change.time_zone.is_none() {
+                return accounts.control.write_beside(|database| {
+                    database.note(|database| Ok(write(database, &inbox, change, now)?))
+                });
+            }
+            accounts.control.write(|database| {
+                database.change(|database| {
+                    write(database, &inbox, change, now)?;
+                    Ok::<_, AccountError>(touch(database, &inbox)?)
                 })
-            })
+            })?;
+            accounts.written();
+            Ok(())
         })
         .await
     }
@@ -239,8 +232,31 @@ impl Accounts {
     }
 }
 
+/// What a user changes of themselves.
+fn write(
+    database: &mut dyn Statements,
+    inbox: &InboxKey,
+    change: ProfileChange,
+    now: Time,
+) -> Result<(), SqlError> {
+    make(database, inbox, now)?;
+    let ProfileChange { name, avatar, locale, time_zone } = change;
+    let (tenant, user) = (inbox.tenant.as_str(), inbox.user.as_str());
+    database.execute(
+        "UPDATE account_user SET name = coalesce($3, name), avatar = coalesce($4, avatar), \
+         locale = coalesce($5, locale), time_zone = coalesce($6, time_zone), updated_at = $7 \
+         WHERE tenant_id = $1 AND user_id = $2",
+        &values![tenant, user, name, avatar, locale, time_zone, now],
+    )?;
+    Ok(())
+}
+
 /// Makes the row of a user of whom nothing is written.
-fn make(database: &mut dyn Statements, inbox: &InboxKey, now: Time) -> Result<(), SqlError> {
+pub(super) fn make(
+    database: &mut dyn Statements,
+    inbox: &InboxKey,
+    now: Time,
+) -> Result<(), SqlError> {
     let sql = "INSERT INTO account_user (tenant_id, user_id, username, email, name, avatar, locale, \
                time_zone, attributes, preferences, created_at, updated_at) \
                VALUES ($1, $2, '', '', '', '', '', '', '{}', '{}', $3, $3) \

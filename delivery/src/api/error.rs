@@ -8,6 +8,7 @@ use protocol::{ErrorType, FieldProblem, Message, NodeId, Seq};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::preferences;
 use crate::{
     account::AccountError,
     admin::AdminError,
@@ -234,6 +235,9 @@ impl ApiError {
             AccountError::UserDisabled | AccountError::OtherTenant => self.says(T::Forbidden),
             AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
             AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
+            AccountError::PreferencesChanged(kept) => self
+                .says(T::VersionConflict)
+                .with(FailureData::Preferences(Box::new((**kept).clone().into()))),
             AccountError::Nameless => self.says(T::Invalid).at("Authorization"),
             AccountError::TooManyIdentities => self.says(T::Invalid),
             AccountError::Control(error) => self.control(error),
@@ -461,6 +465,7 @@ pub(crate) enum FailureData {
     Message(Box<Shown>),
     Template(Box<Template>),
     Channel(Box<ChannelInfo>),
+    Preferences(Box<preferences::Shown>),
     Resync { min_seq: Seq, head: Seq },
 }
 

@@ -25,6 +25,7 @@ use super::{
     ApiState,
     caller::{Admin, User},
     error::{ApiError, message},
+    preferences,
     query::Parameters,
     trace::Trace,
     users::{QUERY, user_id},
@@ -138,6 +139,7 @@ enum Line<'a> {
         at: Time,
     },
     Profile(ShownProfile<'a>),
+    Preferences(preferences::Shown),
     Directory(&'a UserRecord),
     Identity(&'a Linked),
     Session(ShownSession<'a>),
@@ -320,6 +322,8 @@ impl Export {
         self.line(&Line::Export { format: FORMAT, tenant_id, user_id, at: clock::now() });
         let (profile, identities) = accounts.profile(&inbox).await?;
         self.line(&Line::Profile(ShownProfile::new(&profile)));
+        let preferences = accounts.preferences(&inbox).await?;
+        self.line(&Line::Preferences(preferences.into()));
         if let Some(record) = directory.user(&inbox).await? {
             self.line(&Line::Directory(&record));
         }

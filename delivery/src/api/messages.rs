@@ -20,7 +20,11 @@ use super::{
     query::{ListRequest, Parameters},
     shape::{Field, ID, may},
 };
-use crate::{StoreError, search::Highlight, store::UnreadCounts};
+use crate::{
+    StoreError,
+    search::Highlight,
+    store::{InboxKey, UnreadCounts},
+};
 
 /// Some of an inbox.
 #[derive(Serialize, JsonSchema)]
@@ -94,6 +98,8 @@ struct Unread {
     channels: Vec<(ChannelId, u64)>,
     /// Of those in no channel.
     direct: u64,
+    /// Of those in channels that the user has muted: what a badge leaves out.
+    muted: u64,
 }
 
 fn by_channel<S: Serializer>(
@@ -128,10 +134,26 @@ pub(super) async fn unread_count(
     parameters.finish()?;
     let UnreadCounts { total, direct, channels } = state.0.store.unread(&user.inbox).await?;
     let Some(channel_id) = channel else {
-        return Ok(answer.success(&Unread { unread_count: total, channels, direct }));
+        let muted = muted_of(&state, &user.inbox, &channels).await?;
+        return Ok(answer.success(&Unread { unread_count: total, channels, direct, muted }));
     };
     let unread_count = channels.iter().find(|(id, _)| *id == channel_id).map_or(0, |(_, n)| *n);
     Ok(answer.success(&UnreadIn { channel_id, unread_count }))
+}
+
+/// How many of these are in channels that the user has muted. The database is asked where anything can be.
+async fn muted_of(
+    state: &ApiState,
+    inbox: &InboxKey,
+    channels: &[(ChannelId, u64)],
+) -> Result<u64, ApiError> {
+    let accounts = &state.0.accounts;
+    let can = accounts.known_preferences().can_silence(&inbox.tenant, &inbox.user);
+    if channels.is_empty() || !can {
+        return Ok(0);
+    }
+    let muted = accounts.preferences(inbox).await?.preferences.muted_channels;
+    Ok(channels.iter().filter(|(id, _)| muted.contains(id)).map(|(_, count)| count).sum())
 }
 
 /// The id in the path. One that could not be an id belongs to no message.

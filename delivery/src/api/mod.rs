@@ -31,6 +31,7 @@ mod marks;
 mod messages;
 mod metrics;
 mod observe;
+mod preferences;
 mod query;
 mod sends;
 mod sent;
@@ -209,6 +210,7 @@ impl ApiState {
             Arc::clone(&directory),
             Arc::clone(&control),
             Arc::clone(&templates),
+            Arc::clone(accounts.known_preferences()),
         );
         let endpoints = user_endpoints().into_iter().chain(admin_endpoints());
         let routes: Vec<_> = endpoints
@@ -249,6 +251,8 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/auth/ws-ticket" => auth::ticket;
         get "/api/v3/auth/profile" => profile::get;
         put "/api/v3/auth/profile" => profile::update;
+        get "/api/v3/auth/preferences" => preferences::own;
+        put "/api/v3/auth/preferences" => preferences::update_own;
         get "/api/v3/auth/export" => export::own;
         get "/api/v3/auth/sessions" => sessions::list;
         delete "/api/v3/auth/sessions" => sessions::end_others;
@@ -357,6 +361,8 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         put "/api/v3/admin/users/{id}/department" => users::set_department;
         post "/api/v3/admin/users/{id}/disable" => users::disable;
         post "/api/v3/admin/users/{id}/enable" => users::enable;
+        get "/api/v3/admin/users/{id}/preferences" => preferences::of_user;
+        put "/api/v3/admin/users/{id}/preferences" => preferences::update_of_user;
         get "/api/v3/admin/users/{id}/export" => export::of_user;
         get "/api/v3/admin/sessions" => sessions::list_all;
         post "/api/v3/admin/sessions" => sessions::create;

@@ -76,7 +76,8 @@ fn frame(stored: Stored) -> Result<ServerFrame, protocol::message::BodyError> {
     Ok(match stored.change {
         Change::Message { state, body } => {
             let data = Message { state, fields: body.fields()? };
-            ServerFrame::Message { seq: stored.seq, data }
+            // Rings nowhere: whoever polls decides by themselves what is shown.
+            ServerFrame::Message { seq: stored.seq, silent: false, data }
         }
         Change::Status(change) => ServerFrame::StatusUpdate {
             seq: stored.seq,

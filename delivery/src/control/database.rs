@@ -28,6 +28,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_7.sql"),
         include_str!("schema_8.sql"),
         include_str!("schema_9.sql"),
+        include_str!("schema_10.sql"),
     ],
     migrations: &[
         Migration {
@@ -59,6 +60,11 @@ pub(super) static AREA: Area = Area {
             version: 6,
             name: "admin_logins",
             sql: include_str!("../../migrations/postgres/control_0006_admin_logins.sql"),
+        },
+        Migration {
+            version: 7,
+            name: "preferences",
+            sql: include_str!("../../migrations/postgres/control_0007_preferences.sql"),
         },
     ],
     compatible_from: 1,

@@ -239,7 +239,7 @@ impl Control {
         self.shared.templates.load(Ordering::Acquire)
     }
 
-    /// The revision of what was revoked, at the last look.
+    /// The revision of what was revoked and of what users prefer, at the last look.
     pub(crate) fn accounts_revision(&self) -> i64 {
         self.shared.accounts.load(Ordering::Acquire)
     }

@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     /// Of templates, at the last look.
     pub(super) templates: AtomicI64,
-    /// Of what was revoked, at the last look.
+    /// Of what was revoked and of what users prefer, at the last look.
     pub(super) accounts: AtomicI64,
     pub(super) usage: Counters,
     /// Under which name this node's share of what is used is written down.

@@ -10,6 +10,7 @@
 //! [`EditRequest`] is what may be changed afterwards.
 
 mod edit;
+mod languages;
 pub mod limits;
 mod permission;
 mod quota;
@@ -17,25 +18,29 @@ mod recipients;
 mod request;
 mod validate;
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use protocol::{Body, FieldProblem, MessageFields, MessageId, TenantId, Time};
 use schemars::JsonSchema;
 use serde::Serialize;
+use smallvec::{SmallVec, smallvec};
 use uuid::Uuid;
 
 use crate::{
     control::{Control, ControlError, QuotaReached},
     identity::Caller,
+    preference::Known as Preferred,
     store::{Batch, Directory, Outgoing, Store, StoreError, StoredAnswer},
     template::{Rendered, Templates},
 };
 
 pub use edit::EditRequest;
+pub use languages::InLanguage;
 pub use permission::{RESERVED_TYPES, Refusal};
 pub(crate) use permission::{check_write, is_reserved_type};
 pub use request::{Recipient, SendRequest};
 
+use languages::{Readers, by_language};
 use quota::Charge;
 use recipients::{Addressed, Known, Recipients, Rights};
 use request::given;
@@ -50,13 +55,18 @@ pub const DEFAULT_TYPE: &str = "text";
 /// What a sender is told of a message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Receipt {
-    /// Its id.
+    /// Its id; where it became several, that of the first recipient's.
     pub message_id: MessageId,
     /// `accepted`, or `scheduled` for one that waits for its time.
     pub status: &'static str,
     /// How many receive it, each counted once, members of channels and roles as of now; none for
     /// `recipient_type` `all`, because nobody counts the tenant's inboxes for it.
     pub recipients: Option<u64>,
+    /// The messages it became, where its recipients read a template in different languages: each is one of
+    /// its own, to be recalled or asked about by itself. Left out where it is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub messages: Vec<InLanguage>,
 }
 
 /// Why a message was not accepted.
@@ -100,6 +110,7 @@ pub struct Sender {
     directory: Arc<dyn Directory>,
     control: Arc<Control>,
     templates: Arc<Templates>,
+    preferred: Arc<Preferred>,
 }
 
 impl std::fmt::Debug for Sender {
@@ -109,15 +120,17 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// A sender into this store, for recipients that this directory knows.
+    /// A sender into this store, for recipients that this directory knows and who speak what `preferred`
+    /// says.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         directory: Arc<dyn Directory>,
         control: Arc<Control>,
         templates: Arc<Templates>,
+        preferred: Arc<Preferred>,
     ) -> Self {
-        Self { store, directory, control, templates }
+        Self { store, directory, control, templates, preferred }
     }
 
     /// Everything but the store, for one message.
@@ -134,7 +147,11 @@ impl Sender {
         let checked = self.check(&tenant, request, &looked, now)?;
         let known = Known::default();
         let one = self.prepare_one(&mut Rights::new(caller), &known, checked, now).await?;
-        Ok(Prepared { items: vec![one.outgoing], charges: vec![one.charge], outcome: one.receipt })
+        Ok(Prepared {
+            items: one.outgoing.into_vec(),
+            charges: vec![one.charge],
+            outcome: one.receipt,
+        })
     }
 
     /// As [`Sender::prepare`], for many. Each is accepted or refused by itself, in order; a request
@@ -165,7 +182,7 @@ impl Sender {
                 Err(error) => Err(error),
             };
             outcome.push(prepared.map(|One { outgoing, receipt, charge }| {
-                items.push(outgoing);
+                items.extend(outgoing);
                 charges.push(charge);
                 receipt
             }));
@@ -233,29 +250,38 @@ impl Sender {
         let recipients = Recipients { directory: &*self.directory, tenant: &tenant, known };
         let Addressed { caller, audience, count, channel_id } =
             recipients.resolve(rights, &checked).await?;
-        let rendered = match &checked.template {
-            Some(template) => {
-                let own_actions = checked.request.actions.is_some();
-                template
+        let said = given(checked.request.locale.as_ref());
+        let parts = match &checked.template {
+            Some(template) if said.is_none() => {
+                by_language(template, &self.preferred, &tenant, audience, count)
+            }
+            Some(_) | None => smallvec![Readers { audience, count, locale: said }],
+        };
+        let own_actions = checked.request.actions.is_some();
+        let render = |part: Readers<'_>| {
+            let rendered = match &checked.template {
+                Some(template) => template
                     .render(
                         checked.request.variables.as_ref().unwrap_or(&serde_json::Map::new()),
-                        given(checked.request.locale.as_ref()),
+                        part.locale,
                         !own_actions,
                     )
-                    .map_err(SendError::Invalid)?
-            }
-            None => Rendered::default(),
+                    .map_err(SendError::Invalid)?,
+                None => Rendered::default(),
+            };
+            Ok((part.audience, part.count, rendered))
         };
+        let parts: SmallVec<[_; 1]> =
+            parts.into_iter().map(render).collect::<Result<_, SendError>>()?;
         let sender_info = permission::sender(&caller, &checked);
         let Checked {
             request, template, message_type, on_behalf_of, priority, scheduled_at, ..
         } = checked;
-        let id = message_id();
         let fields = MessageFields {
-            id: id.clone(),
+            id: message_id(),
             channel_id,
-            title: non_empty(request.title).unwrap_or(rendered.title),
-            content: non_empty(request.content).unwrap_or(rendered.content),
+            title: request.title.unwrap_or_default(),
+            content: request.content.unwrap_or_default(),
             message_type,
             priority,
             sender: sender_info.id.clone(),
@@ -270,22 +296,53 @@ impl Sender {
             collapse_key: non_empty(request.collapse_key),
             metadata: request.metadata.unwrap_or_default(),
             attachments: request.attachments.unwrap_or_default(),
-            actions: request.actions.unwrap_or(rendered.actions),
+            actions: request.actions.unwrap_or_default(),
         };
         // The last thing that can refuse: what was refused for something else uses nothing.
         let charge = Charge::take(&self.control, &tenant, count.unwrap_or(1))?;
-        let body = Arc::new(Body::new(&fields));
         let status = if scheduled_at.is_some() { "scheduled" } else { "accepted" };
-        let receipt = Receipt { message_id: id, status, recipients: count };
         let sender = caller.sender_key();
-        let outgoing = Outgoing { tenant, sender, audience, body, scheduled_at };
+        let mut receipt = Receipt {
+            message_id: fields.id.clone(),
+            status,
+            recipients: count,
+            messages: Vec::new(),
+        };
+        let several = parts.len() > 1;
+        let mut outgoing = SmallVec::with_capacity(parts.len());
+        // All but the last are copies, and most are the last.
+        let copies = iter::repeat_n(fields, parts.len());
+        for (mut fields, (audience, count, rendered)) in copies.zip(parts) {
+            if !outgoing.is_empty() {
+                fields.id = message_id();
+            }
+            if fields.title.is_empty() {
+                fields.title = rendered.title;
+            }
+            if fields.content.is_empty() {
+                fields.content = rendered.content;
+            }
+            if !own_actions {
+                fields.actions = rendered.actions;
+            }
+            if several {
+                receipt.messages.push(InLanguage {
+                    message_id: fields.id.clone(),
+                    locale: rendered.locale,
+                    recipients: count.unwrap_or_default(),
+                });
+            }
+            let body = Arc::new(Body::new(&fields));
+            let (tenant, sender) = (tenant.clone(), sender.clone());
+            outgoing.push(Outgoing { tenant, sender, audience, body, scheduled_at });
+        }
         Ok(One { outgoing, receipt, charge })
     }
 }
 
-/// A message that waits to be stored.
+/// A message that waits to be stored, in as many languages as it is read in.
 struct One {
-    outgoing: Outgoing,
+    outgoing: SmallVec<[Outgoing; 1]>,
     receipt: Receipt,
     charge: Charge,
 }

@@ -59,7 +59,7 @@ fn sender() -> (Arc<TestStore>, Sender) {
     let store = TestStore::open();
     // The folder goes at once; the open file is looked at no more.
     let control = Arc::new(Control::open(tempfile::tempdir().unwrap().path()).unwrap());
-    let sender = Sender::new(store.clone(), store.clone(), control, built_in());
+    let sender = Sender::new(store.clone(), store.clone(), control, built_in(), Arc::default());
     (store, sender)
 }
 
@@ -86,7 +86,8 @@ async fn ready(
     let checked = sender.check(&caller.tenant(), request, &Ok(()), now)?;
     let mut rights = Rights::new(caller);
     let prepared = sender.prepare_one(&mut rights, &Known::default(), checked, now).await?;
-    Ok((prepared.outgoing, prepared.receipt))
+    let [outgoing] = prepared.outgoing.into_vec().try_into().expect("one language");
+    Ok((outgoing, prepared.receipt))
 }
 
 fn prepared(caller: &Caller, request: SendRequest) -> Result<MessageFields, SendError> {

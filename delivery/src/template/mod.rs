@@ -249,6 +249,20 @@ impl Compiled {
         }
     }
 
+    /// The variant, by its normal name, that suits somebody who speaks these languages, given by their normal
+    /// names; none for the template's own text. The first language alone decides: in which one the own text is
+    /// nobody has said, and it may be in the first.
+    pub(crate) fn variant_for(&self, spoken: &[Box<str>]) -> Option<&str> {
+        let first = spoken.first()?;
+        let found = locale::lookup(first).find_map(|name| self.locales.get_key_value(name));
+        found.map(|(name, _)| name.as_str())
+    }
+
+    /// Whether it reads otherwise in other languages.
+    pub(crate) fn has_variants(&self) -> bool {
+        !self.locales.is_empty()
+    }
+
     /// The text and the buttons for a language, and the variant's name.
     fn choose(&self, locale: Option<&str>) -> (Option<&str>, &CutText, &[CutAction]) {
         let wanted = locale.filter(|_| !self.locales.is_empty()).and_then(locale::normal);

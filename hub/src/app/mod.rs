@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context;
 use delivery::{
     InboxKey, Store,
-    account::{Accounts, LoginMark},
+    account::{Accounts, LoginMark, Unread},
     api::{
         ApiConfig, ApiParts, ApiState, admin_routes, bare_admin_routes, bare_user_routes,
         doc::{self, Endpoint, Operation},
@@ -25,6 +25,7 @@ use delivery::{
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
+    preference::Silence,
     store::{BoxFuture, Directory, Storage},
     webhook::Webhooks,
 };
@@ -133,6 +134,12 @@ impl App {
             accounts: Arc::clone(&foundation.accounts),
             directory: Arc::clone(&directory),
         };
+        let silencing = Arc::downgrade(&registry);
+        foundation.accounts.on_preferences(move |inbox, silence| {
+            if let Some(registry) = silencing.upgrade() {
+                registry.respect(inbox, silence);
+            }
+        });
         let live = Live::new(
             live_config,
             registry,
@@ -340,6 +347,13 @@ impl TokenVerifier for Tokens {
 
     fn is_valid(&self, inbox: &InboxKey, login: &LoginMark) -> bool {
         self.identity.check_mark(inbox, login).is_ok()
+    }
+
+    fn silence<'a>(
+        &'a self,
+        inbox: &'a InboxKey,
+    ) -> BoxFuture<'a, Result<Option<Arc<Silence>>, Unread>> {
+        Box::pin(self.accounts.silence(inbox))
     }
 
     fn fetch_key<'a>(&'a self, token: &'a str) -> BoxFuture<'a, ()> {

@@ -199,11 +199,11 @@ impl Driver {
                 Next::WentLive => return Ok(true),
                 Next::Read(request) => {
                     self.page = Some(read_page(
+                        self.live.registry().clone(),
                         self.live.store().clone(),
                         self.live.page_permits().clone(),
                         self.connection.clone(),
                         request,
-                        self.live.wall().clone(),
                     ));
                 }
             }

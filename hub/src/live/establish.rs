@@ -9,7 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use delivery::{StoreError, account::LoginMark, identity::UserCaller, store::WatchGuard};
+use delivery::{
+    StoreError,
+    account::{LoginMark, Unread},
+    identity::UserCaller,
+    store::WatchGuard,
+};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use protocol::{CloseReason, DeviceId, DeviceType, Seq, ServerFrame, Welcome};
 use socket2::SockRef;
@@ -224,14 +229,29 @@ fn peer(caller: UserCaller, framing: Framing, address: IpAddr) -> Peer {
     Peer { inbox: caller.inbox, device, device_known, framing, address }
 }
 
+/// Why a connection does not begin.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Preferences(#[from] Unread),
+}
+
 /// Begins to watch, sets the first position and queues `welcome`. The connection is registered
 /// already, so a change is either before the watch's head or was offered.
 async fn start(
     live: &Live,
     connection: &Connection,
     since: Option<Seq>,
-) -> Result<Box<dyn WatchGuard>, StoreError> {
+) -> Result<Box<dyn WatchGuard>, StartError> {
     let inbox = connection.inbox();
+    // Known before the first change is written; what the user says from here on is heard by the registry.
+    if live.registry().silence_of(inbox).is_none()
+        && let Some(silence) = live.verifier().silence(inbox).await?
+    {
+        live.registry().respect(inbox, &silence);
+    }
     // Before the head is read: what others store after it is heard.
     let attention = live.bus().attend(inbox).await;
     if let Some(device) = connection.known_device() {

@@ -84,9 +84,9 @@ impl EventFields {
     }
 }
 
-/// Longest start of an event with an id: `id: `, 20 digits, `event: status_update`, `data: ` and
-/// three line ends. No event with a `retry:` has a head of a message as well.
-const EVENT_START_BYTES_MAX: usize = 4 + 20 + 7 + 15 + 6 + 3;
+/// Longest start of an event of a message: `id: `, 20 digits, `event: message`, `data: ` and three line
+/// ends. Others are longer, or have a `retry:`, and no head behind.
+const EVENT_START_BYTES_MAX: usize = 4 + 20 + 7 + 7 + 6 + 3;
 
 /// What stands before what recipients share, in bytes: the longer start (RFC 6455 has 10 bytes at
 /// most) and the longest head of a message.

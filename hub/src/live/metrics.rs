@@ -1,7 +1,7 @@
 //! What the live side counts. Names, labels and help stand here once; the reference in the docs is
 //! made from [`ALL`].
 
-use delivery::metrics::Metric;
+use delivery::{metrics::Metric, preference::Reason};
 use metrics::{Counter, Gauge, Histogram, Recorder};
 use protocol::{ClientFrame, CloseReason, DeviceType};
 
@@ -85,6 +85,12 @@ const REWOUND: Metric = Metric::counter(
     "",
     "Connections that the periodic check found ahead of the store: it has lost what was sent, and they are told `resync_required`.",
 );
+const SILENCED: Metric = Metric::counter(
+    "pushhub_silent_messages_total",
+    "reason",
+    "Messages that were given to a user's devices on this node as silent, and why; each once, however many \
+     devices, and once more for each device that reads it from its backlog.",
+);
 const PRESENCE_SKIPPED: Metric = Metric::counter(
     "pushhub_presence_skipped_total",
     "",
@@ -112,6 +118,7 @@ pub const ALL: &[Metric] = &[
     OUTBOX_BYTES,
     REPAIRS,
     REWOUND,
+    SILENCED,
     PRESENCE_SKIPPED,
     DRAINING,
 ];
@@ -194,6 +201,7 @@ pub(super) struct LiveMetrics {
     pub(super) outbox_bytes: Gauge,
     pub(super) repairs: Counter,
     pub(super) rewound: Counter,
+    silenced: [Counter; Reason::ALL.len()],
     pub(super) presence_skipped: Counter,
     pub(super) draining: Gauge,
 }
@@ -244,6 +252,8 @@ impl LiveMetrics {
             outbox_bytes: OUTBOX_BYTES.to_gauge(recorder, &[]),
             repairs: REPAIRS.to_counter(recorder, &[]),
             rewound: REWOUND.to_counter(recorder, &[]),
+            silenced: Reason::ALL
+                .map(|reason| SILENCED.to_counter(recorder, &[("reason", reason.label())])),
             presence_skipped: PRESENCE_SKIPPED.to_counter(recorder, &[]),
             draining: DRAINING.to_gauge(recorder, &[]),
         };
@@ -263,6 +273,7 @@ impl LiveMetrics {
             .chain(&self.frames_received)
             .chain(&self.replays)
             .chain(&self.catchups)
+            .chain(&self.silenced)
             .chain([&self.repairs, &self.rewound, &self.presence_skipped])
             .chain([&self.received_invalid, &self.received_control]);
         counters.for_each(|counter| counter.increment(0));
@@ -298,6 +309,10 @@ impl LiveMetrics {
         if let Some(at) = ClientFrame::NAMES.iter().position(|known| *known == name) {
             self.frames_received[at].increment(1);
         }
+    }
+
+    pub(super) fn silenced(&self, reason: Reason) -> &Counter {
+        &self.silenced[reason as usize]
     }
 
     pub(super) fn replays(&self, result: Replay) -> &Counter {

@@ -4,6 +4,7 @@
 //! connection it replaced. No guard of the map is held while a socket is written or awaited.
 
 use std::{
+    cell::OnceCell,
     sync::{Arc, OnceLock, Weak},
     time::Instant,
 };
@@ -12,6 +13,7 @@ use dashmap::{DashMap, Entry};
 use delivery::{
     Fanout, InboxKey, Store,
     clock::WallClock,
+    preference::Silence,
     store::{Change, Stored},
 };
 use metrics::Recorder;
@@ -29,9 +31,17 @@ use super::{
 
 type Connections = SmallVec<[Arc<Connection>; 1]>;
 
+/// An inbox with a connection.
+#[derive(Clone, Default)]
+struct Online {
+    connections: Connections,
+    /// What the user does not want to hear; none for most, who pay a comparison for it.
+    silence: Option<Arc<Silence>>,
+}
+
 /// The connections of this node, and the way changes reach them: the store's [`Fanout`].
 pub struct Registry {
-    inboxes: DashMap<InboxKey, Connections>,
+    inboxes: DashMap<InboxKey, Online>,
     limits: Limits,
     per_user_max: usize,
     clock: WallClock,
@@ -89,10 +99,11 @@ impl Registry {
         let mut replaced = None;
         match self.inboxes.entry(connection.inbox().clone()) {
             Entry::Vacant(entry) => {
-                entry.insert(smallvec![connection.clone()]);
+                let connections = smallvec![connection.clone()];
+                entry.insert(Online { connections, silence: None });
             }
             Entry::Occupied(mut entry) => {
-                let list = entry.get_mut();
+                let list = &mut entry.get_mut().connections;
                 if let Some(same) = list.iter_mut().find(|other| connection.replaces(other)) {
                     replaced = Some(std::mem::replace(same, connection.clone()));
                 } else if list.len() >= self.per_user_max {
@@ -111,7 +122,8 @@ impl Registry {
 
     /// Takes this very connection out, if it is still there.
     pub(super) fn remove(&self, connection: &Connection) {
-        self.inboxes.remove_if_mut(connection.inbox(), |_, list| {
+        self.inboxes.remove_if_mut(connection.inbox(), |_, online| {
+            let list = &mut online.connections;
             list.retain(|other| other.id() != connection.id());
             list.shrink_to_fit();
             list.is_empty()
@@ -121,12 +133,47 @@ impl Registry {
 
     /// The connections of an inbox.
     pub(super) fn of(&self, inbox: &InboxKey) -> Connections {
-        self.inboxes.get(inbox).map(|list| list.value().clone()).unwrap_or_default()
+        self.inboxes.get(inbox).map(|online| online.connections.clone()).unwrap_or_default()
+    }
+
+    /// What a user who is connected does not want to hear; none for one who hears everything, or who was
+    /// not looked up yet.
+    pub(super) fn silence_of(&self, inbox: &InboxKey) -> Option<Arc<Silence>> {
+        self.inboxes.get(inbox)?.silence.clone()
+    }
+
+    /// A user does not want to hear this from now on. Passed over where the user is not connected, or
+    /// has said something else since.
+    pub fn respect(&self, inbox: &InboxKey, silence: &Arc<Silence>) {
+        if let Some(mut online) = self.inboxes.get_mut(inbox)
+            && online.silence.as_ref().is_none_or(|known| silence.is_newer_than(known))
+        {
+            online.silence = Some(Arc::clone(silence));
+        }
+    }
+
+    /// Which of these changes the user does not want to hear now; none for none of them. Counted.
+    pub(super) fn silenced(&self, silence: Option<&Silence>, changes: &[Stored]) -> Silenced {
+        let silence = silence?;
+        // All of them are as of one moment, which is only asked for where quiet hours are set.
+        let now = OnceCell::new();
+        let is_silent = |stored: &Stored| match &stored.change {
+            Change::Message { body, .. } => {
+                let reason = silence.of(body.facts(), || *now.get_or_init(|| self.clock.now()));
+                if let Some(reason) = reason {
+                    self.metrics.silenced(reason).increment(1);
+                }
+                reason.is_some()
+            }
+            Change::Status(_) => false,
+        };
+        Some(changes.iter().map(is_silent).collect())
     }
 
     /// Whether one more connection would be taken, as of now: there is room, or it replaces one.
     pub(super) fn has_room(&self, inbox: &InboxKey, device: Option<&DeviceId>) -> bool {
-        self.inboxes.get(inbox).is_none_or(|list| {
+        self.inboxes.get(inbox).is_none_or(|online| {
+            let list = &online.connections;
             let replaces =
                 |other: &Arc<Connection>| device.is_some() && other.known_device() == device;
             list.len() < self.per_user_max || list.iter().any(replaces)
@@ -135,12 +182,16 @@ impl Registry {
 
     /// Every connection, as of about now.
     pub(super) fn all(&self) -> Vec<Arc<Connection>> {
-        self.inboxes.iter().flat_map(|entry| entry.value().clone()).collect()
+        self.inboxes.iter().flat_map(|entry| entry.connections.clone()).collect()
     }
 
     /// Every inbox with a connection, as of about now.
     pub(super) fn keys(&self) -> Vec<InboxKey> {
         self.inboxes.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
     }
 
     /// Now; only looked up where a message can expire.
@@ -159,24 +210,39 @@ impl Registry {
     }
 }
 
+/// Of changes, which are silent; none where all are heard.
+pub(super) type Silenced = Option<SmallVec<[bool; 16]>>;
+
+/// The frames of changes.
+pub(super) fn frames<'a>(
+    changes: &'a [Stored],
+    silenced: Option<&'a SmallVec<[bool; 16]>>,
+    framing: Framing,
+    now: Time,
+) -> impl Iterator<Item = WireFrame> + 'a {
+    changes.iter().enumerate().map(move |(at, change)| {
+        let silent = silenced.is_some_and(|silenced| silenced[at]);
+        WireFrame::change(change, framing, now, silent)
+    })
+}
+
 impl Fanout for Registry {
     fn publish(&self, changes: &[Stored]) {
         let Some(first) = changes.first() else { return };
         debug_assert!(changes.iter().all(|change| change.inbox == first.inbox));
         debug_assert!(changes.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq));
-        let connections = self.of(&first.inbox);
-        if connections.is_empty() {
+        let Some(online) = self.inboxes.get(&first.inbox).map(|online| online.clone()) else {
             return;
-        }
+        };
+        let silenced = self.silenced(online.silence.as_deref(), changes);
         // One encoding per framing, however many devices.
         let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Framing::ALL.len()] =
             [const { None }; Framing::ALL.len()];
         let now = self.now_for(changes);
-        for connection in connections {
+        for connection in online.connections {
             let framing = connection.framing();
-            let frames = encoded[framing.index()].get_or_insert_with(|| {
-                changes.iter().map(|change| WireFrame::change(change, framing, now)).collect()
-            });
+            let frames = encoded[framing.index()]
+                .get_or_insert_with(|| frames(changes, silenced.as_ref(), framing, now).collect());
             let delivered =
                 connection.offer(frames, self.limits, &self.metrics, Instant::now(), &self.clock);
             self.note_delivered(&connection, delivered);

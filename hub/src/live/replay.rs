@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use delivery::{Store, StoreError, clock::WallClock, store::BoxFuture};
+use delivery::{Store, StoreError, store::BoxFuture};
 use tokio::sync::Semaphore;
 
 use super::{
     connection::Connection,
     outbox::{PageFrames, PageRequest},
-    wire_frame::WireFrame,
+    registry::{Registry, frames},
 };
 
 /// Changes on one page: enough that reading the page costs little per change, few enough that a
@@ -28,20 +28,21 @@ pub(super) type PageResult = Result<(PageRequest, PageFrames), StoreError>;
 
 /// Reads the page for `request`. Dropping the future is safe: nothing was taken yet.
 pub(super) fn read_page(
+    registry: Arc<Registry>,
     store: Arc<dyn Store>,
     permits: Arc<Semaphore>,
     connection: Arc<Connection>,
     request: PageRequest,
-    clock: WallClock,
 ) -> BoxFuture<'static, PageResult> {
     Box::pin(async move {
         let _permit = permits.acquire_owned().await.expect("the semaphore is never closed");
         let inbox = connection.inbox();
         let page = store.changes(inbox, request.since, PAGE_CHANGES_MAX, PAGE_BYTES_MAX).await?;
-        let now = clock.now();
-        let framing = connection.framing();
-        let frames =
-            page.changes.iter().map(|change| WireFrame::change(change, framing, now)).collect();
+        let now = registry.now();
+        // As of now: a backlog that is read in the morning rings as what comes in the morning does.
+        let silence = registry.silence_of(inbox);
+        let silenced = registry.silenced(silence.as_deref(), &page.changes);
+        let frames = frames(&page.changes, silenced.as_ref(), connection.framing(), now).collect();
         Ok((request, PageFrames { frames, head: page.head, min_seq: page.min_seq }))
     })
 }

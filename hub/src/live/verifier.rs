@@ -1,8 +1,14 @@
 //! Who may connect, as far as this side must know.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use delivery::{InboxKey, account::LoginMark, identity::UserCaller, store::BoxFuture};
+use delivery::{
+    InboxKey,
+    account::{LoginMark, Unread},
+    identity::UserCaller,
+    preference::Silence,
+    store::BoxFuture,
+};
 use protocol::{ErrorType, Time};
 
 /// Checks what a client shows at the handshake and in `refresh`.
@@ -32,6 +38,18 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// for a check that is about to come and cannot wait. Nothing, where there are no other issuers.
     fn fetch_key<'a>(&'a self, _token: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// What a user who connects does not want to hear; none for everything. Without preferences everybody hears
+    /// everything.
+    ///
+    /// # Errors
+    /// [`Unread`] where that cannot be known now.
+    fn silence<'a>(
+        &'a self,
+        _inbox: &'a InboxKey,
+    ) -> BoxFuture<'a, Result<Option<Arc<Silence>>, Unread>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// A user came in from there, or came with a new token: what the token says of them is remembered.

@@ -146,8 +146,9 @@ impl WireFrame {
         Self { kind, prefix, tail, end: &[], seq: Seq::ZERO, accepted: None, expires: None }
     }
 
-    /// A change of an inbox. A message that has expired by `now` is replaced at its place.
-    pub(super) fn change(stored: &Stored, framing: Framing, now: Time) -> Self {
+    /// A change of an inbox. A message that has expired by `now` is replaced at its place; a `silent` one is
+    /// not to ring.
+    pub(super) fn change(stored: &Stored, framing: Framing, now: Time, silent: bool) -> Self {
         let mut frame = match &stored.change {
             Change::Message { body, .. } if body.expired(now) => {
                 let at = body.expire_at().unwrap_or(now);
@@ -155,7 +156,7 @@ impl WireFrame {
                 Self::status(stored.seq, &change, framing)
             }
             Change::Message { state, body } => {
-                let split = framing.codec().encode_message(stored.seq, state, body);
+                let split = framing.codec().encode_message(stored.seq, silent, state, body);
                 let fields = EventFields::at(stored.seq);
                 let head = split.head.as_slice();
                 let mut frame = Self::new(FrameKind::Message, framing, fields, head, split.tail);

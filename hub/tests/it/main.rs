@@ -29,6 +29,7 @@ mod own_login;
 mod permissions;
 #[path = "../../../delivery/tests/postgres/mod.rs"]
 mod postgres;
+mod preferences;
 mod promises;
 mod rate_limits;
 mod read_state;

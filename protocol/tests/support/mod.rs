@@ -110,13 +110,23 @@ pub fn server_samples() -> Vec<(&'static str, ServerFrame)> {
             "message",
             ServerFrame::Message {
                 seq: Seq(7),
+                silent: false,
                 data: Message { state: MessageState::new(Seq(7)), fields: plain_fields() },
+            },
+        ),
+        (
+            "message_silent",
+            ServerFrame::Message {
+                seq: Seq(9),
+                silent: true,
+                data: Message { state: MessageState::new(Seq(9)), fields: plain_fields() },
             },
         ),
         (
             "message_full",
             ServerFrame::Message {
                 seq: Seq(70_000),
+                silent: false,
                 data: Message { state: read_state(), fields: full_fields() },
             },
         ),
@@ -419,9 +429,11 @@ pub fn server_frame() -> impl Strategy<Value = ServerFrame> {
         );
     prop_oneof![
         welcome,
-        (any_seq(), any_state(), any_fields()).prop_map(|(seq, state, fields)| {
-            ServerFrame::Message { seq, data: Message { state, fields } }
-        }),
+        (any_seq(), any::<bool>(), any_state(), any_fields()).prop_map(
+            |(seq, silent, state, fields)| {
+                ServerFrame::Message { seq, silent, data: Message { state, fields } }
+            }
+        ),
         (
             any_seq(),
             message_id(),

@@ -19,6 +19,7 @@ use crate::{
         shape::{Form, NO_OR_LINK, Shape, formed, may},
     },
     identity::UserCaller,
+    preference::{self, TIME_ZONE_BYTES_MAX},
     problems::Problems,
 };
 
@@ -27,9 +28,6 @@ const LOCALE_PATTERN: &str = "^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$";
 
 /// Longest language tag, in bytes.
 const LOCALE_BYTES_MAX: usize = 35;
-
-/// Longest name of a time zone, in bytes.
-const TIME_ZONE_BYTES_MAX: usize = 64;
 
 /// A user, to themselves.
 #[derive(Serialize, JsonSchema)]
@@ -133,7 +131,7 @@ fn is_locale(text: &str) -> bool {
 }
 
 fn is_time_zone(text: &str) -> bool {
-    text.is_empty() || text.len() <= TIME_ZONE_BYTES_MAX && jiff::tz::TimeZone::get(text).is_ok()
+    text.is_empty() || preference::is_time_zone(text)
 }
 
 /// `GET /auth/profile`

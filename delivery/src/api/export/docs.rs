@@ -10,7 +10,7 @@ use crate::api::{
 };
 
 const ABOUT: &str = "Lines of JSON, `{\"type\", \"data\"}`, written while they are read: `export`, `profile`, \
-    `directory` (what tokens and admins said), `identity`, `session`, `membership`, `message` (of the inbox, oldest \
+    `preferences`, `directory` (what tokens and admins said), `identity`, `session`, `membership`, `message` (of the inbox, oldest \
     first, in the state it is in; what has expired is not there), `sent` (what the user sent as far as it is kept, with \
     its recipients) and after each its `receipt`s; the last is `end`, with the number of lines before it. An answer \
     without it was broken off. What changes meanwhile may be in it or not. One at a time for a user, eight on a node.";

@@ -40,7 +40,7 @@ async fn live_messages_reach_every_device_in_both_codecs() {
     server.store.send("bob", "not for ann");
     let (a, b) = (json.next().await, msgpack.next().await);
     assert_eq!(a, b);
-    let ServerFrame::Message { seq, data } = a else { panic!("a message") };
+    let ServerFrame::Message { seq, data, .. } = a else { panic!("a message") };
     assert_eq!((seq, data.state.seq, data.fields.content.as_str()), (Seq(1), Seq(1), "hello"));
 }
 

@@ -36,7 +36,7 @@ const WEBSOCKET: Framing = Framing::WebSocket(Codec::Json);
 const FRAME: fn(u64) -> WireFrame = |seq| frame(seq, WEBSOCKET);
 
 fn frame(seq: u64, framing: Framing) -> WireFrame {
-    WireFrame::change(&stored("ann", seq, "content"), framing, Time::default())
+    WireFrame::change(&stored("ann", seq, "content"), framing, Time::default(), false)
 }
 
 impl Bench {
@@ -181,7 +181,7 @@ fn what_expires_while_it_waits_is_not_shown() {
         let change = Change::Message { state: MessageState::new(Seq(seq)), body };
         let stored = Stored { change, ..stored("ann", seq, "") };
         // Made before any of them expires.
-        WireFrame::change(&stored, WEBSOCKET, Time::from_millis(0))
+        WireFrame::change(&stored, WEBSOCKET, Time::from_millis(0), false)
     };
     let frames = [until(1, 1_000), until(2, 1_000), until(3, Time::MAX.millis())];
     bench.head = 3;

@@ -21,7 +21,8 @@ fn a_client_reads_what_was_encoded_at_every_length_of_header() {
             [Codec::Json, Codec::MsgPack].into_iter().zip(Codec::SUBPROTOCOLS)
         {
             assert_eq!(codec, named);
-            let frame = WireFrame::change(&change, Framing::WebSocket(codec), Time::default());
+            let frame =
+                WireFrame::change(&change, Framing::WebSocket(codec), Time::default(), false);
             let bytes = frame.to_vec();
             assert_eq!(bytes.len(), frame.len());
             let payload = match client_reads(&bytes).remove(0) {
@@ -30,7 +31,7 @@ fn a_client_reads_what_was_encoded_at_every_length_of_header() {
                 other => panic!("{other:?}"),
             };
             match codec.decode_server(&payload).unwrap() {
-                ServerFrame::Message { seq, data } => {
+                ServerFrame::Message { seq, data, .. } => {
                     assert_eq!(seq, Seq(7));
                     assert_eq!(data.fields.content.len(), content);
                 }
@@ -58,8 +59,8 @@ fn an_expired_message_becomes_a_status_at_its_seq() {
     let body: std::sync::Arc<Body> = body_until("m1", "late", Some(expire_at));
     let mut change = stored("ann", 3, "");
     change.change = Change::Message { state: MessageState::new(Seq(3)), body };
-    let before = WireFrame::change(&change, JSON, Time::from_millis(999));
-    let after = WireFrame::change(&change, JSON, expire_at);
+    let before = WireFrame::change(&change, JSON, Time::from_millis(999), false);
+    let after = WireFrame::change(&change, JSON, expire_at, false);
     assert_eq!((before.kind, before.seq), (FrameKind::Message, Seq(3)));
     assert_eq!((after.kind, after.seq), (FrameKind::StatusUpdate, Seq(3)));
 }
@@ -83,8 +84,9 @@ fn an_event_is_the_sockets_frame_on_one_line() {
         *state = MessageState::new(Seq(u64::MAX));
         state.status = Status::Archived;
         state.read_at = Some(Time::from_millis(1_700_000_000_999));
-        let event = only_event(&WireFrame::change(&change, Framing::EventStream, Time::default()));
-        let frame = WireFrame::change(&change, JSON, Time::default());
+        let event =
+            only_event(&WireFrame::change(&change, Framing::EventStream, Time::default(), false));
+        let frame = WireFrame::change(&change, JSON, Time::default(), false);
         let as_socket = client_reads(&frame.to_vec()).remove(0).into_text().unwrap();
         assert_eq!(event.data, as_socket.as_str());
         assert_eq!(event.name, "message");
@@ -132,7 +134,8 @@ fn an_event_streams_heartbeat_is_a_comment_and_its_end_is_no_frame() {
 #[test]
 fn a_frame_goes_on_wherever_a_write_ended() {
     for framing in Framing::ALL {
-        let frame = WireFrame::change(&stored("ann", 12, "content"), framing, Time::default());
+        let frame =
+            WireFrame::change(&stored("ann", 12, "content"), framing, Time::default(), false);
         let whole = frame.to_vec();
         for written in 0..whole.len() {
             let mut slices = SmallVec::<[IoSlice<'_>; FRAME_SLICES_MAX]>::new();

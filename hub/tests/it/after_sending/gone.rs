@@ -131,12 +131,15 @@ async fn unread_messages_are_counted_by_channel() {
     let counts = async || ann.get("/api/v3/messages/unread-count").await.ok();
     assert_eq!(
         counts().await,
-        json!({"unread_count": 5, "channels": {"news": 3, "ops": 1}, "direct": 1})
+        json!({"unread_count": 5, "channels": {"news": 3, "ops": 1}, "direct": 1, "muted": 0})
     );
     ann.post("/api/v3/messages/read-batch", json!({"channel_id": "ops"})).await.ok();
     ann.post(&path(&ids[0], "/archive"), json!({})).await.ok();
     recall(&service, &ids[2]).await;
-    assert_eq!(counts().await, json!({"unread_count": 2, "channels": {"news": 1}, "direct": 1}));
+    assert_eq!(
+        counts().await,
+        json!({"unread_count": 2, "channels": {"news": 1}, "direct": 1, "muted": 0})
+    );
     ann.post(&path(&ids[0], "/unread"), json!({})).await.ok();
     assert_eq!(counts().await["unread_count"], 2, "archived ones stay");
     let of = async |channel: &str| {

@@ -260,7 +260,7 @@ impl TestClient {
     /// The next frame, which must be a message.
     pub(crate) async fn next_message(&mut self) -> Message {
         match self.next().await {
-            ServerFrame::Message { seq, data } => {
+            ServerFrame::Message { seq, data, .. } => {
                 assert!(data.state.version == seq || data.state.seq == seq, "{data:?} at {seq}");
                 data
             }

@@ -183,7 +183,7 @@ impl History {
     /// What a frame of a log is to the checker; none for one without a seq.
     pub(crate) fn change(&self, frame: &ServerFrame) -> Option<Change> {
         let (seq, id, op, what) = match frame {
-            ServerFrame::Message { seq, data } => {
+            ServerFrame::Message { seq, data, .. } => {
                 let what = if data.state.seq == *seq { What::Sent } else { What::Edited };
                 (seq, &data.fields.id, Some(op_of(&data.fields.title)), what)
             }
