@@ -40,6 +40,7 @@ use crate::{
     bus::Inbound,
     census::Census,
     config::{Config, ProcessConfig, Role, SocketConfig},
+    console,
     foundation::Foundation,
     health::{self, HealthState},
     live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
@@ -298,7 +299,7 @@ fn routers(role: Role, api: ApiState, live: &Arc<Live>, health: HealthState) -> 
     }
     let beside = operations(health::endpoints());
     let admin = if role.administers() {
-        admin_routes(api, &beside)
+        admin_routes(api, &beside).merge(console::routes())
     } else {
         bare_admin_routes(api, &beside)
     };
