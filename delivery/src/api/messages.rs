@@ -15,12 +15,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{
     ApiState,
     answer::Answer,
-    caller::User,
+    caller::{Admin, User},
     error::{ApiError, Shown, message},
     query::{ListRequest, Parameters},
     shape::{Field, ID, may},
+    users::{log_change, user_id},
 };
-use crate::{StoreError, search::Highlight, store::UnreadCounts};
+use crate::{InboxKey, StoreError, search::Highlight, store::UnreadCounts};
 
 /// Some of an inbox.
 #[derive(Serialize, JsonSchema)]
@@ -53,7 +54,33 @@ pub(super) async fn list(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let request = ListRequest::parse(&uri)?;
-    let page = state.0.store.list(&user.inbox, request.query.clone()).await?;
+    shown(&state, &user.inbox, request, answer).await
+}
+
+/// `GET /admin/users/{id}/messages`
+pub(super) async fn of_user(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let (tenant, request) = ListRequest::parse_of_user(&uri, |parameters| {
+        admin.asked_tenant(parameters).unwrap_or_default()
+    })?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    // Whose letters an admin has read is known, as what admins change.
+    log_change(&admin.0, "user_inbox_read", &inbox.user);
+    shown(&state, &inbox, request, answer).await
+}
+
+async fn shown(
+    state: &ApiState,
+    inbox: &InboxKey,
+    request: ListRequest,
+    answer: Answer,
+) -> Result<Response, ApiError> {
+    let page = state.0.store.list(inbox, request.query.clone()).await?;
     let last = page.messages.last().filter(|_| page.more).map(|message| message.state.seq);
     let highlights = page.highlights.iter().map(Some).chain(std::iter::repeat(None));
     let listed = page

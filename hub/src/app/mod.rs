@@ -26,6 +26,7 @@ use delivery::{
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     store::{BoxFuture, Directory, Storage},
+    tail::Tail,
     webhook::Webhooks,
 };
 use protocol::{NodeId, envelope::NodeAbout};
@@ -106,6 +107,8 @@ impl App {
         let clock = SharedClock::default();
         let live_config = live_config(&config.socket, role, node.clone(), clock.clock());
         let registry = Registry::new(&live_config, &*recorder);
+        let tail = Tail::new(&*recorder);
+        registry.tell(&tail);
         let opening = Opening {
             config,
             descriptors,
@@ -175,6 +178,7 @@ impl App {
             },
             draining: Arc::clone(&draining),
             connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
+            tail,
         };
         let api = ApiState::new(api, &*recorder);
         let counting = cluster.as_ref().and_then(|Cluster { redis, place, .. }| {

@@ -7,16 +7,16 @@ pub(super) struct File {
     /// Its media type.
     pub(super) media: &'static str,
     /// What is in it.
-    pub(super) bytes: &'static [u8],
+    pub(super) text: &'static str,
 }
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const STYLE: &str = "text/css; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 macro_rules! file {
     ($path:literal, $media:expr) => {
-        File { path: $path, media: $media, bytes: include_bytes!(concat!("assets/", $path)) }
+        File { path: $path, media: $media, text: include_str!(concat!("assets/", $path)) }
     };
 }
 
@@ -39,10 +39,15 @@ pub(super) const FILES: &[File] = &[
     file!("views/channels.js", SCRIPT),
     file!("views/connections.js", SCRIPT),
     file!("views/login.js", SCRIPT),
+    file!("views/messages.js", SCRIPT),
     file!("views/nodes.js", SCRIPT),
     file!("views/overview.js", SCRIPT),
+    file!("views/send.js", SCRIPT),
     file!("views/services.js", SCRIPT),
     file!("views/stats.js", SCRIPT),
+    file!("views/tail.js", SCRIPT),
+    file!("views/templates.js", SCRIPT),
+    file!("views/tenants.js", SCRIPT),
     file!("views/users.js", SCRIPT),
     file!("views/webhooks.js", SCRIPT),
     file!("words.js", SCRIPT),

@@ -80,7 +80,7 @@ impl Console {
         let version = version();
         let text = PAGE.replace(FOLDER_MARK, &format!("console/{version}"));
         let page = Ready::new("text/html; charset=utf-8", text.into());
-        let ready = |file: &File| Ready::new(file.media, Bytes::from_static(file.bytes));
+        let ready = |file: &File| Ready::new(file.media, squeezed(file.text, file.media).into());
         let files = FILES.iter().map(|file| (file.path, ready(file))).collect();
         Self { version, page, files }
     }
@@ -92,8 +92,8 @@ fn version() -> String {
     for file in FILES {
         hash.update((file.path.len() as u64).to_le_bytes());
         hash.update(file.path);
-        hash.update((file.bytes.len() as u64).to_le_bytes());
-        hash.update(file.bytes);
+        hash.update((file.text.len() as u64).to_le_bytes());
+        hash.update(file.text);
     }
     hexadecimal(&hash.finalize()[..8])
 }
@@ -103,6 +103,18 @@ fn hexadecimal(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("a String takes everything");
         text
     })
+}
+
+/// Without indentation, empty lines and comments that fill their lines, which are for who reads the source: a twelfth of
+/// what would be sent, even compressed. A test sees to it that no text goes over several lines.
+fn squeezed(text: &str, media: &str) -> String {
+    let is_comment = |line: &str| {
+        let script = media == assets::SCRIPT
+            && ["//", "/*", "* ", "*/"].into_iter().any(|mark| line.starts_with(mark));
+        script || (line.starts_with("/*") && line.ends_with("*/"))
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 impl Ready {
@@ -153,12 +165,14 @@ fn gzip(plain: &[u8]) -> Bytes {
 /// RFC 9110 §12.5.3, as far as browsers use it: `gzip` is named, and not with weight 0.
 fn takes_gzip(request: &HeaderMap) -> bool {
     let values = request.get_all(header::ACCEPT_ENCODING).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map(str::parse::<f32>);
-        named && weight.is_none_or(|weight| weight.is_ok_and(|weight| weight > 0.0))
-    })
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
+        |coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map(str::parse::<f32>);
+            named && weight.is_none_or(|weight| weight.is_ok_and(|weight| weight > 0.0))
+        },
+    )
 }
 
 async fn page(State(console): State<Arc<Console>>, request: HeaderMap) -> Response {
@@ -200,6 +214,20 @@ mod tests {
         assert!(there.remove("index.html"));
         let served: BTreeSet<_> = FILES.iter().map(|file| file.path.to_owned()).collect();
         assert_eq!(served, there);
+    }
+
+    #[test]
+    fn what_is_left_out_is_no_part_of_a_text() {
+        let script =
+            "// about\nconst a = 1;\n\n  /** Of b. */\n  /*\n   * more\n   */\n  b(); // stays\n";
+        assert_eq!(squeezed(script, assets::SCRIPT), "const a = 1;\nb(); // stays\n");
+        assert_eq!(squeezed("/* a */\n* { b: c }\n", assets::STYLE), "* { b: c }\n");
+        for File { path, text, .. } in FILES {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                let ticks = line.matches('`').count() - line.matches("\\`").count();
+                assert_eq!(ticks % 2, 0, "{path}: a text over several lines: {line}");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! What health and metrics tell of themselves.
 
-use delivery::api::doc::{
-    By, Doc, Example, Field, Others, Reply, Shape, Tag, Who, may, some_text,
-};
+use delivery::api::doc::{By, Doc, Example, Field, Others, Reply, Shape, Tag, Who, may, some_text};
 
 use super::{Alive, NAMES, Report};
 

@@ -146,9 +146,9 @@ impl Part for OfService {
     }
 }
 
-impl Part for Submitter {
+impl<A: Part> Part for Submitter<A> {
     fn tell(told: &mut Told) {
-        told.caller(true, true);
+        A::tell(told);
     }
 }
 

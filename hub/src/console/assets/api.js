@@ -73,7 +73,7 @@ function headers(more = {}) {
   return token === null ? more : { ...more, Authorization: `Bearer ${token}` };
 }
 
-async function ask(method, place, { query, body, signal, quiet } = {}) {
+async function ask(method, place, { query, body, signal, quiet, credentials = 'omit' } = {}) {
   const limit = AbortSignal.timeout(ANSWER_MS_MAX);
   const json = body === undefined ? {} : { 'Content-Type': 'application/json' };
   let response;
@@ -83,7 +83,7 @@ async function ask(method, place, { query, body, signal, quiet } = {}) {
       headers: headers(json),
       body: body === undefined ? undefined : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
-      credentials: 'omit',
+      credentials,
       cache: 'no-store',
     });
   } catch (error) {

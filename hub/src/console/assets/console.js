@@ -39,13 +39,20 @@ function settings() {
 
 const brand = () => h('span.brand', h('img', { src: new URL('icon.svg', import.meta.url).href, alt: '', width: 22, height: 22 }), 'pushhub');
 
-async function loginPage(why) {
+/** The code that a provider's login left behind the `#`; it stays in no history. */
+function takeCode() {
+  const code = decodeURIComponent(location.hash.slice('#login_code='.length));
+  history.replaceState(null, '', location.pathname + location.search);
+  return code;
+}
+
+async function loginPage(why, code) {
   leaving.abort();
   leaving = new AbortController();
   shown = undefined;
   document.title = `${t('login')} · pushhub`;
   const { default: login } = await import('./views/login.js');
-  const main = h('main.login', { id: 'main' }, h('div.card', brand(), login({ why, done: enter, signal: leaving.signal })), h('div.row.settings', settings()));
+  const main = h('main.login', { id: 'main' }, h('div.card', brand(), login({ why, code, done: enter, signal: leaving.signal })), h('div.row.settings', settings()));
   app.replaceChildren(main);
   main.querySelector('input')?.focus();
 }
@@ -104,7 +111,7 @@ async function show() {
     if (signal.aborted) return;
     const content = await build({ args, query, signal, again: show, search: (changes) => seek(view.id, args, { ...query, ...changes }) });
     if (signal.aborted) return;
-    main.replaceChildren(...[content].flat());
+    main.replaceChildren(...[content].flat().filter(Boolean));
     // Whoever cannot see that the page has changed is told by the focus.
     if (moved) main.querySelector('h1')?.focus({ preventScroll: true });
     scrollTo(0, 0);
@@ -192,4 +199,5 @@ addEventListener('hashchange', show);
 addEventListener('signed-out', () => loginPage(t('login.over')));
 
 dress();
-if (signedIn()) await enter(); else await loginPage();
+if (/^#login_code=/.test(location.hash)) await loginPage(undefined, takeCode());
+else if (signedIn()) await enter(); else await loginPage();

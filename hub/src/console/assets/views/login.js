@@ -1,10 +1,10 @@
 // Logging in: an account with its second factor, a provider where one is set up, or a token.
 
 import { get, post, Refused, signIn } from '../api.js';
-import { button, copyable, field, form, h, secret } from '../ui.js';
+import { button, copyable, field, form, h, reason, secret } from '../ui.js';
 import { t } from '../words.js';
 
-export default function login({ why, done, signal }) {
+export default function login({ why, code, done, signal }) {
   const place = h('div.steps');
   const show = (...nodes) => { place.replaceChildren(...nodes.filter(Boolean)); place.querySelector('input')?.focus(); };
 
@@ -46,8 +46,12 @@ export default function login({ why, done, signal }) {
   others.append(token);
   // Only where this build and its settings have any.
   get('login/providers', { signal, quiet: true }).then(({ providers = [] }) => {
-    others.prepend(...providers.map(({ id, name, login_url: href }) => h('a.button', { href, 'data-provider': id }, t('login.with', { provider: name ?? id }))));
+    others.prepend(...providers.map(({ name, title, login_url: href }) => h('a.button', { href: href.replace(/^\//, '') }, t('login.with', { provider: title ?? name }))));
   }).catch(() => {});
   first(why);
+  // Of a provider; its cookie says that it is this browser which began.
+  if (code) {
+    post('login/exchange', { code }, { quiet: true, credentials: 'same-origin' }).then((done_) => (done_.token ? accept(done_) : second(done_))).catch((error) => first(reason(error)));
+  }
   return place;
 }

@@ -1,7 +1,7 @@
 // People: who there is, and of one of them the connections, sessions and rights.
 
 import { del, get, may, page, path, post, put, walled } from '../api.js';
-import { act, badge, button, card, clip, code, confirm, dialog, facts, field, filter, form, h, heading, link, list, to, toast, when, words } from '../ui.js';
+import { act, badge, button, card, choice, clip, code, confirm, dialog, facts, field, filter, form, h, heading, link, list, status, to, toast, when, words } from '../ui.js';
 import { number, t, word } from '../words.js';
 
 export default (view) => (view.args[0] ? one(view) : all(view));
@@ -36,7 +36,7 @@ async function one({ args: [id], signal, again }) {
     const place = disabled ? post(path`users/${id}/disable`, undefined, { query: walled() }) : post(path`users/${id}/enable`, undefined, { query: walled() });
     if (await act(node, () => place, t('saved'))) again();
   };
-  const actions = may('operator') ? [user?.disabled ? button(t('users.enable'), make(false), { kind: 'primary' }) : button(t('users.disable'), make(true), { kind: 'danger' })] : [];
+  const actions = may('operator') ? [h('a.button', { href: to('send', { to: id, kind: 'user' }) }, t('send.message')), user?.disabled ? button(t('users.enable'), make(false), { kind: 'primary' }) : button(t('users.disable'), make(true), { kind: 'danger' })] : [];
   if (!user) return [back, heading(id, t('users.unknown'), ...actions)];
 
   const roles = () => dialog(t('users.roles'), (close) => form([
@@ -67,7 +67,17 @@ async function one({ args: [id], signal, again }) {
     may('operator') && { label: '', show: (entry) => button(t('disconnect'), async (event) => { if (await act(event, () => del(path`connections/${entry.connection_id}`, { query: walled() }), t('connections.dropped'))) sockets.load(); }, { kind: 'small' }) },
   ].filter(Boolean), (next) => page('connections', 'connections', { query: walled({ user_id: id }), signal, next }), { signal, none: () => h('p.faint', t('users.offline')) });
 
-  await Promise.all([sessions.load(), sockets.load()]);
+  const asked = { status: 'all' };
+  const inbox = may('operator') && list(t('inbox'), [
+    { label: t('title'), show: (message) => link(to('messages', message.id), message.title || message.content || message.id) },
+    { label: t('type'), show: (message) => badge(message.message_type) },
+    { label: t('sender'), show: (message) => message.sender, quiet: true },
+    { label: t('status'), show: (message) => status(message.status) },
+    { label: t('created'), show: (message) => when(message.created_at) },
+  ], (next) => page(path`users/${id}/messages`, 'messages', { query: walled(asked), signal, next, size: 20 }), { signal, none: () => h('p.faint', t('inbox.none')) });
+  const look = (changes) => { Object.assign(asked, changes); act(null, inbox.load); };
+
+  await Promise.all([sessions.load(), sockets.load(), inbox && inbox.load()]);
   return [
     back,
     heading(id, [user.username, user.email].filter(Boolean).join(' · '), ...actions),
@@ -80,6 +90,7 @@ async function one({ args: [id], signal, again }) {
         [t('created'), when(user.created_at)],
       ]), may('operator') && h('div.row', button(t('users.roles'), roles))),
       card(t('devices'), sockets.node)),
+    inbox && card(t('inbox'), h('div.row.tools', filter(t('inbox.find'), '', (q) => look({ q })), choice(t('status'), ['all', 'unread', 'read', 'archived'].map((value) => [value, value === 'all' ? t('webhooks.every') : word('status', value)]), 'all', (value) => look({ status: value }))), inbox.node),
     card(t('sessions'), sessions.node, may('operator') && h('div.row.end', button(t('sessions.end_all'), async (event) => {
       const node = event.currentTarget;
       if (!(await confirm(t('sessions.end_all'), t('sessions.end_all.about', { user: id }), t('sessions.end_all')))) return;
