@@ -152,7 +152,7 @@ function palette() {
   if (!me || document.querySelector('dialog')) return;
   dialog(t('jump'), (close) => {
     const options = h('ul.options', { role: 'listbox', id: 'options', 'aria-label': t('jump') });
-    const control = h('input', { type: 'search', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': 'options', 'aria-label': t('jump.about'), placeholder: t('jump.about'), autocomplete: 'off', spellcheck: 'false', autofocus: true });
+    const control = h('input', { type: 'search', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': 'options', 'aria-label': t('jump.about'), placeholder: t('jump.about'), autocomplete: 'off', spellcheck: 'false' });
     let at = 0;
     const go = (href) => { close(); location.hash = href; };
     const offer = () => {

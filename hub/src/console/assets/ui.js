@@ -130,7 +130,7 @@ export function dialog(title, build) {
     node.addEventListener('click', (event) => { if (event.target === node) close(); });
     document.body.append(node);
     node.showModal();
-    (node.querySelector('[autofocus],input,select,textarea') ?? node.querySelector('.dialog-body button'))?.focus();
+    (node.querySelector('input,select,textarea') ?? node.querySelector('.dialog-body button'))?.focus();
   });
 }
 

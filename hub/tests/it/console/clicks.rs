@@ -175,7 +175,7 @@ async fn a_connection_is_found_and_ended() {
     tab.until("document.querySelectorAll('tbody tr').length === 1").await;
     tab.picture("connections").await;
     tab.click("tbody button", "Disconnect").await;
-    assert_eq!(ann.closed().await.code, 4502);
+    assert_eq!(ann.closed().await.code, Some(4502));
     tab.until("document.querySelectorAll('tbody tr').length === 0").await;
     assert!(tab.eval("location.hash").await.as_str().unwrap().contains("user_id=ann"));
     well(&mut tab);

@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
 
 use super::{SOON, eventually_within};
@@ -19,7 +19,7 @@ use super::{SOON, eventually_within};
 pub(crate) struct Tab {
     child: Child,
     _profile: TempDir,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     session: String,
     asked: u64,
     /// What went wrong in the page: errors, exceptions, refusals by its policy, requests to elsewhere.
@@ -61,7 +61,9 @@ impl Tab {
             async move { address }
         })
         .await;
-        let (socket, _) = tokio_tungstenite::connect_async(address).await.unwrap();
+        let host = address.strip_prefix("ws://").unwrap().split('/').next().unwrap();
+        let stream = TcpStream::connect(host).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(&address, stream).await.unwrap();
         let mut tab = Self {
             child,
             _profile: profile,

@@ -346,7 +346,7 @@ export default {
   'tail.written': 'Connections',
   'template': 'Template',
   'templates.actions': 'Buttons (JSON)',
-  'templates.braces': 'Variables as {{name}}.',
+  'templates.braces': 'Variables stand in double braces.',
   'templates.builtin': 'built in',
   'templates.locales': 'Languages (JSON)',
   'templates.locales.about': 'By language: title, content, actions.',

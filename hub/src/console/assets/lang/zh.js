@@ -346,7 +346,7 @@ export default {
   'tail.written': '连接',
   'template': '模板',
   'templates.actions': '按钮（JSON）',
-  'templates.braces': '变量写作 {{name}}。',
+  'templates.braces': '变量写在双花括号中。',
   'templates.builtin': '内置',
   'templates.locales': '语言（JSON）',
   'templates.locales.about': '按语言给出 title、content、actions。',

@@ -8,7 +8,16 @@ const KINDS = ['', 'user', 'channel', 'role', 'all'];
 const PREVIEW_MS = 300;
 
 /** What a template takes: what it declares. A text that looks like a number is one where the template wants one. */
-const typed = ({ type }, text) => (type === 'number' ? Number(text) : type === 'boolean' ? text === 'true' : text);
+const typed = ({ type }, text) => (type === 'number' && Number.isFinite(Number(text)) ? Number(text) : text);
+
+/** The variables of a template: those that it declares, and those that only stand in its texts and links. */
+export function variables({ variables: declared = [], title, content, actions, locales }) {
+  const known = new Set(declared.map(({ name }) => name));
+  const texts = JSON.stringify([title, content, actions, locales]);
+  const links = JSON.stringify((actions ?? []).map(({ url }) => url));
+  const found = new Set([...texts.matchAll(/\{\{\s*([\w.-]+)\s*\}\}/g)].map(([, name]) => name));
+  return [...declared, ...[...found].filter((name) => !known.has(name)).map((name) => ({ name, type: links.includes(name) ? 'url' : 'string', required: links.includes(name) }))];
+}
 
 export function bubble({ title, content, actions = [] }) {
   return h('div.bubble', title && h('b', title), content && h('p', content), actions.length > 0 && h('div.row', actions.map((action) => badge(action.text, action.style === 'danger' ? 'bad' : 'good'))));
@@ -29,8 +38,8 @@ export default async function send({ query, signal }) {
       scheduled_at: moment(given.scheduled_at), expire_at: moment(given.expire_at), collapse_key: given.collapse_key, priority: given.priority && Number(given.priority),
     });
     if (!template) return { ...own, ...said({ title: given.title, content: given.content, message_type: given.message_type }) };
-    const variables = template.variables.filter(({ name }) => given[`variable ${name}`] !== '').map((variable) => [variable.name, typed(variable, given[`variable ${variable.name}`])]);
-    return { ...own, template_id: template.id, variables: Object.fromEntries(variables), ...said({ locale: given.locale }) };
+    const filled = variables(template).filter(({ name }) => given[`variable ${name}`] !== '').map((variable) => [variable.name, typed(variable, given[`variable ${variable.name}`])]);
+    return { ...own, template_id: template.id, variables: Object.fromEntries(filled), ...said({ locale: given.locale }) };
   };
 
   async function preview() {
@@ -50,14 +59,14 @@ export default async function send({ query, signal }) {
   const choose = (id) => {
     template = templates.find((one) => one.id === id) ?? null;
     filling.replaceChildren(...(template ? [
-      ...template.variables.map((variable) => field(`${variable.name}${variable.required ? ' *' : ''}`, `variable ${variable.name}`, { hint: variable.description, placeholder: variable.default ?? '' })),
+      ...variables(template).map((variable) => field(`${variable.name}${variable.required ? ' *' : ''}`, `variable ${variable.name}`, { hint: variable.description, placeholder: variable.default ?? '' })),
       Object.keys(template.locales ?? {}).length > 0 && field(t('language'), 'locale', { kind: 'select', options: [['', '–'], ...Object.keys(template.locales).map((locale) => [locale, locale])] }),
     ].filter(Boolean) : written));
     later();
   };
 
   const node = form([
-    field(t('send.to'), 'recipients', { value: query.to ?? '', hint: t('send.to.about'), wide: true, autofocus: true }),
+    field(t('send.to'), 'recipients', { value: query.to ?? '', hint: t('send.to.about'), wide: true }),
     field(t('send.kind'), 'recipient_type', { kind: 'select', value: query.kind ?? '', options: KINDS.map((kind) => [kind, t(`send.kind.${kind || 'auto'}`)]) }),
     field(t('template'), 'template', { kind: 'select', value: query.template ?? '', options: [['', t('send.written')], ...templates.map((one) => [one.id, `${one.name} (${one.id})`])], onchange: (event) => choose(event.target.value) }),
     filling,

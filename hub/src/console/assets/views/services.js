@@ -34,7 +34,7 @@ async function all({ signal }) {
   ].filter(Boolean), (next) => page('services', 'services', { signal, next }), { signal, none: () => h('div.empty', h('p', t('services.none')), h('code', 'pushhub service create --name shop --level business')) });
   await shown.load();
   const make = () => dialog(t('services.new'), (close) => form([
-    field(t('name'), 'name', { required: true, autofocus: true }),
+    field(t('name'), 'name', { required: true }),
     field(t('id'), 'id', { hint: t('id.about') }),
     field(t('level'), 'level', { kind: 'select', options: options('level', LEVELS), value: 'business', hint: t('services.level.about') }),
     field(t('kind'), 'type', { kind: 'select', options: options('type', TYPES), value: 'internal' }),

@@ -3,8 +3,10 @@
 import { del, get, may, page, path, post, put, walled } from '../api.js';
 import { act, badge, button, card, code, confirm, field, form, h, heading, link, list, said, to, toast, when } from '../ui.js';
 import { t, word } from '../words.js';
-import { bubble } from './send.js';
+import { bubble, variables as variablesOf } from './send.js';
 
+/** Of variables that take no text. */
+const EXAMPLES = { number: 1, date: '2025-01-15', url: '/' };
 const CATEGORIES = ['business', 'notification', 'system'];
 
 export default (view) => (view.args[0] ? one(view) : all(view));
@@ -35,7 +37,7 @@ async function one({ args: [id, mode], query, signal, again }) {
     : await Promise.all([get(path`templates/${id}`, at), get(path`templates/${id}/versions`, { query: walled(), signal })]);
   const writes = may('admin') && !template.builtin;
   const shown = h('div', { 'aria-live': 'polite' });
-  const values_ = field(t('templates.values'), 'values', { kind: 'area', wide: true, rows: 3, class: 'mono', value: pretty(Object.fromEntries((template.variables ?? []).map((variable) => [variable.name, variable.default ?? `‹${variable.name}›`]))) });
+  const values_ = field(t('templates.values'), 'values', { kind: 'area', wide: true, rows: 3, class: 'mono', value: pretty(Object.fromEntries(variablesOf(template).map((variable) => [variable.name, variable.default || EXAMPLES[variable.type] || `‹${variable.name}›`]))) });
   const look = async () => {
     try {
       shown.replaceChildren(bubble(await post(path`templates/${id}/preview`, { variables: parsed(values_.querySelector('textarea').value, 'values') ?? {} }, { query: walled(), signal })));

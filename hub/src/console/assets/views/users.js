@@ -1,7 +1,7 @@
 // People: who there is, and of one of them the connections, sessions and rights.
 
 import { del, get, may, page, path, post, put, walled } from '../api.js';
-import { act, badge, button, card, choice, clip, code, confirm, dialog, facts, field, filter, form, h, heading, link, list, status, to, toast, when, words } from '../ui.js';
+import { act, badge, button, card, choice, code, confirm, dialog, facts, field, filter, form, h, heading, link, list, status, to, toast, when, words } from '../ui.js';
 import { number, t, word } from '../words.js';
 
 export default (view) => (view.args[0] ? one(view) : all(view));
@@ -60,8 +60,7 @@ async function one({ args: [id], signal, again }) {
   ].filter(Boolean), (next) => page('sessions', 'sessions', { query: walled({ user_id: id }), signal, next }), { signal, none: () => h('p.faint', t('sessions.none')) });
 
   const sockets = list(t('view.connections'), [
-    { label: t('device'), show: (entry) => h('span', word('device', entry.device_type), ' ', h('small.faint', entry.device_id)) },
-    { label: t('node'), show: (entry) => clip(entry.node_id), quiet: true },
+    { label: t('device'), show: (entry) => h('span', { title: entry.node_id }, word('device', entry.device_type), ' ', h('small.faint', entry.device_id)) },
     { label: t('since'), show: (entry) => when(entry.connected_at) },
     { label: t('position'), number: true, show: (entry) => `${entry.acked_seq} / ${entry.last_seq}` },
     may('operator') && { label: '', show: (entry) => button(t('disconnect'), async (event) => { if (await act(event, () => del(path`connections/${entry.connection_id}`, { query: walled() }), t('connections.dropped'))) sockets.load(); }, { kind: 'small' }) },
