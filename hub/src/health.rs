@@ -241,7 +241,11 @@ fn only(all: &str, names: &[String]) -> String {
             sample.strip_prefix(name.as_str()).is_some_and(|rest| PARTS.contains(&rest))
         })
     };
-    all.lines().filter(is_named).flat_map(|line| [line, "\n"]).collect()
+    all.lines()
+        .filter(|line| !line.is_empty())
+        .filter(is_named)
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ pub(super) async fn of_user(
         admin.asked_tenant(parameters).unwrap_or_default()
     })?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
+    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
     // Whose letters an admin has read is known, as what admins change.
     log_change(&admin.0, "user_inbox_read", &inbox.user);
     shown(&state, &inbox, request, answer).await

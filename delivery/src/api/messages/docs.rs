@@ -124,6 +124,7 @@ pub(crate) fn of_user() -> Doc {
         others: Others::Same,
         path: vec![must("id", ID, "The user's id.")],
         query: query::LIST_OF_USER,
+        more: vec![Reply::refusal(ErrorType::NotFound, "There is no such user.")],
         examples: vec![
             Example::new("first_page", "The newest messages", By::Admin)
                 .after(sent())

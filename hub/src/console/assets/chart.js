@@ -21,8 +21,8 @@ export function lines(title, series, show, { span = 300_000, least = 0, about } 
   const area = svg('path', { class: `area ${series[0].tone}` });
   const top = h('span.axis');
   const guide = svg('line', { class: 'guide', y1: 0, y2: HEIGHT, visibility: 'hidden' });
-  const grid = [0.5, 1].map((at) => svg('line', { class: 'grid', x1: 0, x2: WIDTH, y1: y(at, 1), y2: y(at, 1) }));
-  const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', class: 'chart' }, grid, area, paths, guide);
+  const rules = [0.5, 1].map((at) => svg('line', { class: 'rule', x1: 0, x2: WIDTH, y1: y(at, 1), y2: y(at, 1) }));
+  const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', class: 'chart' }, rules, area, paths, guide);
   const values = series.map(({ name, tone }) => {
     const value = h('b', '–');
     return { value, node: h('span.value', h(`i.${tone}`), h('span', name), value) };

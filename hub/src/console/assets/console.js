@@ -71,7 +71,7 @@ function shell() {
   const side = h('aside', h('div.side-head', brand(), tool(t('close'), 'close', () => app.classList.remove('open'), { class: 'tool narrow' })), navigation(),
     h('div.side-foot', h('div.who', h('b', me.name), h('small', `${t(`role.${me.role}`)}${me.tenant_id ? ` · ${me.tenant_id}` : ''}`)), tool(t('logout'), 'out', leave)));
   const bar = h('div.bar', tool(t('navigation'), 'menu', () => { app.classList.add('open'); side.querySelector('a')?.focus(); }, { class: 'tool narrow', 'aria-controls': 'navigation' }),
-    button(t('jump'), palette, { kind: 'jump', symbol: 'search', title: 'Ctrl K' }), h('span.grow'), seesAll() && tenants(), ...settings(), tool(t('keys'), 'list', keys, { class: 'tool wide-only' }));
+    button(t('jump'), palette, { kind: 'jump', symbol: 'search', title: 'Ctrl K', 'aria-label': t('jump') }), h('span.grow'), seesAll() && tenants(), ...settings(), tool(t('keys'), 'list', keys, { class: 'tool wide-only' }));
   const skip = h('a.skip', { href: '#main', onclick: (event) => { event.preventDefault(); document.querySelector('#main h1')?.focus(); } }, t('skip'));
   app.replaceChildren(skip, side, h('div.veil', { onclick: () => app.classList.remove('open') }), h('div.page', bar, h('main', { id: 'main' })));
 }

@@ -85,7 +85,7 @@ async fn everything_is_reached_by_keyboard() {
 #[tokio::test]
 async fn every_control_has_a_name_and_nothing_is_wider_than_a_phone() {
     const NAMELESS: &str = "[...document.querySelectorAll('button, a, input, select, textarea')].filter((one) => \
-        one.offsetParent !== null && !(one.innerText?.trim() || one.getAttribute('aria-label') || one.labels?.length)).map((one) => one.outerHTML)";
+        one.checkVisibility({ visibilityProperty: true }) && !(one.innerText?.trim() || one.getAttribute('aria-label') || one.labels?.length)).map((one) => one.outerHTML)";
     let server = TestServer::start().await;
     let _ann = server.connect("ann").await;
     let service = server.service().await;

@@ -17,7 +17,7 @@ export default async function overview({ signal }) {
     const inside = [h('span', label), tiles[key].value, tiles[key].note];
     return href ? h('a.tile', { href }, inside) : h('div.tile', inside);
   };
-  const put = (key, value, note = '') => { tiles[key].value.textContent = value; tiles[key].note.textContent = note; };
+  const fill = (key, value, note = '') => { tiles[key].value.textContent = value; tiles[key].note.textContent = note; };
 
   const rate = (value) => `${short(value < 10 ? Math.round(value * 10) / 10 : Math.round(value))}`;
   const charts = {
@@ -38,10 +38,10 @@ export default async function overview({ signal }) {
     each('latency', 'p99', 'p50');
     each('errors', 'rejected', 'refused', 'faults');
     if (newest) {
-      put('sends', `${rate(newest.accepted)}/s`, t('tile.total', { n: short(sum(series, 'pushhub_messages_accepted_total')) }));
+      fill('sends', `${rate(newest.accepted)}/s`, t('tile.total', { n: short(sum(series, 'pushhub_messages_accepted_total')) }));
       const slow = kept.map((one) => one.p99).filter(Number.isFinite).at(-1);
-      put('latency', slow === undefined ? '–' : milliseconds(slow), t('tile.latency'));
-      put('errors', rate(60 * kept.slice(-30).reduce((all, one) => all + one.rejected + one.refused + one.faults, 0) / Math.min(kept.length, 30)), t('tile.errors'));
+      fill('latency', slow === undefined ? '–' : milliseconds(slow), t('tile.latency'));
+      fill('errors', rate(60 * kept.slice(-30).reduce((all, one) => all + one.rejected + one.refused + one.faults, 0) / Math.min(kept.length, 30)), t('tile.errors'));
     }
     const build = series.get('pushhub_build_info')?.[0]?.labels ?? {};
     const started = sum(series, 'process_start_time_seconds') * 1000;
@@ -54,7 +54,7 @@ export default async function overview({ signal }) {
       [t('waiting'), number(sum(series, 'pushhub_ledger_scheduled'))],
       [t('outbox'), bytes(sum(series, 'pushhub_outbox_bytes'))],
     ])));
-    if (!seesAll()) put('connections', number(sum(series, 'pushhub_connections')), t('tile.node'));
+    if (!seesAll()) fill('connections', number(sum(series, 'pushhub_connections')), t('tile.node'));
   }
 
   async function slow() {
@@ -63,10 +63,10 @@ export default async function overview({ signal }) {
     ]);
     ready.replaceChildren(status(state.status));
     const { totals } = counts;
-    put('read', percent(totals.read_rate), t('tile.read', { read: short(totals.read), delivered: short(totals.delivered) }));
+    fill('read', percent(totals.read_rate), t('tile.read', { read: short(totals.read), delivered: short(totals.delivered) }));
     if (seesAll()) {
       const all = nodes.nodes.reduce((count, one) => count + (one.connections ?? 0), 0);
-      put('connections', number(all), t('tile.nodes', { n: nodes.nodes.length }));
+      fill('connections', number(all), t('tile.nodes', { n: nodes.nodes.length }));
     }
     start.replaceChildren(...(totals.sent === 0 && may('operator') ? [firstSteps()] : []));
   }
