@@ -67,7 +67,6 @@ struct Console {
 }
 
 /// `/`, and the files below `/console/`. Each compressed once, here.
-#[must_use]
 pub fn routes() -> Router {
     Router::new()
         .route("/", get(page))
