@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := test
-.PHONY: test tools lint advisories doc unit it api schemathesis k8s deb deb-check kill9 powercut chaos fuzz bench loadtest
+.PHONY: test tools lint advisories doc unit it console api schemathesis k8s deb deb-check kill9 powercut chaos fuzz bench loadtest
 
 # Rounds and seconds of the long forms.
 KILL_ROUNDS ?= 1000
@@ -51,6 +51,12 @@ it: tools
 	scripts/it-cluster.sh
 	cargo test -p hub --locked --test it chaos::
 	cargo test -p hub --locked --test bus
+
+# The console in a real Chromium, one test after the other; a part of `it`. Chromium is a Debian package (100 MB, a minute
+# to install), see `tools`. CONSOLE_PICTURES=FOLDER keeps pictures of it.
+console: tools
+	cargo test -p hub --locked --lib console::
+	cargo test -p hub --locked --test it console:: -- --test-threads 1
 
 # The API by its own description, with requests that nobody thought of: 40 s for each of three callers.
 api: tools

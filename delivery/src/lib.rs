@@ -37,6 +37,7 @@ pub mod search;
 pub mod send;
 mod sql;
 pub mod store;
+pub mod tail;
 pub mod template;
 pub mod webhook;
 pub mod words;

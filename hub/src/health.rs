@@ -48,6 +48,9 @@ const READY: Metric = Metric::gauge(
     "1 while `/health/ready` says yes: the store has proved a write within the last seconds, and the node is not draining.",
 );
 
+/// The parameter of `/metrics` that picks some, as other exporters have it. May be given several times.
+const NAMES: &str = "name[]";
+
 /// The metrics of this area.
 pub const METRICS: &[Metric] = &[READY];
 
@@ -232,6 +235,44 @@ async fn ready(extract::State(state): extract::State<HealthState>) -> impl IntoR
     (status, Json(report))
 }
 
-async fn metrics(extract::State(state): extract::State<HealthState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], state.0.metrics.render())
+async fn metrics(
+    extract::State(state): extract::State<HealthState>,
+    extract::RawQuery(query): extract::RawQuery,
+) -> impl IntoResponse {
+    let asked = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+    let names: Vec<_> =
+        asked.filter(|(name, _)| name == NAMES).map(|(_, value)| value.into_owned()).collect();
+    let all = state.0.metrics.render();
+    let text = if names.is_empty() { all } else { only(&all, &names) };
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text)
+}
+
+/// The metrics of these names out of a text of all: whoever looks every two seconds does not want a megabyte.
+fn only(all: &str, names: &[String]) -> String {
+    const PARTS: [&str; 4] = ["", "_bucket", "_sum", "_count"];
+    let is_named = |line: &&str| {
+        let sample = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        let sample = sample.unwrap_or(line).split(['{', ' ']).next().unwrap_or_default();
+        names.iter().any(|name| {
+            sample.strip_prefix(name.as_str()).is_some_and(|rest| PARTS.contains(&rest))
+        })
+    };
+    all.lines()
+        .filter(|line| !line.is_empty())
+        .filter(is_named)
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_brings_all_parts_of_its_metric_and_no_other() {
+        let all = "# HELP a_seconds A.\n# TYPE a_seconds histogram\na_seconds_bucket{le=\"1\"} 2\n\
+                   a_seconds_sum 1.5\na_seconds_count 2\n\n# TYPE a_seconds_more counter\na_seconds_more 1\nb{x=\"a_seconds\"} 3\nb 4\n";
+        let ask = |name: &str| only(all, &[name.to_owned()]).lines().count();
+        assert_eq!((ask("a_seconds"), ask("b"), ask("a"), ask("")), (5, 2, 0, 0));
+    }
 }

@@ -6,6 +6,7 @@ pub mod bus;
 pub mod census;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod descriptors;
 pub mod foundation;
 pub mod health;

@@ -92,7 +92,9 @@ impl FromRequestParts<ApiState> for Keeper {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let Admin(admin) = Admin::from_request_parts(parts, state).await?;
         match admin {
-            AdminCaller::Token | AdminCaller::Account(_) => Ok(Self(admin)),
+            AdminCaller::Token | AdminCaller::Account(_) | AdminCaller::Within(..) => {
+                Ok(Self(admin))
+            }
             AdminCaller::User(_) => Err(AuthError::Role(Role::Admin).into()),
         }
     }

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use http::{Method, header, request::Parts};
 use protocol::TenantId;
 
-use super::{ApiState, error::ApiError, query::Parameters, toll::Toll, trace::Trace};
+use super::{ApiState, error::ApiError, query::Parameters, shape::Field, toll::Toll, trace::Trace};
 use crate::{
     admin::{AdminError, Role, SESSION_PREFIX},
     control::Service,
@@ -153,6 +153,13 @@ const ADMINS: &str = "/api/v3/admin/admins";
 /// What everybody who has logged in may do about the own login.
 const OWN_LOGIN: [&str; 2] = ["/api/v3/admin/auth", "/api/v3/admin/me"];
 
+/// What answers and changes nothing, although it has a body.
+const LOOKS: &str = "/api/v3/admin/templates/{id}/preview";
+
+/// What people were sent or will be: who only looks after the hub need not read it.
+const LETTERS: [&str; 2] =
+    ["/api/v3/admin/users/{id}/messages", "/api/v3/admin/messages/scheduled"];
+
 /// The role that an endpoint of admins needs: the one place that says so, for what is enforced and for what
 /// the description says.
 pub(crate) fn needed(method: &Method, path: &str) -> Role {
@@ -163,7 +170,9 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
         Role::Viewer
     } else if below(ADMINS) {
         Role::Admin
-    } else if *method == Method::GET {
+    } else if LETTERS.contains(&path) {
+        Role::Operator
+    } else if *method == Method::GET || path == LOOKS {
         Role::Viewer
     } else if OPERATED.into_iter().any(below) {
         Role::Operator
@@ -179,6 +188,16 @@ pub(crate) trait Asker: FromRequestParts<ApiState, Rejection = ApiError> {
     /// Behind which wall they look: their own, but for the bearer of the admin token, who says it.
     fn tenant(&self, parameters: &mut Parameters) -> TenantId;
     fn caller(self) -> Caller;
+    /// The caller, who acts behind that wall and no other.
+    fn caller_behind(self, parameters: &mut Parameters) -> Caller;
+}
+
+/// What may stand in a query at the caller's port.
+pub(crate) const fn of_port<A: Asker>(
+    user: &'static [Field],
+    admin: &'static [Field],
+) -> &'static [Field] {
+    if A::ADMIN { admin } else { user }
 }
 
 impl Asker for Anyone {
@@ -189,6 +208,10 @@ impl Asker for Anyone {
     }
 
     fn caller(self) -> Caller {
+        self.0
+    }
+
+    fn caller_behind(self, _: &mut Parameters) -> Caller {
         self.0
     }
 }
@@ -202,6 +225,14 @@ impl Asker for Admin {
 
     fn caller(self) -> Caller {
         Caller::Admin(self.0)
+    }
+
+    fn caller_behind(self, parameters: &mut Parameters) -> Caller {
+        let tenant = self.tenant(parameters);
+        Caller::Admin(match self.0.tenant() {
+            Some(_) => self.0,
+            None => AdminCaller::Within(Arc::new(self.0), tenant),
+        })
     }
 }
 
@@ -227,15 +258,14 @@ impl Admin {
 
 /// Whoever may try to send, on a node that still takes messages. Asked before the body is read: a
 /// node that goes down answers at once, so that the sender can try another.
-pub(crate) struct Submitter(pub(crate) Caller);
+pub(crate) struct Submitter<A>(pub(crate) A);
 
-impl FromRequestParts<ApiState> for Submitter {
+impl<A: Asker> FromRequestParts<ApiState> for Submitter<A> {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         if state.0.draining.load(Ordering::Relaxed) {
             return Err(ApiError::Draining);
         }
-        let Anyone(caller) = Anyone::from_request_parts(parts, state).await?;
-        Ok(Self(caller))
+        A::from_request_parts(parts, state).await.map(Self)
     }
 }

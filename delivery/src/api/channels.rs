@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     ApiState,
     answer::Answer,
-    caller::{Asker, User},
+    caller::{Asker, User, of_port},
     channel_keeping::keeper,
     error::ApiError,
     query::{ID_CURSOR_PARAMETER, PAGE, PageMeta, Parameters, SIZE, TENANT_ID, on_page},
@@ -64,11 +64,6 @@ const ONE: &[Field] = &[];
 
 /// The same of an admin.
 const ONE_OF_ADMIN: &[Field] = &[TENANT_ID];
-
-/// What may stand in a query at the caller's port.
-const fn of_port<A: Asker>(user: &'static [Field], admin: &'static [Field]) -> &'static [Field] {
-    if A::ADMIN { admin } else { user }
-}
 
 /// What may stand in the query of a request that names one channel.
 pub(super) const fn query_of_one<A: Asker>() -> &'static [Field] {

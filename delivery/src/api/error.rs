@@ -86,6 +86,8 @@ pub(crate) enum ApiError {
     KeyRunning,
     #[error("an export of this user is running, or as many as may; come back in a moment")]
     ExportsRunning,
+    #[error("as many admins watch this node as may; come back in a moment")]
+    TooManyWatch,
     #[error("the answer that was stored cannot be read")]
     StoredAnswer(#[source] serde_json::Error),
     #[error("something went wrong here")]
@@ -156,7 +158,7 @@ impl ApiError {
                 self.says(T::Forbidden)
             }
             Self::NoUser | Self::NoConnection => self.says(T::NotFound),
-            Self::NodesMissing(_) | Self::Asked(_) | Self::ExportsRunning => {
+            Self::NodesMissing(_) | Self::Asked(_) | Self::ExportsRunning | Self::TooManyWatch => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
             }
             Self::Resync { min_seq, head } => self

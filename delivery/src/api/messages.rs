@@ -15,10 +15,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{
     ApiState,
     answer::Answer,
-    caller::User,
+    caller::{Admin, User},
     error::{ApiError, Shown, message},
     query::{ListRequest, Parameters},
     shape::{Field, ID, may},
+    trace::Trace,
+    users::user_id,
 };
 use crate::{
     StoreError,
@@ -57,7 +59,34 @@ pub(super) async fn list(
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
     let request = ListRequest::parse(&uri)?;
-    let page = state.0.store.list(&user.inbox, request.query.clone()).await?;
+    shown(&state, &user.inbox, request, answer).await
+}
+
+/// `GET /admin/users/{id}/messages`
+pub(super) async fn of_user(
+    State(state): State<ApiState>,
+    admin: Admin,
+    trace: Trace,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let (tenant, request) = ListRequest::parse_of_user(&uri, |parameters| {
+        admin.asked_tenant(parameters).unwrap_or_default()
+    })?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
+    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    trace.of_tenant(&inbox.tenant);
+    shown(&state, &inbox, request, answer).await
+}
+
+async fn shown(
+    state: &ApiState,
+    inbox: &InboxKey,
+    request: ListRequest,
+    answer: Answer,
+) -> Result<Response, ApiError> {
+    let page = state.0.store.list(inbox, request.query.clone()).await?;
     let last = page.messages.last().filter(|_| page.more).map(|message| message.state.seq);
     let highlights = page.highlights.iter().map(Some).chain(std::iter::repeat(None));
     let listed = page

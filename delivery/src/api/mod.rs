@@ -41,6 +41,7 @@ mod signing_keys;
 mod starting;
 mod stats;
 mod sync;
+mod tail;
 mod templates;
 mod tenants;
 mod toll;
@@ -76,6 +77,7 @@ use crate::{
     provider::{Logins, Providers, ProvidersConfig},
     send::Sender,
     store::{Directory, Retention, Storage, Store},
+    tail::Tail,
     template::Templates,
     webhook::Webhooks,
 };
@@ -131,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
+    pub(crate) tail: Arc<Tail>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -163,6 +166,8 @@ pub struct ApiParts {
     pub draining: Arc<AtomicBool>,
     /// Who is connected, and which nodes there are.
     pub connections: Arc<dyn Connections>,
+    /// What is told to who watches.
+    pub tail: Arc<Tail>,
 }
 
 impl std::fmt::Debug for ApiParts {
@@ -187,6 +192,7 @@ impl ApiState {
             config,
             draining,
             connections,
+            tail,
         } = parts;
         accounts.register_metrics(recorder);
         let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
@@ -240,6 +246,7 @@ impl ApiState {
             metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
             connections,
+            tail,
         }))
     }
 }
@@ -264,16 +271,16 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/auth/identities" => identities::list;
         post "/api/v3/auth/identities/{provider}" => identities::add;
         delete "/api/v3/auth/identities/{provider}" => identities::remove;
-        post "/api/v3/messages/send" => sends::send;
+        post "/api/v3/messages/send" => sends::send::<Anyone>;
         post "/api/v3/messages/send-batch" => sends::send_batch;
         post "/api/v3/messages/send-template" => sends::send_template;
-        get "/api/v3/messages/templates" => templates::list;
-        post "/api/v3/messages/templates" => templates::create;
-        get "/api/v3/messages/templates/{id}" => templates::get;
-        put "/api/v3/messages/templates/{id}" => templates::update;
-        delete "/api/v3/messages/templates/{id}" => templates::remove;
-        get "/api/v3/messages/templates/{id}/versions" => templates::versions;
-        post "/api/v3/messages/templates/{id}/preview" => templates::preview;
+        get "/api/v3/messages/templates" => templates::list::<Anyone>;
+        post "/api/v3/messages/templates" => templates::create::<Anyone>;
+        get "/api/v3/messages/templates/{id}" => templates::get::<Anyone>;
+        put "/api/v3/messages/templates/{id}" => templates::update::<Anyone>;
+        delete "/api/v3/messages/templates/{id}" => templates::remove::<Anyone>;
+        get "/api/v3/messages/templates/{id}/versions" => templates::versions::<Anyone>;
+        post "/api/v3/messages/templates/{id}/preview" => templates::preview::<Anyone>;
         get "/api/v3/messages" => messages::list;
         get "/api/v3/messages/unread-count" => messages::unread_count;
         get "/api/v3/messages/{id}" => messages::get;
@@ -336,10 +343,19 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/admins/{id}/sessions" => admins::sessions;
         delete "/api/v3/admin/admins/{id}/sessions" => admins::end_sessions;
         delete "/api/v3/admin/admins/{id}/sessions/{session_id}" => admins::end_session;
+        post "/api/v3/admin/messages/send" => sends::send::<Admin>;
+        get "/api/v3/admin/messages/scheduled" => sent::waiting;
         put "/api/v3/admin/messages/{id}" => sent::edit::<Admin>;
         post "/api/v3/admin/messages/{id}/recall" => sent::recall::<Admin>;
         post "/api/v3/admin/messages/{id}/cancel" => sent::cancel::<Admin>;
         get "/api/v3/admin/messages/{id}/receipts" => sent::receipts::<Admin>;
+        get "/api/v3/admin/templates" => templates::list::<Admin>;
+        post "/api/v3/admin/templates" => templates::create::<Admin>;
+        get "/api/v3/admin/templates/{id}" => templates::get::<Admin>;
+        put "/api/v3/admin/templates/{id}" => templates::update::<Admin>;
+        delete "/api/v3/admin/templates/{id}" => templates::remove::<Admin>;
+        get "/api/v3/admin/templates/{id}/versions" => templates::versions::<Admin>;
+        post "/api/v3/admin/templates/{id}/preview" => templates::preview::<Admin>;
         get "/api/v3/admin/stats" => stats::of_all;
         post "/api/v3/admin/maintenance/prune" => maintenance::prune;
         get "/api/v3/admin/services" => services::list;
@@ -364,6 +380,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/users/{id}/preferences" => preferences::of_user;
         put "/api/v3/admin/users/{id}/preferences" => preferences::update_of_user;
         get "/api/v3/admin/users/{id}/export" => export::of_user;
+        get "/api/v3/admin/users/{id}/messages" => messages::of_user;
         get "/api/v3/admin/sessions" => sessions::list_all;
         post "/api/v3/admin/sessions" => sessions::create;
         delete "/api/v3/admin/sessions" => sessions::end_of_user;
@@ -380,6 +397,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         delete "/api/v3/admin/connections" => connections::disconnect_user;
         delete "/api/v3/admin/connections/{id}" => connections::disconnect;
         get "/api/v3/admin/nodes" => connections::nodes;
+        get "/api/v3/admin/tail" => tail::watch;
         get "/api/v3/admin/tenants" => tenants::list;
         get "/api/v3/admin/tenants/{id}" => tenants::get;
         put "/api/v3/admin/tenants/{id}" => tenants::update;

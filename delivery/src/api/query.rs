@@ -16,7 +16,7 @@ use super::{
     shape::{self, Field, Form, ID, Shape, formed, may},
 };
 
-pub(crate) use list::{LIST, LIST_OF_CHANNEL, ListRequest};
+pub(crate) use list::{LIST, LIST_OF_CHANNEL, LIST_OF_USER, ListRequest};
 
 /// Entries of a page unless asked otherwise (seed 003 §3.3).
 pub const PAGE_SIZE_DEFAULT: usize = 20;

@@ -3,7 +3,7 @@
 pub(super) mod docs;
 
 use axum::{
-    extract::{FromRequest, Request, State},
+    extract::{FromRequest, OriginalUri, Request, State},
     response::Response,
 };
 use protocol::{ErrorType, FieldProblem, MessageId, limits::ID_BYTES_MAX};
@@ -15,13 +15,15 @@ use super::{
     ApiState,
     answer::Answer,
     body::{BATCH_BODY_BYTES_MAX, Payload, Raw, Repeatable},
-    caller::Submitter,
+    caller::{Anyone, Asker, Submitter, of_port},
     doc::{Part, Payloaded, Told},
     error::{ApiError, Failure},
     idempotency::{self, Keep},
     metrics::{ApiMetrics, SendKind},
+    query::{Parameters, TENANT_ID},
     shape::{
-        self, Form, ID, LINK, NO_OR_ID, NO_OR_LINK, Shape, formed, may, must, some_text, text,
+        self, Field, Form, ID, LINK, NO_OR_ID, NO_OR_LINK, Shape, formed, may, must, some_text,
+        text,
     },
     toll::Toll,
 };
@@ -161,20 +163,29 @@ impl Payload for SendRequest {
     const SHAPE: Shape = MESSAGE;
 }
 
-/// `POST /messages/send`
-pub(super) async fn send(
+/// What may stand in the query of a send.
+const fn query<A: Asker>() -> &'static [Field] {
+    of_port::<A>(&[], &[TENANT_ID])
+}
+
+/// `POST /messages/send`, and the same below `/admin`
+pub(super) async fn send<A: Asker>(
     State(state): State<ApiState>,
-    Submitter(caller): Submitter,
+    Submitter(who): Submitter<A>,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     body: Result<Repeatable<SendRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri, query::<A>())?;
+    let caller = who.caller_behind(&mut parameters);
+    parameters.finish()?;
     one(state, caller, answer, body, SendKind::Send).await
 }
 
 /// `POST /messages/send-template`
 pub(super) async fn send_template(
     State(state): State<ApiState>,
-    Submitter(caller): Submitter,
+    Submitter(Anyone(caller)): Submitter<Anyone>,
     answer: Answer,
     body: Result<Repeatable<SendRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -199,7 +210,9 @@ async fn one(
     let run = async move |keep: Keep| {
         let prepared = sending.0.sender.prepare(&sender, body).await?;
         let stored = keep.answer(&prepared.outcome);
+        let noted = sending.0.tail.note(&prepared);
         let receipt = sending.0.sender.store(prepared, stored).await?;
+        sending.0.tail.accepted(noted);
         sending.0.metrics.accepted(kind, sender.kind(), 1);
         Ok(answer.success(&receipt))
     };
@@ -358,7 +371,7 @@ impl Results {
 /// `POST /messages/send-batch`
 pub(super) async fn send_batch(
     State(state): State<ApiState>,
-    Submitter(caller): Submitter,
+    Submitter(Anyone(caller)): Submitter<Anyone>,
     toll: Toll,
     answer: Answer,
     body: Result<Batch, ApiError>,
@@ -374,7 +387,9 @@ pub(super) async fn send_batch(
         let prepared = sending.0.sender.prepare_batch(&sender, messages).await?;
         let prepared = prepared.map(Results::of);
         let stored = keep.answer(&prepared.outcome);
+        let noted = sending.0.tail.note(&prepared);
         let results = sending.0.sender.store(prepared, stored).await?;
+        sending.0.tail.accepted(noted);
         results.count(&sending.0.metrics, &sender);
         Ok(answer.success(&results))
     };

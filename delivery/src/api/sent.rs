@@ -16,7 +16,7 @@ use super::{
     ApiState,
     answer::Answer,
     body::{Decoded, Nothing, Payload},
-    caller::Asker,
+    caller::{Admin, Asker},
     error::ApiError,
     messages::message_id,
     query::{ID_CURSOR_PARAMETER, PageMeta, Parameters, SIZE, TENANT_ID},
@@ -33,7 +33,7 @@ use crate::{
             ACTIONS_MAX, ATTACHMENTS_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX, TITLE_BYTES_MAX,
         },
     },
-    store::{Audience, Receipt, SentMessage, SentState},
+    store::{Audience, Receipt, SenderKey, SentMessage, SentState, WaitingMessage},
 };
 
 impl Payload for EditRequest {
@@ -87,6 +87,9 @@ const RECEIPTS_BY_ADMIN: &[Field] = &[TENANT_ID, ID_CURSOR_PARAMETER, SIZE];
 /// How often an edit is made anew because somebody else's came between reading and writing. Each time one of
 /// them has come through, so this many at the same moment are refused for a moment.
 const EDIT_TRIES_MAX: usize = 16;
+
+/// The query of what waits.
+const WAITING: &[Field] = RECEIPTS_BY_ADMIN;
 
 type IdPath = Result<Path<String>, PathRejection>;
 
@@ -279,10 +282,7 @@ pub(super) async fn receipts<A: Asker>(
     let page = state.0.store.receipts(&tenant, &sent.id, after, size).await?;
     let last = page.receipts.last().filter(|_| page.more);
     let meta = PageMeta::of_ids(size, last.map(|last| last.user_id.as_str()));
-    let recipients = match &sent.audience {
-        Audience::Some { users, groups } if groups.is_empty() => Some(users.len() as u64),
-        Audience::Some { .. } | Audience::Everyone => None,
-    };
+    let recipients = counted(&sent.audience);
     let receipts = Receipts {
         message_id: sent.id,
         state: sent.state,
@@ -293,4 +293,93 @@ pub(super) async fn receipts<A: Asker>(
         receipts: page.receipts,
     };
     Ok(answer.page(&receipts, &meta))
+}
+
+/// Messages that wait for their time.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduledList")]
+struct WaitingList {
+    /// Soonest first.
+    messages: Vec<Waits>,
+}
+
+/// A message that waits for its time.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ScheduledMessage")]
+struct Waits {
+    /// Its id.
+    message_id: MessageId,
+    /// When it is to be sent.
+    scheduled_at: Option<Time>,
+    /// When its sender was told that it is durable.
+    accepted_at: Time,
+    /// Whose it is: `service:<id>`, `user:<id>` or `admin`.
+    sent_by: String,
+    /// Users who are named; null where groups or everyone will receive it.
+    recipients: Option<u64>,
+    /// Its title.
+    title: String,
+    /// Its type.
+    message_type: String,
+    /// 1 to 10.
+    priority: u8,
+}
+
+impl Waits {
+    fn new(WaitingMessage { message, body }: &WaitingMessage) -> Result<Self, ApiError> {
+        let MessageFields { title, message_type, priority, .. } = body.fields()?;
+        Ok(Self {
+            message_id: message.id.clone(),
+            scheduled_at: message.scheduled_at,
+            accepted_at: message.accepted_at,
+            sent_by: match &message.sender {
+                SenderKey::Service(id) => format!("service:{id}"),
+                SenderKey::User(id) => format!("user:{id}"),
+                SenderKey::Admin => "admin".to_owned(),
+            },
+            recipients: counted(&message.audience),
+            title,
+            message_type,
+            priority,
+        })
+    }
+}
+
+/// How many receive it, where that was counted.
+fn counted(audience: &Audience) -> Option<u64> {
+    match audience {
+        Audience::Some { users, groups } if groups.is_empty() => Some(users.len() as u64),
+        Audience::Some { .. } | Audience::Everyone => None,
+    }
+}
+
+/// Where a page of what waits ended, as its cursor has it: milliseconds and an id.
+struct Place(Time, MessageId);
+
+impl std::str::FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, id) = text.split_once(':').ok_or(())?;
+        let at = at.parse().map_err(|_| ())?;
+        Ok(Self(Time::from_millis(at), MessageId::new(id).map_err(|_| ())?))
+    }
+}
+
+/// `GET /admin/messages/scheduled`
+pub(super) async fn waiting(
+    State(state): State<ApiState>,
+    admin: Admin,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut parameters = Parameters::new(&uri, WAITING)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    let (after, size) = parameters.id_paging::<Place>();
+    parameters.finish()?;
+    let after = after.map(|Place(at, id)| (at, id));
+    let page = state.0.store.waiting(&tenant, after, size).await?;
+    let next = page.next.map(|(at, id)| format!("{}:{id}", at.millis()));
+    let messages = page.messages.iter().map(Waits::new).collect::<Result<_, _>>()?;
+    Ok(answer.page(&WaitingList { messages }, &PageMeta::of_ids(size, next.as_deref())))
 }

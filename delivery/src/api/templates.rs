@@ -8,6 +8,7 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
+use http::Uri;
 use protocol::TenantId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,9 @@ use super::{
     ApiState,
     answer::Answer,
     body::{Decoded, Payload},
-    caller::Anyone,
+    caller::{Asker, of_port},
     error::ApiError,
-    query::{PAGE, PageMeta, Parameters, SIZE, on_page},
+    query::{PAGE, PageMeta, Parameters, SIZE, TENANT_ID, on_page},
     sends::{LOCALE, MESSAGE_TYPE},
     shape::{
         Field, Form, NAME_PATTERN, NO_OR_ID, NO_OR_LINK, POSITION, Shape, formed, may, must,
@@ -221,29 +222,46 @@ fn log_change(writer: &Writer, event: &'static str, template: &str, version: u64
     tracing::info!(target: "business", event, by, template, version);
 }
 
-const LIST_QUERY: &[Field] =
-    &[PAGE, SIZE, may("category", Shape::Word(&CATEGORIES), "Only of this category.")];
+const CATEGORY: Field = may("category", Shape::Word(&CATEGORIES), "Only of this category.");
+const VERSION: Field =
+    may("version", Shape::Whole(1, u64::MAX), "That version; the latest unless said.");
+const IN_LOCALE: Field = may("locale", LOCALE, "As it reads in this language.");
 
-const GET_QUERY: &[Field] = &[
-    may("version", Shape::Whole(1, u64::MAX), "That version; the latest unless said."),
-    may("locale", LOCALE, "As it reads in this language."),
-];
+/// What may stand in the query of a list, of one template, of its versions, of everything else.
+const fn list_query<A: Asker>() -> &'static [Field] {
+    of_port::<A>(&[PAGE, SIZE, CATEGORY], &[PAGE, SIZE, CATEGORY, TENANT_ID])
+}
+const fn get_query<A: Asker>() -> &'static [Field] {
+    of_port::<A>(&[VERSION, IN_LOCALE], &[VERSION, IN_LOCALE, TENANT_ID])
+}
+const fn versions_query<A: Asker>() -> &'static [Field] {
+    of_port::<A>(&[PAGE, SIZE], &[PAGE, SIZE, TENANT_ID])
+}
+const fn query<A: Asker>() -> &'static [Field] {
+    of_port::<A>(&[], &[TENANT_ID])
+}
 
-const VERSIONS_QUERY: &[Field] = &[PAGE, SIZE];
+/// The caller of what asks for nothing but, at most, a tenant.
+fn asker<A: Asker>(who: A, uri: &Uri) -> Result<Caller, ApiError> {
+    let mut parameters = Parameters::new(uri, query::<A>())?;
+    let caller = who.caller_behind(&mut parameters);
+    parameters.finish()?;
+    Ok(caller)
+}
 
-/// `GET /messages/templates`
-pub(super) async fn list(
+/// `GET /messages/templates`, and the same below `/admin`
+pub(super) async fn list<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, LIST_QUERY)?;
+    let mut parameters = Parameters::new(&uri, list_query::<A>())?;
+    let tenant = who.tenant(&mut parameters);
     let category = parameters.word("category", Category::WORDS);
     let (page, size) = parameters.paging();
     parameters.finish()?;
     let page = page.unwrap_or(1);
-    let tenant = caller.tenant();
     let list = move |templates: &Templates| Ok(templates.list(&tenant, category)?);
     let all = blocking(&state, list).await?;
     let templates = on_page(&all, page, size).iter().map(|found| &found.source).collect();
@@ -251,23 +269,23 @@ pub(super) async fn list(
     Ok(answer.page(&List { total: all.len(), templates }, &meta))
 }
 
-/// `GET /messages/templates/{id}`
-pub(super) async fn get(
+/// `GET /messages/templates/{id}`, and the same below `/admin`
+pub(super) async fn get<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
     let id = template_id(id)?;
-    let mut parameters = Parameters::new(&uri, GET_QUERY)?;
+    let mut parameters = Parameters::new(&uri, get_query::<A>())?;
+    let tenant = who.tenant(&mut parameters);
     let version = parameters.parsed("version", "a number from 1");
     let locale = parameters.text("locale");
     if locale.as_deref().is_some_and(|locale| locale::normal(locale).is_none()) {
         parameters.say("locale", LOCALE_PROBLEM);
     }
     parameters.finish()?;
-    let tenant = caller.tenant();
     let template = match version {
         None => known(&state, &tenant, &id).await?.source.clone(),
         Some(version) => {
@@ -284,19 +302,20 @@ pub(super) async fn get(
     Ok(answer.success(&shown))
 }
 
-/// `GET /messages/templates/{id}/versions`
-pub(super) async fn versions(
+/// `GET /messages/templates/{id}/versions`, and the same below `/admin`
+pub(super) async fn versions<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
     OriginalUri(uri): OriginalUri,
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
     let id = template_id(id)?;
-    let mut parameters = Parameters::new(&uri, VERSIONS_QUERY)?;
+    let mut parameters = Parameters::new(&uri, versions_query::<A>())?;
+    let tenant = who.tenant(&mut parameters);
     let (page, size) = parameters.paging();
     parameters.finish()?;
-    let (page, tenant) = (page.unwrap_or(1), caller.tenant());
+    let page = page.unwrap_or(1);
     let skip = (page - 1).saturating_mul(size as u64);
     let found =
         blocking(&state, move |templates| templates.versions(&tenant, &id, skip, size)).await?;
@@ -304,14 +323,16 @@ pub(super) async fn versions(
     Ok(answer.page(&found, &meta))
 }
 
-/// `POST /messages/templates/{id}/preview`
-pub(super) async fn preview(
+/// `POST /messages/templates/{id}/preview`, and the same below `/admin`
+pub(super) async fn preview<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     id: TemplatePath,
     Decoded(request): Decoded<PreviewRequest>,
 ) -> Result<Response, ApiError> {
+    let caller = asker(who, &uri)?;
     let template = known(&state, &caller.tenant(), &template_id(id)?).await?;
     let locale = request.locale.filter(|locale| !locale.is_empty());
     if locale.as_deref().is_some_and(|locale| locale::normal(locale).is_none()) {
@@ -323,13 +344,15 @@ pub(super) async fn preview(
     Ok(answer.success(&Preview { template_id: id, version: *version, rendered }))
 }
 
-/// `POST /messages/templates`
-pub(super) async fn create(
+/// `POST /messages/templates`, and the same below `/admin`
+pub(super) async fn create<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     body: Result<Decoded<TemplateRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
+    let caller = asker(who, &uri)?;
     let writer = writer(&state, &caller).await?;
     let Decoded(request) = body?;
     let (tenant, by) = (caller.tenant(), writer.clone());
@@ -338,14 +361,16 @@ pub(super) async fn create(
     Ok(answer.success(&made))
 }
 
-/// `PUT /messages/templates/{id}`
-pub(super) async fn update(
+/// `PUT /messages/templates/{id}`, and the same below `/admin`
+pub(super) async fn update<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     id: TemplatePath,
     body: Result<Decoded<TemplateRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
+    let caller = asker(who, &uri)?;
     let writer = writer(&state, &caller).await?;
     let id = template_id(id)?;
     let Decoded(request) = body?;
@@ -356,13 +381,15 @@ pub(super) async fn update(
     Ok(answer.success(&made))
 }
 
-/// `DELETE /messages/templates/{id}`
-pub(super) async fn remove(
+/// `DELETE /messages/templates/{id}`, and the same below `/admin`
+pub(super) async fn remove<A: Asker>(
     State(state): State<ApiState>,
-    Anyone(caller): Anyone,
+    who: A,
     answer: Answer,
+    OriginalUri(uri): OriginalUri,
     id: TemplatePath,
 ) -> Result<Response, ApiError> {
+    let caller = asker(who, &uri)?;
     let writer = writer(&state, &caller).await?;
     let id = template_id(id)?;
     let (tenant, by) = (caller.tenant(), writer.clone());

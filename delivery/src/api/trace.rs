@@ -26,8 +26,8 @@ const BELOW: &str = "/api/v3/admin/";
 /// Most bytes of a request's path that are kept; ids in a path have no more together.
 const TARGET_BYTES_MAX: usize = 1_024;
 
-/// What is only read, and leaves a trace all the same: everything that a user has.
-const READ: [&str; 1] = ["/api/v3/admin/users/{id}/export"];
+/// What is only read, and leaves a trace all the same: whose letters an admin has read is known.
+const READ: [&str; 2] = ["/api/v3/admin/users/{id}/export", "/api/v3/admin/users/{id}/messages"];
 
 /// The ids of the operations that leave a trace.
 pub(crate) struct Actions(HashMap<(Method, &'static str), String>);
@@ -165,6 +165,7 @@ fn actor(by: &AdminCaller) -> Actor {
         AdminCaller::Token => (ActorKind::AdminToken, ""),
         AdminCaller::User(user) => (ActorKind::User, user.user().as_str()),
         AdminCaller::Account(admin) => (ActorKind::Admin, &*admin.account.id),
+        AdminCaller::Within(admin, _) => return actor(admin),
     };
     Actor { kind, id: id.to_owned(), name: by.name().to_owned() }
 }

@@ -45,9 +45,9 @@ impl Keeper {
         };
         match caller {
             Caller::User(user) | Caller::Admin(AdminCaller::User(user)) => of_user(user),
-            Caller::Admin(AdminCaller::Token | AdminCaller::Account(_)) => {
-                Ok(Self { name: "admin".to_owned(), service: None })
-            }
+            Caller::Admin(
+                AdminCaller::Token | AdminCaller::Account(_) | AdminCaller::Within(..),
+            ) => Ok(Self { name: "admin".to_owned(), service: None }),
             Caller::Service(service) => match service.level {
                 Level::System | Level::Business => Ok(Self {
                     name: service.id.as_str().to_owned(),

@@ -216,6 +216,8 @@ pub enum AdminCaller {
     User(Arc<UserCaller>),
     /// An admin who has logged in.
     Account(Arc<SignedIn>),
+    /// An admin of all tenants who acts in this one, as an admin of it would.
+    Within(Arc<Self>, TenantId),
 }
 
 impl AdminCaller {
@@ -226,6 +228,7 @@ impl AdminCaller {
             Self::Token => None,
             Self::User(user) => Some(user.tenant()),
             Self::Account(admin) => admin.account.tenant_id.as_ref(),
+            Self::Within(_, tenant) => Some(tenant),
         }
     }
 
@@ -236,6 +239,7 @@ impl AdminCaller {
             Self::Token => "admin_token",
             Self::User(user) => user.user().as_str(),
             Self::Account(admin) => &admin.account.username,
+            Self::Within(admin, _) => admin.name(),
         }
     }
 
@@ -245,6 +249,7 @@ impl AdminCaller {
         match self {
             Self::Token | Self::User(_) => Role::Admin,
             Self::Account(admin) => admin.account.role,
+            Self::Within(admin, _) => admin.role(),
         }
     }
 }
@@ -279,7 +284,9 @@ impl Caller {
                 SenderKey::User(user.user().clone())
             }
             Self::Service(service) => SenderKey::Service(service.id.clone()),
-            Self::Admin(AdminCaller::Token | AdminCaller::Account(_)) => SenderKey::Admin,
+            Self::Admin(AdminCaller::Token | AdminCaller::Account(_) | AdminCaller::Within(..)) => {
+                SenderKey::Admin
+            }
         }
     }
 

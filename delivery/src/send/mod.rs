@@ -98,6 +98,11 @@ pub struct Prepared<T> {
 }
 
 impl<T> Prepared<T> {
+    /// What will be stored.
+    pub fn outgoing(&self) -> &[Outgoing] {
+        &self.items
+    }
+
     /// With another form of the outcome.
     pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Prepared<U> {
         Prepared { items: self.items, charges: self.charges, outcome: into(self.outcome) }

@@ -198,10 +198,12 @@ pub(super) fn sender(caller: &Caller, message: &Checked) -> SenderInfo {
                 (None, None) => info(id, "service", &service.name, service_id),
             }
         }
-        Caller::Admin(AdminCaller::Token | AdminCaller::Account(_)) => match (said, on_behalf) {
-            (Some(said), _) => SenderInfo { service_id: None, ..said },
-            (None, Some(user)) => info(user.as_str(), "user", "", None),
-            (None, None) => info("admin", "system", "admin", None),
-        },
+        Caller::Admin(AdminCaller::Token | AdminCaller::Account(_) | AdminCaller::Within(..)) => {
+            match (said, on_behalf) {
+                (Some(said), _) => SenderInfo { service_id: None, ..said },
+                (None, Some(user)) => info(user.as_str(), "user", "", None),
+                (None, None) => info("admin", "system", "admin", None),
+            }
+        }
     }
 }

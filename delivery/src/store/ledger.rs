@@ -131,6 +131,27 @@ pub struct SentPage {
     pub next: Option<MessageId>,
 }
 
+/// A message that waits for its time.
+#[derive(Clone, Debug)]
+pub struct WaitingMessage {
+    /// What is known of it.
+    pub message: SentMessage,
+    /// What it says.
+    pub body: Arc<Body>,
+}
+
+/// Where a page of waiting messages ended: a time and an id.
+pub type WaitingPosition = (Time, MessageId);
+
+/// Some of what waits.
+#[derive(Clone, Debug, Default)]
+pub struct WaitingPage {
+    /// The messages.
+    pub messages: Vec<WaitingMessage>,
+    /// Where to go on; none where that was all.
+    pub next: Option<WaitingPosition>,
+}
+
 /// What statistics are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatsBy {
@@ -206,6 +227,16 @@ pub trait Ledger: Send + Sync + 'static {
         after: Option<&MessageId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<SentPage, StoreError>>;
+
+    /// What waits for its time in a tenant, soonest first, after where an earlier page ended: at most `limit`. A
+    /// page looks at [`super::limits::SENT_LOOK_MAX`] messages of all tenants: it may be short or empty, and not
+    /// the last.
+    fn waiting(
+        &self,
+        tenant: &TenantId,
+        after: Option<WaitingPosition>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<WaitingPage, StoreError>>;
 
     /// What a message says now; none where nobody has it any more.
     fn sent_body(

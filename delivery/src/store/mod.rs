@@ -50,7 +50,7 @@ pub use self::{
     happening::{Happened, Happening, Witness},
     ledger::{
         DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentPage, SentState, StatsBy,
-        StatsQuery, StatsRow, StoredAnswer,
+        StatsQuery, StatsRow, StoredAnswer, WaitingMessage, WaitingPage, WaitingPosition,
     },
     list::{ListPage, ListPosition, ListQuery, Sort, StatusFilter, UnreadCounts},
     mark::{Mark, MarkTarget, Marked, Pressing},

@@ -57,9 +57,9 @@ impl Writer {
         };
         match caller {
             Caller::User(user) | Caller::Admin(AdminCaller::User(user)) => of_user(user),
-            Caller::Admin(AdminCaller::Token | AdminCaller::Account(_)) => {
-                Ok(everything(AuthorKind::Admin, "admin"))
-            }
+            Caller::Admin(
+                AdminCaller::Token | AdminCaller::Account(_) | AdminCaller::Within(..),
+            ) => Ok(everything(AuthorKind::Admin, "admin")),
             Caller::Service(service) => {
                 let all = everything(AuthorKind::Service, service.id.as_str());
                 match service.level {

@@ -27,6 +27,7 @@ use delivery::{
     limit::Limiter,
     preference::Silence,
     store::{BoxFuture, Directory, Storage},
+    tail::Tail,
     webhook::Webhooks,
 };
 use protocol::{NodeId, envelope::NodeAbout};
@@ -41,6 +42,7 @@ use crate::{
     bus::Inbound,
     census::Census,
     config::{Config, ProcessConfig, Role, SocketConfig},
+    console,
     foundation::{Foundation, overlap},
     health::{self, HealthState},
     live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
@@ -108,6 +110,8 @@ impl App {
         let clock = SharedClock::default();
         let live_config = live_config(&config.socket, role, node.clone(), clock.clock());
         let registry = Registry::new(&live_config, &*recorder);
+        let tail = Tail::new(&*recorder);
+        registry.tell(&tail);
         let opening = Opening {
             config,
             descriptors,
@@ -192,6 +196,7 @@ impl App {
             },
             draining: Arc::clone(&draining),
             connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
+            tail,
         };
         let api = ApiState::new(api, &*recorder);
         let counting = cluster.as_ref().and_then(|Cluster { redis, place, .. }| {
@@ -317,7 +322,7 @@ fn routers(role: Role, api: ApiState, live: &Arc<Live>, health: HealthState) -> 
     }
     let beside = operations(health::endpoints());
     let admin = if role.administers() {
-        admin_routes(api, &beside)
+        admin_routes(api, &beside).merge(console::routes())
     } else {
         bare_admin_routes(api, &beside)
     };

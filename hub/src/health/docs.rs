@@ -1,8 +1,8 @@
 //! What health and metrics tell of themselves.
 
-use delivery::api::doc::{By, Doc, Example, Others, Reply, Tag, Who};
+use delivery::api::doc::{By, Doc, Example, Field, Others, Reply, Shape, Tag, Who, may, some_text};
 
-use super::{Alive, Report};
+use super::{Alive, NAMES, Report};
 
 const TAG: Tag = Tag {
     name: "Operation",
@@ -43,11 +43,29 @@ pub(super) fn ready() -> Doc {
     )
 }
 
+const METRICS_QUERY: &[Field] = &[may(
+    NAMES,
+    Shape::List(&some_text(NAME_BYTES_MAX), 0, METRICS_MAX),
+    "Only the metric of this name, with all its series. May be given several times.",
+)];
+
+/// Longest name and most names that are described. More are no mistake, they find nothing.
+const NAME_BYTES_MAX: usize = 128;
+const METRICS_MAX: usize = 64;
+
 pub(super) fn metrics() -> Doc {
-    public(
-        "Metrics",
-        "Prometheus text format. The README lists them.",
-        Reply::media(200, "text/plain", "All of them."),
-        vec![],
-    )
+    let examples = vec![
+        Example::new("now", "All", By::Nobody),
+        Example::new("some", "One of them", By::Nobody).query("name%5B%5D=pushhub_connections"),
+    ];
+    Doc {
+        query: METRICS_QUERY,
+        examples,
+        ..public(
+            "Metrics",
+            "Prometheus text format. The README lists them.",
+            Reply::media(200, "text/plain", "Those that were asked for, or all."),
+            vec![],
+        )
+    }
 }

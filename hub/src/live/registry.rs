@@ -15,6 +15,7 @@ use delivery::{
     clock::WallClock,
     preference::Silence,
     store::{Change, Stored},
+    tail::Tail,
 };
 use metrics::Recorder;
 use protocol::{CloseReason, DeviceId, Time};
@@ -48,6 +49,8 @@ pub struct Registry {
     metrics: Arc<LiveMetrics>,
     /// Told what went to which device. Not owned: the store owns this.
     store: OnceLock<Weak<dyn Store>>,
+    /// Told what was delivered.
+    tail: OnceLock<Arc<Tail>>,
 }
 
 /// The user has as many connections as one may have.
@@ -68,12 +71,18 @@ impl Registry {
             clock: config.clock.clone(),
             metrics: Arc::new(LiveMetrics::new(recorder)),
             store: OnceLock::new(),
+            tail: OnceLock::new(),
         })
     }
 
     /// From now on the store is told what went out.
     pub(super) fn report_to(&self, store: &Arc<dyn Store>) {
         self.store.get_or_init(|| Arc::downgrade(store));
+    }
+
+    /// From now on who watches is told what is delivered.
+    pub fn tell(&self, tail: &Arc<Tail>) {
+        self.tail.get_or_init(|| Arc::clone(tail));
     }
 
     /// Changes went to a connection's device, if the token named one: a device that was made up does
@@ -239,13 +248,24 @@ impl Fanout for Registry {
         let mut encoded: [Option<SmallVec<[WireFrame; 1]>>; Framing::ALL.len()] =
             [const { None }; Framing::ALL.len()];
         let now = self.now_for(changes);
+        let newest = changes.last().map(|change| change.seq);
+        let (mut written, mut waiting) = (0, 0);
         for connection in online.connections {
             let framing = connection.framing();
             let frames = encoded[framing.index()]
                 .get_or_insert_with(|| frames(changes, silenced.as_ref(), framing, now).collect());
             let delivered =
                 connection.offer(frames, self.limits, &self.metrics, Instant::now(), &self.clock);
+            let whole = delivered.map(|(_, to)| to) == newest;
+            if whole {
+                written += 1
+            } else {
+                waiting += 1
+            }
             self.note_delivered(&connection, delivered);
+        }
+        if let Some(tail) = self.tail.get() {
+            tail.delivered(changes, written, waiting);
         }
     }
 }

@@ -15,6 +15,7 @@ mod canaries;
 mod channels;
 mod chaos;
 mod cluster;
+mod console;
 mod described;
 mod doctor;
 mod export;

@@ -229,7 +229,7 @@ pub(in crate::api) async fn me(
 ) -> Result<Response, ApiError> {
     let signed_in = match &caller {
         AdminCaller::Account(signed_in) => Some(&**signed_in),
-        AdminCaller::Token | AdminCaller::User(_) => None,
+        AdminCaller::Token | AdminCaller::User(_) | AdminCaller::Within(..) => None,
     };
     Ok(answer.success(&Me {
         name: caller.name(),

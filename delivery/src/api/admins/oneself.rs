@@ -40,7 +40,9 @@ impl FromRequestParts<ApiState> for Oneself {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         match Admin::from_request_parts(parts, state).await?.0 {
             AdminCaller::Account(signed_in) => Ok(Self(signed_in)),
-            AdminCaller::Token | AdminCaller::User(_) => Err(AdminError::NoAccount.into()),
+            AdminCaller::Token | AdminCaller::User(_) | AdminCaller::Within(..) => {
+                Err(AdminError::NoAccount.into())
+            }
         }
     }
 }

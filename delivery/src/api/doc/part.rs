@@ -1,7 +1,7 @@
 //! What a handler's arguments say about its endpoint: who may ask, what the body looks like, what
 //! can go wrong with them. They are what is enforced, so that this cannot be forgotten or be wrong.
 
-use axum::extract::{OriginalUri, Path, Request, State};
+use axum::extract::{OriginalUri, Path, RawQuery, Request, State};
 use http::HeaderMap;
 use protocol::ErrorType;
 
@@ -111,6 +111,7 @@ parts!(A B C D E F G H);
 impl<S> Part for State<S> {}
 impl Part for HeaderMap {}
 impl Part for Request {}
+impl Part for RawQuery {}
 impl Part for Toll {}
 
 impl Part for Answer {
@@ -145,9 +146,9 @@ impl Part for OfService {
     }
 }
 
-impl Part for Submitter {
+impl<A: Part> Part for Submitter<A> {
     fn tell(told: &mut Told) {
-        told.caller(true, true);
+        A::tell(told);
     }
 }
 

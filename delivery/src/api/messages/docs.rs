@@ -7,6 +7,7 @@ use crate::api::{
     doc::{By, Doc, Example, Given, ID, Others, Reply, Tag, Who, must},
     error::Shown,
     query,
+    users::docs::TAG as USERS,
 };
 
 pub(in crate::api) const TAG: Tag = Tag {
@@ -111,5 +112,25 @@ pub(crate) fn unread_count() -> Doc {
                 .after(sent())
                 .query("channel_id=channel-456"),
         ],
+    }
+}
+
+pub(crate) fn of_user() -> Doc {
+    Doc {
+        tag: &USERS,
+        summary: "A user's inbox",
+        about: "As the user sees it. That an admin has looked is in the log.",
+        who: Who::ADMINS,
+        others: Others::Same,
+        path: vec![must("id", ID, "The user's id.")],
+        query: query::LIST_OF_USER,
+        more: vec![Reply::refusal(ErrorType::NotFound, "There is no such user.")],
+        examples: vec![
+            Example::new("first_page", "The newest messages", By::Admin)
+                .after(sent())
+                .path("id", "user123")
+                .query("size=20&status=all"),
+        ],
+        ..list()
     }
 }

@@ -3,7 +3,7 @@
 use http::Uri;
 use protocol::{ChannelId, Seq};
 
-use super::{PAGE, PageMeta, Parameters, SIZE};
+use super::{PAGE, PageMeta, Parameters, SIZE, TENANT_ID};
 use crate::{
     api::{
         error::ApiError,
@@ -40,7 +40,27 @@ pub(crate) const LIST: &[Field] = &[
     STATUS,
     IS_READ,
     MESSAGE_TYPE,
-    may("channel_id", ID, "Only of this channel."),
+    CHANNEL,
+    PRIORITY_MIN,
+    SENDER,
+    SINCE,
+    UNTIL,
+    METADATA,
+    SORT,
+    TEXT,
+    INCLUDE,
+];
+
+/// The same of a user's inbox, for admins.
+pub(crate) const LIST_OF_USER: &[Field] = &[
+    TENANT_ID,
+    PAGE,
+    SIZE,
+    CURSOR,
+    STATUS,
+    IS_READ,
+    MESSAGE_TYPE,
+    CHANNEL,
     PRIORITY_MIN,
     SENDER,
     SINCE,
@@ -76,6 +96,7 @@ const STATUS: Field = may(
 );
 const IS_READ: Field =
     may("is_read", Shape::Word(&["true", "false"]), "The same as `status=read` or `unread`.");
+const CHANNEL: Field = may("channel_id", ID, "Only of this channel.");
 const MESSAGE_TYPE: Field = may("message_type", ID, "Only of this type.");
 const PRIORITY_MIN: Field =
     may("priority_min", Shape::Whole(1, 10), "Only of this priority or higher.");
@@ -130,17 +151,25 @@ const HISTORY_CURSOR: char = 'h';
 
 impl ListRequest {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, ApiError> {
-        Self::read(uri, None)
+        Self::read(Parameters::new(uri, LIST)?, None)
+    }
+
+    /// Of a user's inbox as an admin asks for it; and what else the query says.
+    pub(crate) fn parse_of_user<T>(
+        uri: &Uri,
+        more: impl FnOnce(&mut Parameters) -> T,
+    ) -> Result<(T, Self), ApiError> {
+        let mut parameters = Parameters::new(uri, LIST_OF_USER)?;
+        let more = more(&mut parameters);
+        Ok((more, Self::read(parameters, None)?))
     }
 
     /// Of one channel, which is in the path.
     pub(crate) fn parse_of_channel(uri: &Uri, channel: &ChannelId) -> Result<Self, ApiError> {
-        Self::read(uri, Some(channel))
+        Self::read(Parameters::new(uri, LIST_OF_CHANNEL)?, Some(channel))
     }
 
-    fn read(uri: &Uri, channel: Option<&ChannelId>) -> Result<Self, ApiError> {
-        let known = if channel.is_some() { LIST_OF_CHANNEL } else { LIST };
-        let mut parameters = Parameters::new(uri, known)?;
+    fn read(mut parameters: Parameters, channel: Option<&ChannelId>) -> Result<Self, ApiError> {
         let status = parameters.word(
             "status",
             &[

@@ -1,8 +1,11 @@
 //! What the endpoints that send tell of themselves. The examples are those of seed 003 §4.6.
 
-use super::Results;
+use super::{Results, query};
 use crate::{
-    api::doc::{By, Doc, Example, Others, Reply, Tag, Who},
+    api::{
+        caller::{Anyone, Asker},
+        doc::{By, Doc, Example, Others, Reply, Tag, Who},
+    },
     send::Receipt,
 };
 
@@ -60,7 +63,19 @@ const WRITTEN_OUT: &str = r#"{
   "metadata": {"meeting": 42}
 }"#;
 
-pub(crate) fn send() -> Doc {
+pub(crate) fn send<A: Asker>() -> Doc {
+    let by_admin = |example: Example| Example { by: By::Admin, ..example };
+    if A::ADMIN {
+        let doc = send::<Anyone>();
+        return Doc {
+            summary: "Send a message as an admin",
+            who: Who::ADMINS,
+            others: Others::Same,
+            query: query::<A>(),
+            examples: doc.examples.into_iter().map(by_admin).collect(),
+            ..doc
+        };
+    }
     Doc {
         tag: &TAG,
         summary: "Send a message",
@@ -108,7 +123,7 @@ pub(crate) fn send_template() -> Doc {
 }"#,
             ),
         ],
-        ..send()
+        ..send::<Anyone>()
     }
 }
 

@@ -4,6 +4,7 @@ use protocol::ErrorType;
 
 use super::{
     Edited, OF_MESSAGE, OF_MESSAGE_BY_ADMIN, RECEIPTS, RECEIPTS_BY_ADMIN, Receipts, Stands,
+    WAITING, WaitingList,
 };
 use crate::api::{
     caller::Asker,
@@ -154,5 +155,26 @@ pub(crate) fn receipts<A: Asker>() -> Doc {
                 .path("id", EXAMPLE_ID),
         ],
         ..edit::<A>()
+    }
+}
+
+pub(crate) fn waiting() -> Doc {
+    Doc {
+        tag: &TAG,
+        summary: "List what waits for its time",
+        about: "Of a tenant, soonest first. A page may be short or empty, and `next_cursor` lead on all the same: it looks \
+                at so many messages of all tenants.",
+        who: Who::ADMINS,
+        others: Others::Same,
+        path: vec![],
+        query: WAITING,
+        headers: vec![],
+        answer: Reply::page::<WaitingList>("A page of what waits."),
+        more: vec![],
+        examples: vec![
+            Example::new("soonest", "The first page", By::Admin)
+                .after(scheduled())
+                .query("size=50"),
+        ],
     }
 }

@@ -2,9 +2,12 @@
 
 use protocol::ErrorType;
 
-use super::{GET_QUERY, LIST_QUERY, List, Preview, Shown, VERSIONS_QUERY};
+use super::{List, Preview, Shown, get_query, list_query, query, versions_query};
 use crate::{
-    api::doc::{By, Doc, Example, Given, ID, Kind, Others, Reply, Tag, Who, must},
+    api::{
+        caller::Asker,
+        doc::{By, Doc, Example, Given, ID, Kind, Others, Reply, Tag, Who, must},
+    },
     template::{Deleted, Template, VersionPage},
 };
 
@@ -41,8 +44,23 @@ fn made() -> Given {
     Given::post(By::Service, "/api/v3/messages/templates", ORDER)
 }
 
+/// As it is at a port: at the one of admins, theirs.
+fn at_port<A: Asker>(doc: Doc) -> Doc {
+    if !A::ADMIN {
+        return doc;
+    }
+    let by_admin = |example: Example| Example { by: By::Admin, ..example };
+    let examples = doc.examples.into_iter().map(by_admin).collect();
+    Doc { who: Who::ADMINS, others: Others::Same, examples, ..doc }
+}
+
 /// Of one template.
-fn one(summary: &'static str, about: &'static str, answer: Reply, examples: Vec<Example>) -> Doc {
+fn one<A: Asker>(
+    summary: &'static str,
+    about: &'static str,
+    answer: Reply,
+    examples: Vec<Example>,
+) -> Doc {
     Doc {
         tag: &TAG,
         summary,
@@ -50,7 +68,7 @@ fn one(summary: &'static str, about: &'static str, answer: Reply, examples: Vec<
         who: Who::CALLERS,
         others: Others::Same,
         path: vec![must("id", ID, "The template's id.")],
-        query: &[],
+        query: query::<A>(),
         headers: vec![],
         answer,
         more: vec![Reply::refusal(ErrorType::NotFound, "There is no such template.")],
@@ -66,26 +84,26 @@ fn refused_to_write() -> Reply {
     )
 }
 
-pub(crate) fn list() -> Doc {
-    Doc {
+pub(crate) fn list<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
         tag: &TAG,
         summary: "List templates",
         about: "Of the tenant, the built-in ones included.",
         who: Who::CALLERS,
         others: Others::Same,
         path: vec![],
-        query: LIST_QUERY,
+        query: list_query::<A>(),
         headers: vec![],
         answer: Reply::page::<List<'static>>("A page of templates."),
         more: vec![],
         examples: vec![
             Example::new("system", "Those of the system", By::User).query("category=system"),
         ],
-    }
+    })
 }
 
-pub(crate) fn create() -> Doc {
-    Doc {
+pub(crate) fn create<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
         tag: &TAG,
         summary: "Make a template",
         about: "Any `{{` that begins no variable is refused. A variable that is not declared is taken \
@@ -93,7 +111,7 @@ pub(crate) fn create() -> Doc {
         who: WRITERS,
         others: Others::Theirs,
         path: vec![],
-        query: &[],
+        query: query::<A>(),
         headers: vec![],
         answer: Reply::data::<Template>("The template, in its first version."),
         more: vec![
@@ -109,13 +127,13 @@ pub(crate) fn create() -> Doc {
                 .body(r#"{"name": "n", "category": "business", "content": "{{#each a}}{{b}}{{/each}}"}"#)
                 .answers(422),
         ],
-    }
+    })
 }
 
-pub(crate) fn get() -> Doc {
-    Doc {
-        query: GET_QUERY,
-        ..one(
+pub(crate) fn get<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
+        query: get_query::<A>(),
+        ..one::<A>(
             "One template",
             "With `locale` as it reads in that language, and `locale` says which variant that is.",
             Reply::data::<Shown>("The template; `locale` is there where one was asked for."),
@@ -127,11 +145,11 @@ pub(crate) fn get() -> Doc {
                     .query("version=1&locale=en-GB"),
             ],
         )
-    }
+    })
 }
 
-pub(crate) fn update() -> Doc {
-    Doc {
+pub(crate) fn update<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
         who: WRITERS,
         others: Others::Refused,
         more: vec![
@@ -142,7 +160,7 @@ pub(crate) fn update() -> Doc {
                 "`expected_version` is not the current one; `data` is how the template stands.",
             ),
         ],
-        ..one(
+        ..one::<A>(
             "Change a template",
             "Replaces it as a whole and makes a new version. Sends take the latest.",
             Reply::data::<Template>("The new version."),
@@ -166,31 +184,31 @@ pub(crate) fn update() -> Doc {
                     .answers(403),
             ],
         )
-    }
+    })
 }
 
-pub(crate) fn remove() -> Doc {
-    Doc {
+pub(crate) fn remove<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
         who: WRITERS,
         others: Others::Refused,
         more: vec![
             refused_to_write(),
             Reply::refusal(ErrorType::NotFound, "There is no such template."),
         ],
-        ..one(
+        ..one::<A>(
             "Delete a template",
             "It is gone for sends; its versions stay readable, and whoever could change it may make \
              it again.",
             Reply::data::<Deleted>("What was deleted."),
             vec![Example::new("order", "One's own", By::Service).after(made()).path("id", "order")],
         )
-    }
+    })
 }
 
-pub(crate) fn versions() -> Doc {
-    Doc {
-        query: VERSIONS_QUERY,
-        ..one(
+pub(crate) fn versions<A: Asker>() -> Doc {
+    at_port::<A>(Doc {
+        query: versions_query::<A>(),
+        ..one::<A>(
             "Versions of a template",
             "Newest first, also of a deleted one.",
             Reply::page::<VersionPage>("Its versions."),
@@ -201,11 +219,11 @@ pub(crate) fn versions() -> Doc {
                     .query("page=1&size=10"),
             ],
         )
-    }
+    })
 }
 
-pub(crate) fn preview() -> Doc {
-    one(
+pub(crate) fn preview<A: Asker>() -> Doc {
+    at_port::<A>(one::<A>(
         "What a send would say",
         "Renders the template and sends nothing.",
         Reply::data::<Preview<'static>>("The message's text and buttons."),
@@ -220,5 +238,5 @@ pub(crate) fn preview() -> Doc {
                 .body(r#"{"variables": {}}"#)
                 .answers(422),
         ],
-    )
+    ))
 }

@@ -36,6 +36,7 @@ use crate::{
     outbound::Outbound,
     provider::ProvidersConfig,
     store::BoxFuture,
+    tail::Tail,
     webhook::{WebhookConfig, Webhooks},
 };
 
@@ -185,6 +186,7 @@ impl Api {
             config: ApiConfig { body_timeout, ..ApiConfig::default() },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),
+            tail: Tail::new(&counts),
         };
         let state = ApiState::new(parts, &counts);
         Self {

@@ -13,7 +13,8 @@ use crate::{
         Health, InboxKey, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked,
         Member, MembersChanged, MessagePage, NameKind, Pressing, ReceiptPage, Retention, SenderKey,
         SentMessage, SentPage, SentState, Sort, StatsQuery, StatsRow, StatusFilter, Store,
-        StoreError, Stored, StoredAnswer, TokenFacts, UnreadCounts, UserChange, UserRecord, Watch,
+        StoreError, Stored, StoredAnswer, TokenFacts, UnreadCounts, UserChange, UserRecord,
+        WaitingPage, WaitingPosition, Watch,
         single::{SingleConfig, SingleStore},
     },
 };
@@ -352,6 +353,15 @@ impl Ledger for TestStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<SentPage, StoreError>> {
         self.with(|store| store.sent_by(tenant, sender, after, limit))
+    }
+
+    fn waiting(
+        &self,
+        tenant: &TenantId,
+        after: Option<WaitingPosition>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<WaitingPage, StoreError>> {
+        self.with(|store| store.waiting(tenant, after, limit))
     }
 
     fn sent_body(

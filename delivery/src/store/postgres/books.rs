@@ -9,7 +9,7 @@ use crate::{
     StoreError,
     store::{
         BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentPage, SentState, StatsQuery,
-        StatsRow, StoredAnswer,
+        StatsRow, StoredAnswer, WaitingPage, WaitingPosition,
     },
 };
 
@@ -48,6 +48,16 @@ impl Ledger for PostgresStore {
         Box::pin(
             self.run(async move { core.sent_by(&tenant, &sender, after.as_ref(), limit).await }),
         )
+    }
+
+    fn waiting(
+        &self,
+        tenant: &TenantId,
+        after: Option<WaitingPosition>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<WaitingPage, StoreError>> {
+        let (core, tenant) = (Arc::clone(&self.core), tenant.clone());
+        Box::pin(self.run(async move { core.waiting(&tenant, after, limit).await }))
     }
 
     fn sent_body(

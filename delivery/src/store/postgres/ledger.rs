@@ -17,7 +17,8 @@ use super::{
 use crate::{
     StoreError,
     store::{
-        Audience, SenderKey, SentMessage, SentPage, SentState, StoredAnswer,
+        Audience, SenderKey, SentMessage, SentPage, SentState, StoredAnswer, WaitingMessage,
+        WaitingPage, WaitingPosition,
         limits::{ANSWER_KEPT, SENT_LOOK_MAX},
         metadata::askable,
         recalled::without_content,
@@ -107,6 +108,38 @@ impl Core {
     ) -> Result<Option<Sent>, Failure> {
         let client = self.db.client().await?;
         find(&client, tenant, id, "").await
+    }
+
+    /// By the index of what is due, which is of all tenants.
+    pub(super) async fn waiting(
+        &self,
+        tenant: &TenantId,
+        after: Option<WaitingPosition>,
+        limit: usize,
+    ) -> Result<WaitingPage, Failure> {
+        let client = self.db.client().await?;
+        let sql = format!(
+            "SELECT {SENT}, tenant FROM bodies WHERE state = 0 AND (scheduled_at, message_id) > ($1, $2)
+             ORDER BY scheduled_at, message_id LIMIT $3"
+        );
+        let (at, id) = after.as_ref().map_or((i64::MIN, ""), |(at, id)| (at.millis(), id.as_str()));
+        let found = rows(&client, &sql, &[&at, &id, &most(SENT_LOOK_MAX)]).await?;
+        let mut page = WaitingPage::default();
+        let whole = found.len() < SENT_LOOK_MAX;
+        let mut last = None;
+        for row in &found {
+            if page.messages.len() >= limit {
+                page.next = last;
+                return Ok(page);
+            }
+            let Sent { body, message, .. } = sent_of(row)?;
+            last = message.scheduled_at.map(|at| (at, message.id.clone()));
+            if row.column::<&str>(11)? == tenant.as_str() {
+                page.messages.push(WaitingMessage { message, body });
+            }
+        }
+        page.next = last.filter(|_| !whole);
+        Ok(page)
     }
 
     pub(super) async fn sent_by(

@@ -210,6 +210,7 @@ macro_rules! ledger_suite {
                 scheduled: what_expires_before_its_time_is_never_sent,
                 scheduled: the_clock_may_be_set,
                 scheduled: it_reaches_who_is_there_when_it_is_sent,
+                scheduled: what_waits_is_listed_soonest_first_each_once,
                 sent: what_was_sent_is_known_to_its_tenant,
                 sent: nothing_is_lost_or_doubled_by_reopening,
                 sent: what_a_sender_has_sent_comes_in_pages_each_once,

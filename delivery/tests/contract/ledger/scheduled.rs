@@ -8,7 +8,7 @@ use protocol::{MessageId, Seq, Time};
 use tokio::task::JoinSet;
 
 use super::{
-    super::fixture::{inbox, message, outgoing, to_everyone},
+    super::fixture::{inbox, inbox_of, message, outgoing, to_everyone},
     HOUR, LedgerBackend, LedgerFixture, SECOND, at, edited, tenant,
 };
 
@@ -280,4 +280,50 @@ pub(crate) async fn it_reaches_who_is_there_when_it_is_sent(backend: impl Ledger
     fix.arrived(&ann, 1).await;
     assert_eq!(fix.titles(&bob).await, ["all"]);
     assert_eq!(fix.titles(&inbox("nobody")).await.len(), 0);
+}
+
+pub(crate) async fn what_waits_is_listed_soonest_first_each_once(backend: impl LedgerBackend) {
+    let mut fix = LedgerFixture::new(backend).await;
+    let (ann, other) = (inbox("ann"), inbox_of("t2", "ann"));
+    let mut expected = Vec::new();
+    let now = fix.clock.later(HOUR).millis();
+    // Several at one time, and in between some of another tenant.
+    for n in 0..12 {
+        let due = Time::from_millis(now + i64::from(12 - n) / 3 * HOUR);
+        let fields = message(&format!("{n}"));
+        expected.push((due, fields.id.clone()));
+        fix.append(vec![at(outgoing(&[&ann], &fields), due)]).await;
+        fix.append(vec![at(outgoing(&[&other], &message("theirs")), due)]).await;
+    }
+    fix.send(&[&ann], "sent at once").await;
+    let (_, cancelled) = expected.swap_remove(5);
+    fix.books.cancel(&tenant(), &cancelled).await.unwrap();
+    for _ in 0..2 {
+        for limit in [1, 5, 100] {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = fix.books.waiting(&tenant(), after.clone(), limit).await.unwrap();
+                assert!(page.messages.len() <= limit);
+                for waiting in page.messages {
+                    assert_eq!(waiting.message.state, SentState::Scheduled);
+                    assert_eq!(waiting.message.id, *waiting.body.id());
+                    found.push((waiting.message.scheduled_at.unwrap(), waiting.message.id));
+                }
+                if page.next.is_none() {
+                    break;
+                }
+                assert_ne!(page.next, after, "it goes on");
+                after = page.next;
+            }
+            assert!(found.is_sorted_by_key(|(due, _)| *due));
+            let sorted = |mut all: Vec<(Time, MessageId)>| {
+                all.sort_unstable_by(|a, b| {
+                    (a.0.millis(), a.1.as_str()).cmp(&(b.0.millis(), b.1.as_str()))
+                });
+                all
+            };
+            assert_eq!(sorted(found), sorted(expected.clone()), "by {limit}");
+        }
+        fix.reopen().await;
+    }
 }

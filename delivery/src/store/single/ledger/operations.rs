@@ -13,7 +13,7 @@ use crate::{
     InboxKey,
     store::{
         Audience, BoxFuture, Ledger, ReceiptPage, SenderKey, SentMessage, SentPage, SentState,
-        StatsQuery, StatsRow, StoreError, StoredAnswer,
+        StatsQuery, StatsRow, StoreError, StoredAnswer, WaitingPage, WaitingPosition,
         single::{SingleStore, shared},
     },
 };
@@ -52,6 +52,18 @@ impl Ledger for SingleStore {
         Box::pin(
             self.ledger
                 .query(move |db| read::sent_by(db, (&tenant, &sender), after.as_ref(), limit)),
+        )
+    }
+
+    fn waiting(
+        &self,
+        tenant: &TenantId,
+        after: Option<WaitingPosition>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<WaitingPage, StoreError>> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.ledger.query(move |db| read::waiting_page(db, &tenant, after.as_ref(), limit)),
         )
     }
 

@@ -9,7 +9,10 @@ use super::{
     super::record::{Lsn, MessageRecord, Record},
     schema::{IdKey, invalid, sender_of, sender_text, state_from, tenant_of},
 };
-use crate::store::{SenderKey, SentMessage, SentPage, StoredAnswer, limits::SENT_LOOK_MAX};
+use crate::store::{
+    SenderKey, SentMessage, SentPage, SentState, StoredAnswer, WaitingMessage, WaitingPage,
+    WaitingPosition, limits::SENT_LOOK_MAX,
+};
 
 /// A message that was accepted, with what its sender is not shown.
 #[derive(Clone)]
@@ -110,6 +113,55 @@ pub(in super::super) fn waiting(
         .query_row(params![IdKey::new(id), tenant.as_str()], |row| waiting_record(row, 0))
         .optional()?;
     found.transpose()
+}
+
+/// What waits in a tenant, soonest first. A record that cannot be read is left out: it is cancelled when its
+/// time comes.
+pub(super) fn waiting_page(
+    db: &Connection,
+    tenant: &TenantId,
+    after: Option<&WaitingPosition>,
+    limit: usize,
+) -> rusqlite::Result<WaitingPage> {
+    let mut select = db.prepare_cached(
+        "SELECT lsn, record, due_at, id, tenant FROM waiting WHERE due_at > ?1 OR (due_at = ?1 AND id > ?2)
+         ORDER BY due_at, id",
+    )?;
+    let mut rows = match after {
+        Some((at, id)) => select.query(params![at.millis(), IdKey::new(id)])?,
+        None => select.query(params![i64::MIN, ""])?,
+    };
+    let (mut page, mut looked) = (WaitingPage::default(), 0);
+    let mut last: Option<(Time, IdKey)> = None;
+    while let Some(row) = rows.next()? {
+        let place = (Time::from_millis(row.get(2)?), IdKey::read(row, 3)?);
+        let full = looked >= SENT_LOOK_MAX || page.messages.len() >= limit;
+        // Of tenants with the same id at the same time the next page would see none.
+        if full && last.as_ref() != Some(&place) {
+            page.next = last.map(|(at, id)| (at, id.id()));
+            break;
+        }
+        looked += 1;
+        last = Some(place);
+        if row.get_ref(4)?.as_str()? != tenant.as_str() {
+            continue;
+        }
+        if let Ok(record) = waiting_record(row, 0)? {
+            page.messages.push(WaitingMessage {
+                message: SentMessage {
+                    id: record.body.id().clone(),
+                    sender: record.sender.clone(),
+                    audience: (*record.audience).clone(),
+                    state: SentState::Scheduled,
+                    accepted_at: record.at,
+                    scheduled_at: record.scheduled_at,
+                    sent_at: None,
+                },
+                body: Arc::clone(&record.body),
+            });
+        }
+    }
+    Ok(page)
 }
 
 /// Reads `lsn, record`. A record that cannot be read is an error of its own.
