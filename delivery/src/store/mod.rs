@@ -289,6 +289,22 @@ pub trait Store: Send + Sync + 'static {
     /// `NotWritable` where some inbox could not be written, `Closing`.
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
+    /// Forgets a user: the inbox with its messages, marks, receipts, cursors and search index, what the
+    /// directory knows, its memberships, and what the user has sent as the ledger keeps it (waiting
+    /// messages do not go out any more). Of messages to several, its name goes from the ledger's lists of
+    /// recipients, and a message to nobody else goes as a whole. What the user sent stays in the inboxes of
+    /// those who received it, and sums of statistics stay: they are theirs, and say nothing of anybody.
+    ///
+    /// Once it is answered, nothing of that is left in any file or row, in free pages and logs of the store
+    /// included. What was sent to the user before the call is gone; what is sent after it was answered makes
+    /// a new inbox, with its first seq and without memberships. Once begun it is done, also by a process that
+    /// is killed and started again; asking again is no error, and answers when it is done. Of a watch that goes on
+    /// nothing is published until the inbox exists again. Answers how many messages the inbox had.
+    ///
+    /// # Errors
+    /// `NotWritable`, `Closing`.
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is
     /// older than a second.
     fn health(&self) -> BoxFuture<'_, Health>;

@@ -218,6 +218,10 @@ impl Store for PostgresStore {
         Box::pin(self.run(async move { core.prune(&key, retention).await }))
     }
 
+    fn forget(&self, _inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        unimplemented!()
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         let core = Arc::clone(&self.core);
         Box::pin(self.run(async move { core.prune_all().await }))
