@@ -39,6 +39,11 @@ impl Noted {
         self.place(fingerprint).store(fingerprint, Ordering::Relaxed);
     }
 
+    /// All of them may be noted again.
+    pub(crate) fn forget_all(&self) {
+        self.places.iter().for_each(|place| place.store(0, Ordering::Relaxed));
+    }
+
     fn place(&self, fingerprint: u64) -> &AtomicU64 {
         let at = usize::try_from((fingerprint >> 1) % NOTED_MAX as u64).expect("a small remainder");
         &self.places[at]

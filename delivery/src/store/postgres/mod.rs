@@ -49,6 +49,7 @@ mod core;
 mod deliver;
 mod directory;
 mod errors;
+mod forget;
 mod groups;
 mod import;
 mod ledger;
@@ -226,6 +227,7 @@ impl PostgresStore {
         store.background.spawn_on(schedule::run(core(), store.stop.clone()), &store.runtime);
         store.keep_running(notes::run(core()));
         store.keep_running(prune::run(core()));
+        store.keep_running(forget::run(core()));
         let core = core();
         store.keep_running(async move { core.try_standby().await });
         Ok(Arc::new(store))
