@@ -25,6 +25,7 @@ fn metrics() -> String {
         delivery::template::METRICS,
         delivery::provider::METRICS,
         delivery::account::METRICS,
+        delivery::deletion::METRICS,
         delivery::channel::METRICS,
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,

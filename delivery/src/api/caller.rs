@@ -149,6 +149,9 @@ const OPERATED: [&str; 5] = [
 /// What only admins may see: who the others are, and from where they log in.
 const ADMINS: &str = "/api/v3/admin/admins";
 
+/// Where operators may do everything but what nobody can undo.
+const USERS: &str = "/api/v3/admin/users";
+
 /// What everybody who has logged in may do about the own login.
 const OWN_LOGIN: &str = "/api/v3/admin/auth";
 
@@ -161,6 +164,8 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
     if below(OWN_LOGIN) {
         Role::Viewer
     } else if below(ADMINS) {
+        Role::Admin
+    } else if *method == Method::DELETE && below(USERS) {
         Role::Admin
     } else if *method == Method::GET {
         Role::Viewer

@@ -14,6 +14,7 @@ use crate::{
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
+    deletion::DeletionError,
     identity::AuthError,
     limit::Limited,
     provider::{LoginError, ProviderError},
@@ -63,6 +64,8 @@ pub(crate) enum ApiError {
     OtherTenant,
     #[error("this needs the admin token, or an admin for all tenants")]
     TokenOnly,
+    #[error("the token's scope says read: this needs one that may write")]
+    ReadOnly,
     #[error("there is no such user")]
     NoUser,
     #[error("there is no such connection")]
@@ -114,6 +117,16 @@ pub(crate) enum ApiError {
     Webhook(#[from] WebhookError),
 }
 
+impl From<DeletionError> for ApiError {
+    fn from(error: DeletionError) -> Self {
+        match error {
+            DeletionError::Account(error) => error.into(),
+            DeletionError::Store(error) => error.into(),
+            DeletionError::Webhook(error) => error.into(),
+        }
+    }
+}
+
 /// The names of nodes, as words.
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() {
@@ -148,9 +161,11 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly | Self::ServicesOnly | Self::OtherTenant | Self::TokenOnly => {
-                self.says(T::Forbidden)
-            }
+            Self::UsersOnly
+            | Self::ServicesOnly
+            | Self::OtherTenant
+            | Self::TokenOnly
+            | Self::ReadOnly => self.says(T::Forbidden),
             Self::NoUser | Self::NoConnection => self.says(T::NotFound),
             Self::NodesMissing(_) | Self::Asked(_) | Self::ExportsRunning => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
@@ -227,9 +242,11 @@ impl ApiError {
             AccountError::BadRefresh | AccountError::Reused | AccountError::Expired => {
                 self.says(T::Unauthorized)
             }
-            AccountError::UserDisabled => self.says(T::Forbidden),
+            AccountError::UserDisabled | AccountError::StaleLogin => self.says(T::Forbidden),
             AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
-            AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
+            AccountError::LinkedElsewhere
+            | AccountError::LastIdentity
+            | AccountError::BeingDeleted => self.says(T::Conflict),
             AccountError::Nameless => self.says(T::Invalid).at("Authorization"),
             AccountError::TooManyIdentities => self.says(T::Invalid),
             AccountError::Control(error) => self.control(error),

@@ -17,6 +17,7 @@ mod channel_keeping;
 mod channel_messages;
 mod channels;
 mod connections;
+mod deletions;
 mod digest;
 pub mod doc;
 mod documents;
@@ -66,6 +67,7 @@ use crate::{
     channel::Channels,
     connections::Connections,
     control::Control,
+    deletion::Deletions,
     identity::Identity,
     limit::Limiter,
     outbound::Outbound,
@@ -123,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
+    pub(crate) deletions: Deletions,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -196,6 +199,8 @@ impl ApiState {
             Arc::clone(&control),
             Arc::clone(&templates),
         );
+        let deletions =
+            Deletions::new(Arc::clone(&accounts), Arc::clone(&store), webhooks.clone(), recorder);
         let endpoints = user_endpoints().into_iter().chain(admin_endpoints());
         let routes: Vec<_> = endpoints
             .map(|endpoint| endpoint.operation)
@@ -221,7 +226,14 @@ impl ApiState {
             metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
             connections,
+            deletions,
         }))
+    }
+
+    /// Deletes users: for whoever takes up what a killed process has left.
+    #[must_use]
+    pub fn deletions(&self) -> Deletions {
+        self.0.deletions.clone()
     }
 }
 
@@ -232,6 +244,7 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/auth/ws-ticket" => auth::ticket;
         get "/api/v3/auth/profile" => profile::get;
         put "/api/v3/auth/profile" => profile::update;
+        delete "/api/v3/auth/profile" => deletions::own;
         get "/api/v3/auth/export" => export::own;
         get "/api/v3/auth/sessions" => sessions::list;
         delete "/api/v3/auth/sessions" => sessions::end_others;
@@ -331,6 +344,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         put "/api/v3/admin/users/{id}/department" => users::set_department;
         post "/api/v3/admin/users/{id}/disable" => users::disable;
         post "/api/v3/admin/users/{id}/enable" => users::enable;
+        delete "/api/v3/admin/users/{id}" => deletions::of_user;
         get "/api/v3/admin/users/{id}/export" => export::of_user;
         get "/api/v3/admin/sessions" => sessions::list_all;
         post "/api/v3/admin/sessions" => sessions::create;

@@ -26,6 +26,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_5.sql"),
         include_str!("schema_6.sql"),
         include_str!("schema_7.sql"),
+        include_str!("schema_8.sql"),
     ],
     migrations: &[
         Migration {
@@ -47,6 +48,11 @@ pub(super) static AREA: Area = Area {
             version: 4,
             name: "signing_keys",
             sql: include_str!("../../migrations/postgres/control_0004_signing_keys.sql"),
+        },
+        Migration {
+            version: 5,
+            name: "deletions",
+            sql: include_str!("../../migrations/postgres/control_0005_deletions.sql"),
         },
     ],
     compatible_from: 1,

@@ -12,7 +12,7 @@ use crate::template::{TemplateRequest, Templates, Writer};
 
 #[test]
 fn migrations_are_numbered_from_one() {
-    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=4));
+    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=5));
 }
 
 /// Two nodes on one database.
