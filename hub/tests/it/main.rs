@@ -13,6 +13,7 @@ mod canaries;
 mod channels;
 mod chaos;
 mod cluster;
+mod deletion;
 mod described;
 mod export;
 mod history_checker;
