@@ -54,7 +54,11 @@ impl Accounts {
             let sessions = accounts.control.write(|database| {
                 database.change(|database| {
                     let sessions = erase(database, &inbox)?;
-                    revoke_nameless(database, &Forgotten::new(&inbox, now, until))?;
+                    // Sessions are not revoked one by one, which would name them: so all of the second is, by
+                    // whose end a token of this moment may be dated.
+                    let second = millis(Duration::from_secs(1));
+                    let before = Time::from_millis((now.millis() / second + 1) * second);
+                    revoke_nameless(database, &Forgotten::new(&inbox, before, until))?;
                     database.execute(
                         "INSERT INTO account_deletion (tenant_id, user_id, requested_at, leased_until) \
                          VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, user_id) \

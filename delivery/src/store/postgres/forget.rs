@@ -118,6 +118,10 @@ impl Core {
                 groups_of(&transaction, key).await?.iter().map(group_text).collect();
             let sql = "UPDATE groups SET members = members - 1 WHERE tenant = $1 AND grp = ANY($2)";
             execute(&transaction, sql, &[&tenant, &groups]).await?;
+            // A role that only this user carried may say who it was.
+            let sql = "DELETE FROM groups WHERE tenant = $1 AND grp = ANY($2) AND members <= 0
+                AND grp LIKE 'r:%'";
+            execute(&transaction, sql, &[&tenant, &groups]).await?;
             for sql in [
                 "DELETE FROM members WHERE inbox = $1",
                 "DELETE FROM users WHERE inbox = $1",
