@@ -70,19 +70,29 @@ impl Forgetter {
         if users.is_empty() {
             return Ok(());
         }
+        self.remove_folders(users).await?;
+        self.walk_ledger(to_walk).await?;
+        self.leave_journal().await?;
+        self.overwrite().await?;
+        self.shared.forgotten(users).map_err(refused)
+    }
+
+    pub(super) async fn remove_folders(&self, users: &[Forgotten]) -> Result<(), StoreError> {
         for Forgotten { key, .. } in users {
             self.check()?;
             let inbox = self.inboxes.get(key.clone());
             self.workers[inbox.worker].ask(move |files| files.end(&inbox)).await?;
         }
-        if !to_walk.is_empty() {
-            let targets = Arc::new(Targets::new(to_walk.clone()));
+        Ok(())
+    }
+
+    pub(super) async fn walk_ledger(&self, users: Vec<Forgotten>) -> Result<(), StoreError> {
+        if !users.is_empty() {
+            let targets = Arc::new(Targets::new(users.clone()));
             self.ledger.forget(&targets, || self.forgets.stopped()).await?;
-            self.forgets.walked(&to_walk);
+            self.forgets.walked(&users);
         }
-        self.leave_journal().await?;
-        self.overwrite().await?;
-        self.shared.forgotten(users).map_err(refused)
+        Ok(())
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -90,7 +100,7 @@ impl Forgetter {
     }
 
     /// Has the journal go on in a new segment, and all others go.
-    async fn leave_journal(&self) -> Result<(), StoreError> {
+    pub(super) async fn leave_journal(&self) -> Result<(), StoreError> {
         self.ahead.renew().map_err(refused)?;
         let begun = self.committer.renew().await?;
         for _ in 0..TRIES {
@@ -122,7 +132,7 @@ impl Forgetter {
     }
 
     /// Overwrites what the files do not use any more.
-    async fn overwrite(&self) -> Result<(), StoreError> {
+    pub(super) async fn overwrite(&self) -> Result<(), StoreError> {
         let (mut shared, mut ledger) = (Some(0), Some(0));
         while let Some(from) = shared {
             self.check()?;

@@ -185,3 +185,110 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
 fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::single::sql::{Sync, open};
+
+    fn count(bytes: &[u8], word: &str) -> usize {
+        bytes.windows(word.len()).filter(|bytes| *bytes == word.as_bytes()).count()
+    }
+
+    fn overwrite(file: &Scrubbed, db: &Connection) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = file.piece(db, at).unwrap();
+        }
+    }
+
+    /// A file whose rows have moved from page to page; every third says "gone".
+    fn filled(path: &Path, secure: &str) -> Connection {
+        let db = open(path, Sync::Normal).unwrap();
+        db.execute_batch(&format!(
+            "PRAGMA secure_delete = {secure};
+             CREATE TABLE t (id TEXT PRIMARY KEY, x TEXT) WITHOUT ROWID;
+             CREATE INDEX tx ON t (x);
+             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT 9000)
+             INSERT INTO t SELECT iif(i % 3, 'stay', 'gone') || '-' || (i * 7919 % 99991),
+                 'x' || (i * 31 % 9973) || iif(i % 3, 'stay', 'gone') || hex(zeroblob(i % 40)) FROM n;
+             CREATE TABLE big AS SELECT 'gone' || hex(zeroblob(9000)) AS y;
+             DELETE FROM t WHERE id LIKE 'gone%';
+             DROP TABLE big;"
+        ))
+        .unwrap();
+        db
+    }
+
+    #[test]
+    fn copies_that_sqlite_leaves_behind_are_overwritten_and_nothing_else() {
+        for secure in ["ON", "OFF"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("x.db");
+            let file_is = filled(&path, secure);
+            let file = Scrubbed::open(&path).unwrap();
+            let rows = |db: &Connection| -> (i64, i64, String) {
+                let sql = "SELECT count(*), sum(length(x)), group_concat(id) FROM t";
+                db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+            };
+            let before = rows(&file_is);
+            sql::empty_wal(&file_is).unwrap();
+            let left = count(&fs::read(&path).unwrap(), "gone");
+            assert!(left > 0, "SQLite leaves nothing any more ({secure}): this is not needed");
+            // Somebody reads meanwhile, and what the writer remembers is written again later.
+            let reader = open(&path, Sync::Normal).unwrap();
+            assert_eq!(rows(&reader), before);
+            overwrite(&file, &file_is);
+            assert_eq!(count(&fs::read(&path).unwrap(), "gone"), 0, "{secure}");
+            assert_eq!((rows(&reader), rows(&file_is)), (before.clone(), before));
+            file_is
+                .execute_batch(
+                    "INSERT INTO t SELECT id || '+', x FROM t WHERE x LIKE 'x1%';
+                     UPDATE t SET x = x || 'more' WHERE id LIKE '%7';
+                     DELETE FROM t WHERE id LIKE '%3';",
+                )
+                .unwrap();
+            sql::empty_wal(&file_is).unwrap();
+            assert_eq!(count(&fs::read(&path).unwrap(), "gone"), 0, "written again");
+            let whole: String =
+                file_is.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(whole, "ok");
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_not_as_it_should_be_is_left_alone() {
+        let mut page = vec![0; 4_096];
+        assert!(unused(&page, false).is_empty());
+        page[0] = 10;
+        page[5..7].copy_from_slice(&4_000_u16.to_be_bytes());
+        assert_eq!(unused(&page, false), [8..4_000]);
+        // A free block in front of the cells, and a gap that ends before it begins.
+        page[1..3].copy_from_slice(&100_u16.to_be_bytes());
+        assert!(unused(&page, false).is_empty());
+        page[1..3].copy_from_slice(&4_050_u16.to_be_bytes());
+        page[4_052..4_054].copy_from_slice(&20_u16.to_be_bytes());
+        assert_eq!(unused(&page, false), [8..4_000, 4_054..4_070]);
+        page[4_052..4_054].copy_from_slice(&200_u16.to_be_bytes());
+        assert!(unused(&page, false).is_empty());
+        page[3..5].copy_from_slice(&4_000_u16.to_be_bytes());
+        assert!(unused(&page, false).is_empty());
+    }
+
+    /// A backup that somebody makes with a shell, for as long as it takes.
+    #[test]
+    fn whoever_reads_for_long_is_waited_for_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let db = filled(&path, "ON");
+        db.execute_batch("PRAGMA busy_timeout = 10").unwrap();
+        let file = Scrubbed::open(&path).unwrap();
+        let reader = open(&path, Sync::Normal).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t;").unwrap();
+        db.execute_batch("INSERT INTO t VALUES ('a', 'b')").unwrap();
+        assert!(matches!(file.piece(&db, 0), Err(ScrubError::Sqlite(_))));
+        reader.execute_batch("COMMIT").unwrap();
+        overwrite(&file, &db);
+        assert_eq!(count(&fs::read(&path).unwrap(), "gone"), 0);
+    }
+}
