@@ -250,8 +250,8 @@ impl Store for SingleStore {
         Box::pin(async move { self.pruner.prune(&inbox, retention).await })
     }
 
-    fn forget(&self, _inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
-        unimplemented!()
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.run_forget(inbox.clone()))
     }
 
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

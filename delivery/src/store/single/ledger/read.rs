@@ -113,7 +113,7 @@ pub(in super::super) fn waiting(
 }
 
 /// Reads `lsn, record`. A record that cannot be read is an error of its own.
-fn waiting_record(
+pub(super) fn waiting_record(
     row: &Row<'_>,
     at: usize,
 ) -> rusqlite::Result<rusqlite::Result<Arc<MessageRecord>>> {
@@ -127,7 +127,8 @@ fn waiting_record(
 
 /// A message whose time has come.
 pub(super) enum Due {
-    Message(Arc<MessageRecord>),
+    /// With the record that scheduled it first.
+    Message(Lsn, Arc<MessageRecord>),
     /// Its record cannot be read.
     Damaged {
         tenant: TenantId,
@@ -164,7 +165,7 @@ pub(super) fn due(
         }
         bytes += row.get_ref(2)?.as_blob()?.len();
         page.due.push(match waiting_record(row, 1)? {
-            Ok(record) => Due::Message(record),
+            Ok(record) => Due::Message(row.get::<_, i64>(1)?.cast_unsigned(), record),
             Err(error) => {
                 Due::Damaged { tenant: tenant_of(row, 3)?, id: IdKey::read(row, 4)?.id(), error }
             }
