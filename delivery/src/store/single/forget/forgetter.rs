@@ -10,8 +10,8 @@ use super::{Forgets, Forgotten, Targets};
 use crate::store::{
     StoreError,
     single::{
-        ahead::Ahead, committer::Committer, inboxes::Inboxes, ledger::Ledger, metrics::StoreMetrics,
-        shared::Shared, trim::Trimmer, worker::Worker,
+        ahead::Ahead, committer::Committer, inboxes::Inboxes, ledger::Ledger,
+        metrics::StoreMetrics, shared::Shared, trim::Trimmer, worker::Worker,
     },
 };
 

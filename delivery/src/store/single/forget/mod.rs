@@ -113,10 +113,7 @@ struct Pass {
 }
 
 impl Forgets {
-    pub(super) fn new(
-        users: Vec<Forgotten>,
-        metrics: Arc<StoreMetrics>,
-    ) -> Self {
+    pub(super) fn new(users: Vec<Forgotten>, metrics: Arc<StoreMetrics>) -> Self {
         let forgets = Self { metrics: Some(metrics), ..Self::default() };
         for Forgotten { key, lsn } in users {
             forgets.add(key, lsn);
@@ -182,7 +179,8 @@ impl Forgets {
 
     fn all(&self) -> Vec<Forgotten> {
         let state = self.state.lock();
-        let user = |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
+        let user =
+            |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
         state.users.iter().map(user).collect()
     }
 
@@ -228,7 +226,8 @@ impl Forgets {
             return None;
         }
         state.asked = false;
-        let user = |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
+        let user =
+            |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
         Some(Pass {
             users: state.users.iter().map(user).collect(),
             to_walk: state.users.iter().filter(|(_, user)| !user.walked).map(user).collect(),

@@ -78,7 +78,8 @@ impl Life {
     async fn new(store: Arc<SingleStore>, others: usize) -> Self {
         let (tenant, user, bob) = (TenantId::default(), inbox(USER), inbox("bob"));
         let device: DeviceId = format!("{SECRET}-phone").parse().unwrap();
-        let names: Vec<String> = (0..others).map(|n| format!("u{:05}", n * 7_919 % 99_991)).collect();
+        let names: Vec<String> =
+            (0..others).map(|n| format!("u{:05}", n * 7_919 % 99_991)).collect();
         let made = crate::store::Channel { created_by: USER.to_owned(), ..channel("room") };
         store.save_channel(&tenant, made, Some(0)).await.unwrap();
         store.save_channel(&tenant, channel("left"), Some(0)).await.unwrap();
@@ -100,7 +101,8 @@ impl Life {
         store.append(vec![sent].into()).await.unwrap();
         known(behind).await;
         let ids = |names: &[String]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let all: Vec<String> = names.iter().cloned().chain([USER.to_owned(), "bob".to_owned()]).collect();
+        let all: Vec<String> =
+            names.iter().cloned().chain([USER.to_owned(), "bob".to_owned()]).collect();
         let (room, left) = ("room".parse().unwrap(), "left".parse().unwrap());
         store.change_members(&tenant, &room, ids(&all), vec![]).await.unwrap();
         store.change_members(&tenant, &left, ids(&all), vec![]).await.unwrap();
@@ -237,7 +239,10 @@ async fn nothing_of_a_user_is_left_in_any_byte() {
     life.store.close().await;
     let life = Life { store: open(&root), ..life };
     assert!(found(&root, &[USER]).len() > 4 && found(&root, &[SECRET]).len() > 4);
-    life.store.append(vec![outgoing(service(), users(&[USER]), &message(SECRET))].into()).await.unwrap();
+    life.store
+        .append(vec![outgoing(service(), users(&[USER]), &message(SECRET))].into())
+        .await
+        .unwrap();
     assert_eq!(life.store.forget(&life.user).await.unwrap(), 7);
     assert_eq!(found(&root, &[USER, SECRET]), Vec::<PathBuf>::new());
     life.is_as_after(OTHERS, &[]).await;
