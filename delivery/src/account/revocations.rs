@@ -211,12 +211,9 @@ impl Revocations {
     }
 
     /// Takes in what is new as of a revision; answers what of it is void now and was not.
-    pub(super) fn learn(&self, revision: i64, new: News) -> News {
+    pub(super) fn learn(&self, revision: i64, mut news: News) -> News {
         let mut entries = self.entries.write();
-        let mut news = News::default();
-        news.named = new.named;
         news.named.retain(|revocation| take_in(&mut entries, revocation));
-        news.forgotten = new.forgotten;
         news.forgotten.retain(|forgotten| {
             let Forgotten { user, disabled, before, until } = *forgotten;
             entries.remove(&disabled);

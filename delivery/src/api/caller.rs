@@ -163,9 +163,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
     };
     if below(OWN_LOGIN) {
         Role::Viewer
-    } else if below(ADMINS) {
-        Role::Admin
-    } else if *method == Method::DELETE && below(USERS) {
+    } else if below(ADMINS) || *method == Method::DELETE && below(USERS) {
         Role::Admin
     } else if *method == Method::GET {
         Role::Viewer
