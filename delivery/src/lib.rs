@@ -19,6 +19,7 @@ pub mod channel;
 pub mod clock;
 pub mod connections;
 pub mod control;
+pub mod deletion;
 pub mod fanout;
 pub mod guard;
 pub mod identity;

@@ -27,6 +27,7 @@ fn metrics() -> String {
         delivery::provider::METRICS,
         delivery::account::METRICS,
         delivery::audit::METRICS,
+        delivery::deletion::METRICS,
         delivery::channel::METRICS,
         delivery::webhook::METRICS,
         delivery::store::single::metrics::ALL,

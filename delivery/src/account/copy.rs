@@ -3,8 +3,8 @@
 
 use crate::sql::copy::{First, Table};
 
-/// Users, identities, sessions and what was revoked.
-pub(crate) static TABLES: [Table; 4] = [
+/// Users, identities, sessions, what was revoked, and who is being deleted.
+pub(crate) static TABLES: [Table; 5] = [
     Table {
         name: "account_user",
         page: "SELECT tenant_id, user_id, username, email, name, avatar, locale, time_zone, attributes, \
@@ -49,5 +49,14 @@ pub(crate) static TABLES: [Table; 4] = [
                  changed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         first: &[First::Text, First::Text, First::Text, First::Text],
         key: &[0, 1, 2, 3],
+    },
+    Table {
+        name: "account_deletion",
+        page: "SELECT tenant_id, user_id, requested_at, leased_until FROM account_deletion \
+               WHERE (tenant_id, user_id) > ($1, $2) ORDER BY tenant_id, user_id LIMIT 500",
+        insert: "INSERT INTO account_deletion (tenant_id, user_id, requested_at, leased_until) \
+                 VALUES ($1, $2, $3, $4)",
+        first: &[First::Text, First::Text],
+        key: &[0, 1],
     },
 ];

@@ -19,6 +19,12 @@ pub enum AccountError {
     /// An admin has disabled the user.
     #[error("the user is disabled")]
     UserDisabled,
+    /// All that the user has is being deleted.
+    #[error("the user is being deleted; come back in a moment")]
+    BeingDeleted,
+    /// The user is to be deleted by a login that may be somebody else's by now.
+    #[error("this needs a login of the last {} minutes: log in again", super::FRESH_LOGIN.as_secs() / 60)]
+    StaleLogin,
     /// A token that cannot be told from others of its user.
     #[error("the token has neither session_id nor jti, by which it could be revoked")]
     Nameless,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     AccountError, Accounts, Revocation, Void,
+    deletion::is_being_deleted,
     refresh::Refresh,
     revoked::{is_disabled, revoke},
     session::{Session, SessionRow, end_of_device, end_oldest, insert},
@@ -257,6 +258,9 @@ impl Accounts {
                 };
                 if is_disabled(database, &inbox)? {
                     return Err(AccountError::UserDisabled);
+                }
+                if is_being_deleted(database, &inbox)? {
+                    return Err(AccountError::BeingDeleted);
                 }
                 let session = begin(inbox);
                 if let Some(ended) = end_of_device(database, &session.session)? {

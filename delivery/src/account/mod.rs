@@ -9,6 +9,7 @@
 //! All of it is part of the control data, in its database and under its limits (see [`crate::control`]).
 
 mod copy;
+mod deletion;
 mod error;
 mod login;
 mod metrics;
@@ -29,9 +30,14 @@ use std::{
 use ::metrics::Recorder;
 use protocol::Time;
 
-use crate::{clock::millis, control::Control, identity::Identity, sql::Database};
+use crate::{InboxKey, clock::millis, control::Control, identity::Identity, sql::Database};
 
-pub(crate) use self::{copy::TABLES, login::ShownPair, once::random_secret};
+pub(crate) use self::{
+    copy::TABLES,
+    deletion::{FRESH_LOGIN, TAKEN_UP_AFTER},
+    login::ShownPair,
+    once::random_secret,
+};
 pub use self::{
     error::AccountError,
     login::{
@@ -51,8 +57,9 @@ pub use self::{
 /// Pause between two times at which what nobody need remember any more is deleted.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 
-/// Is told what has become void on this node, from whichever node it came.
-type Heard = Box<dyn Fn(&Revocation) + Send + Sync>;
+/// Is told of whom something has become void on this node, from whichever node it came; of no one in particular
+/// where it was of somebody who is forgotten.
+type Heard = Box<dyn Fn(Option<&InboxKey>) + Send + Sync>;
 
 /// What can be set.
 #[derive(Clone)]
@@ -129,9 +136,10 @@ impl Accounts {
         self.metrics.get_or_init(|| metrics::AccountMetrics::new(recorder));
     }
 
-    /// Calls `heard` with everything that becomes void from here on, on whatever thread learns of it. The
-    /// first one is kept.
-    pub fn on_revoked(&self, heard: impl Fn(&Revocation) + Send + Sync + 'static) {
+    /// Calls `heard` whenever something becomes void from here on, on whatever thread learns of it: with
+    /// whose it is, and with nobody where it is of a user who was deleted and is not named any more. The first
+    /// one is kept.
+    pub fn on_revoked(&self, heard: impl Fn(Option<&InboxKey>) + Send + Sync + 'static) {
         let _ = self.heard.set(Box::new(heard));
     }
 
@@ -192,9 +200,11 @@ impl Accounts {
         }
         let now = self.now();
         let (revision, new) = self.control.read(|database| database.revoked_since(known, now))?;
-        for revocation in self.revocations.learn(revision, new) {
-            if let Some(heard) = self.heard.get() {
-                heard(&revocation);
+        let news = self.revocations.learn(revision, new);
+        if let Some(heard) = self.heard.get() {
+            news.named.iter().for_each(|revocation| heard(Some(&revocation.inbox)));
+            if !news.forgotten.is_empty() {
+                heard(None);
             }
         }
         Ok(())

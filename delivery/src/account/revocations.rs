@@ -46,6 +46,28 @@ pub struct Revocation {
     pub until: Time,
 }
 
+/// All tokens of somebody that were made until then, of whom nothing else is known any more: who was deleted
+/// must not be named by what keeps their tokens out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    /// What the user's tokens are found by.
+    pub(super) user: Key,
+    /// And that they were disabled, which they are no longer.
+    pub(super) disabled: Key,
+    /// Until when, itself included.
+    pub(super) before: Time,
+    /// As [`Revocation::until`].
+    pub(super) until: Time,
+}
+
+impl Forgotten {
+    pub(super) fn new(inbox: &InboxKey, before: Time, until: Time) -> Self {
+        let InboxKey { tenant, user } = inbox;
+        let of = |kind| key(kind, tenant, user, "");
+        Self { user: of(Kind::User), disabled: of(Kind::Disabled), before, until }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Session = 1,
@@ -54,8 +76,16 @@ enum Kind {
     Disabled = 4,
 }
 
-/// What an entry is found by, in little room.
-type Key = NonZeroU64;
+/// What an entry is found by, in little room. Those of [`Forgotten`] are stored: how they are made cannot be
+/// changed.
+pub(super) type Key = NonZeroU64;
+
+/// What was revoked.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) named: Vec<Revocation>,
+    pub(super) forgotten: Vec<Forgotten>,
+}
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -184,9 +214,15 @@ impl Revocations {
     }
 
     /// Takes in what is new as of a revision; answers what of it is void now and was not.
-    pub(super) fn learn(&self, revision: i64, new: Vec<Revocation>) -> Vec<Revocation> {
+    pub(super) fn learn(&self, revision: i64, mut news: News) -> News {
         let mut entries = self.entries.write();
-        let news = new.into_iter().filter(|revocation| take_in(&mut entries, revocation)).collect();
+        news.named.retain(|revocation| take_in(&mut entries, revocation));
+        news.forgotten.retain(|forgotten| {
+            let Forgotten { user, disabled, before, until } = *forgotten;
+            entries.remove(&disabled);
+            let known = entries.insert(user, Entry { until, before, spared: None });
+            known.is_none_or(|known| known.before < before || known.spared.is_some())
+        });
         self.revision.fetch_max(revision, Ordering::AcqRel);
         news
     }
@@ -256,8 +292,11 @@ mod tests {
             |session, token, issued| label(all.check(&caller(ann(), session, token, issued)));
         assert_eq!(check("s1", "t1", 5), "ok");
         let new = vec![void(Void::Session("s1".into()), 100), void(Void::Token("t2".into()), 100)];
-        assert_eq!(all.learn(3, new.clone()), new);
-        assert!(all.learn(3, new).is_empty(), "nothing of it is new");
+        let learn = |revision, named: Vec<Revocation>| {
+            all.learn(revision, News { named, forgotten: vec![] }).named
+        };
+        assert_eq!(learn(3, new.clone()), new);
+        assert!(learn(3, new).is_empty(), "nothing of it is new");
         assert_eq!(check("s1", "t1", 5), "revoked");
         assert_eq!(check("t2", "t1", 5), "ok");
         assert_eq!(check("s2", "t2", 5), "revoked");
@@ -266,20 +305,39 @@ mod tests {
         assert_eq!(label(all.check(&caller(other, "s1", "t1", 5))), "ok");
 
         let user = Void::User { before: at(10), spared: "s3".into() };
-        assert_eq!(all.learn(4, vec![void(user, i64::MAX / 1_000)]).len(), 1);
+        assert_eq!(learn(4, vec![void(user, i64::MAX / 1_000)]).len(), 1);
         assert_eq!(check("s2", "t3", 10), "revoked");
         assert_eq!(check("s3", "t3", 10), "ok");
         assert_eq!(check("s2", "t3", 11), "ok");
         assert_eq!(check("", "", 9), "revoked");
 
-        assert_eq!(all.learn(5, vec![void(Void::Disabled, 1_000)]).len(), 1);
+        assert_eq!(learn(5, vec![void(Void::Disabled, 1_000)]).len(), 1);
         assert!(all.is_disabled(&ann()));
         assert_eq!(check("s2", "t3", 11), "user_disabled");
-        assert!(all.learn(6, vec![void(Void::Disabled, 0)]).is_empty());
+        assert!(learn(6, vec![void(Void::Disabled, 0)]).is_empty());
         assert_eq!(check("s2", "t3", 11), "ok");
         assert_eq!((all.revision(), all.len()), (6, 3));
         all.forget(at(101));
         assert_eq!(all.len(), 1);
         assert_eq!(check("s1", "t1", 11), "ok");
+    }
+
+    #[test]
+    fn who_was_deleted_is_refused_by_what_was_made_before_and_is_not_named() {
+        let all = Revocations::default();
+        let named = vec![void(Void::Disabled, i64::MAX / 1_000)];
+        all.learn(1, News { named, forgotten: vec![] });
+        let check = |issued| label(all.check(&caller(ann(), "s1", "t1", issued)));
+        assert_eq!(check(5), "user_disabled");
+        let forgotten = vec![Forgotten::new(&ann(), at(10), at(100))];
+        let learn = || all.learn(2, News { named: vec![], forgotten: forgotten.clone() }).forgotten;
+        assert_eq!(learn(), forgotten);
+        assert!(learn().is_empty(), "it is not new");
+        assert_eq!((check(10), check(11)), ("revoked", "ok"));
+        assert!(!all.is_disabled(&ann()));
+        all.forget(at(101));
+        assert!(all.is_empty());
+        // It is stored, so it is what it was.
+        assert_eq!(forgotten[0].user.get(), 0x952f_a44d_ddb1_9e20);
     }
 }

@@ -2,7 +2,10 @@
 
 use protocol::{TenantId, Time, UserId};
 
-use super::{Revocation, Void};
+use super::{
+    Revocation, Void,
+    revocations::{Forgotten, Key, News},
+};
 use crate::{
     InboxKey,
     control::ControlError,
@@ -41,6 +44,28 @@ pub(super) fn revoke(
     Ok(())
 }
 
+/// Writes down that whoever had a name is forgotten. As [`revoke`].
+pub(super) fn revoke_nameless(
+    database: &mut dyn Statements,
+    forgotten: &Forgotten,
+) -> Result<(), SqlError> {
+    let hex = |key: Key| format!("{key:016x}");
+    database.execute("UPDATE account_revision SET n = n + 1", &[])?;
+    database.execute(
+        "INSERT INTO account_revoked (kind, tenant_id, user_id, value, spared, before, until, changed) \
+         VALUES ('forgotten', '', '', $1, $2, $3, $4, (SELECT n FROM account_revision)) \
+         ON CONFLICT (kind, tenant_id, user_id, value) DO UPDATE SET before = excluded.before, \
+         until = excluded.until, changed = excluded.changed",
+        &values![
+            hex(forgotten.user),
+            hex(forgotten.disabled),
+            forgotten.before,
+            forgotten.until
+        ],
+    )?;
+    Ok(())
+}
+
 /// Whether an admin has disabled the user.
 pub(super) fn is_disabled(
     database: &mut dyn Statements,
@@ -51,8 +76,20 @@ pub(super) fn is_disabled(
     Ok(database.number(sql, &values![inbox.tenant.as_str(), inbox.user.as_str()])? > 0)
 }
 
-fn read(mut row: Row) -> Result<Revocation, SqlError> {
+fn read(mut row: Row, news: &mut News) -> Result<(), SqlError> {
     let kind = row.text()?;
+    if kind == "forgotten" {
+        let (_, _) = (row.text()?, row.text()?);
+        let mut key = || {
+            let key = u64::from_str_radix(&row.text()?, 16).map(Key::try_from);
+            let key = key.map_err(|error| SqlError::Damaged(error.into()))?;
+            key.map_err(|error| SqlError::Damaged(error.into()))
+        };
+        let (user, disabled) = (key()?, key()?);
+        let (before, until) = (row.time()?, row.time()?);
+        news.forgotten.push(Forgotten { user, disabled, before, until });
+        return Ok(());
+    }
     let inbox = InboxKey::new(row.word::<TenantId>()?, row.word::<UserId>()?);
     let (value, spared) = (row.text()?, row.text()?);
     let (before, until) = (row.time()?, row.time()?);
@@ -63,7 +100,8 @@ fn read(mut row: Row) -> Result<Revocation, SqlError> {
         "disabled" => Void::Disabled,
         other => return Err(SqlError::Damaged(format!("{other} cannot be revoked").into())),
     };
-    Ok(Revocation { inbox, void, until })
+    news.named.push(Revocation { inbox, void, until });
+    Ok(())
 }
 
 impl Database {
@@ -72,14 +110,16 @@ impl Database {
         &mut self,
         known: i64,
         now: Time,
-    ) -> Result<(i64, Vec<Revocation>), ControlError> {
+    ) -> Result<(i64, News), ControlError> {
         self.look(|database| {
             let revision = database.number("SELECT n FROM account_revision", &[])?;
             let sql = "SELECT kind, tenant_id, user_id, value, spared, before, until \
                        FROM account_revoked WHERE changed > $1 AND (until >= $2 OR until <= 0) \
                        ORDER BY changed";
             let rows = database.rows(sql, &values![known, now])?;
-            Ok((revision, rows.into_iter().map(read).collect::<Result<_, _>>()?))
+            let mut news = News::default();
+            rows.into_iter().try_for_each(|row| read(row, &mut news))?;
+            Ok((revision, news))
         })
     }
 }

@@ -150,6 +150,9 @@ const OPERATED: [&str; 5] = [
 /// What only admins may see: who the others are, and from where they log in.
 const ADMINS: &str = "/api/v3/admin/admins";
 
+/// Where operators may do everything but what nobody can undo.
+const USERS: &str = "/api/v3/admin/users";
+
 /// What everybody who has logged in may do about the own login.
 const OWN_LOGIN: [&str; 2] = ["/api/v3/admin/auth", "/api/v3/admin/me"];
 
@@ -168,7 +171,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
     };
     if OWN_LOGIN.into_iter().any(below) {
         Role::Viewer
-    } else if below(ADMINS) {
+    } else if below(ADMINS) || *method == Method::DELETE && below(USERS) {
         Role::Admin
     } else if LETTERS.contains(&path) {
         Role::Operator

@@ -15,6 +15,7 @@ use crate::{
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
+    deletion::DeletionError,
     identity::AuthError,
     limit::Limited,
     provider::{LoginError, ProviderError},
@@ -64,6 +65,8 @@ pub(crate) enum ApiError {
     OtherTenant,
     #[error("this needs the admin token, or an admin for all tenants")]
     TokenOnly,
+    #[error("the token's scope says read: this needs one that may write")]
+    ReadOnly,
     #[error("there is no such user")]
     NoUser,
     #[error("there is no such connection")]
@@ -120,6 +123,16 @@ pub(crate) enum ApiError {
     Webhook(#[from] WebhookError),
 }
 
+impl From<DeletionError> for ApiError {
+    fn from(error: DeletionError) -> Self {
+        match error {
+            DeletionError::Account(error) => error.into(),
+            DeletionError::Store(error) => error.into(),
+            DeletionError::Webhook(error) => error.into(),
+        }
+    }
+}
+
 /// The names of nodes, as words.
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() {
@@ -154,9 +167,11 @@ impl ApiError {
             Self::TooLarge(_) => self.says(T::PayloadTooLarge).closing(),
             Self::ContentType | Self::ContentEncoding => self.says(T::UnsupportedMediaType),
             Self::Invalid(fields) => invalid(fields),
-            Self::UsersOnly | Self::ServicesOnly | Self::OtherTenant | Self::TokenOnly => {
-                self.says(T::Forbidden)
-            }
+            Self::UsersOnly
+            | Self::ServicesOnly
+            | Self::OtherTenant
+            | Self::TokenOnly
+            | Self::ReadOnly => self.says(T::Forbidden),
             Self::NoUser | Self::NoConnection => self.says(T::NotFound),
             Self::NodesMissing(_) | Self::Asked(_) | Self::ExportsRunning | Self::TooManyWatch => {
                 self.says(T::Unavailable).retry(RETRY_AFTER_BUSY)
@@ -234,9 +249,13 @@ impl ApiError {
             AccountError::BadRefresh | AccountError::Reused | AccountError::Expired => {
                 self.says(T::Unauthorized)
             }
-            AccountError::UserDisabled | AccountError::OtherTenant => self.says(T::Forbidden),
+            AccountError::UserDisabled | AccountError::OtherTenant | AccountError::StaleLogin => {
+                self.says(T::Forbidden)
+            }
             AccountError::NoSession | AccountError::NoIdentity => self.says(T::NotFound),
-            AccountError::LinkedElsewhere | AccountError::LastIdentity => self.says(T::Conflict),
+            AccountError::LinkedElsewhere
+            | AccountError::LastIdentity
+            | AccountError::BeingDeleted => self.says(T::Conflict),
             AccountError::PreferencesChanged(kept) => self
                 .says(T::VersionConflict)
                 .with(FailureData::Preferences(Box::new((**kept).clone().into()))),

@@ -18,6 +18,7 @@ mod channel_keeping;
 mod channel_messages;
 mod channels;
 mod connections;
+mod deletions;
 mod digest;
 pub mod doc;
 mod documents;
@@ -71,6 +72,7 @@ use crate::{
     channel::Channels,
     connections::Connections,
     control::Control,
+    deletion::Deletions,
     identity::Identity,
     limit::Limiter,
     outbound::Outbound,
@@ -134,6 +136,7 @@ pub(crate) struct Shared {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) deletions: Deletions,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -218,6 +221,8 @@ impl ApiState {
             Arc::clone(&templates),
             Arc::clone(accounts.known_preferences()),
         );
+        let deletions =
+            Deletions::new(Arc::clone(&accounts), Arc::clone(&store), webhooks.clone(), recorder);
         let endpoints = user_endpoints().into_iter().chain(admin_endpoints());
         let routes: Vec<_> = endpoints
             .map(|endpoint| endpoint.operation)
@@ -247,7 +252,14 @@ impl ApiState {
             draining,
             connections,
             tail,
+            deletions,
         }))
+    }
+
+    /// Deletes users: for whoever takes up what a killed process has left.
+    #[must_use]
+    pub fn deletions(&self) -> Deletions {
+        self.0.deletions.clone()
     }
 }
 
@@ -260,6 +272,7 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         put "/api/v3/auth/profile" => profile::update;
         get "/api/v3/auth/preferences" => preferences::own;
         put "/api/v3/auth/preferences" => preferences::update_own;
+        delete "/api/v3/auth/profile" => deletions::own;
         get "/api/v3/auth/export" => export::own;
         get "/api/v3/auth/sessions" => sessions::list;
         delete "/api/v3/auth/sessions" => sessions::end_others;
@@ -379,6 +392,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/admin/users/{id}/enable" => users::enable;
         get "/api/v3/admin/users/{id}/preferences" => preferences::of_user;
         put "/api/v3/admin/users/{id}/preferences" => preferences::update_of_user;
+        delete "/api/v3/admin/users/{id}" => deletions::of_user;
         get "/api/v3/admin/users/{id}/export" => export::of_user;
         get "/api/v3/admin/users/{id}/messages" => messages::of_user;
         get "/api/v3/admin/sessions" => sessions::list_all;

@@ -188,7 +188,8 @@ impl Seen<'_> {
             ApiError::UsersOnly
             | ApiError::ServicesOnly
             | ApiError::OtherTenant
-            | ApiError::TokenOnly => tracing::warn!(
+            | ApiError::TokenOnly
+            | ApiError::ReadOnly => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
                 reason = %error,

@@ -29,6 +29,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_8.sql"),
         include_str!("schema_9.sql"),
         include_str!("schema_10.sql"),
+        include_str!("schema_11.sql"),
     ],
     migrations: &[
         Migration {
@@ -65,6 +66,11 @@ pub(super) static AREA: Area = Area {
             version: 7,
             name: "preferences",
             sql: include_str!("../../migrations/postgres/control_0007_preferences.sql"),
+        },
+        Migration {
+            version: 8,
+            name: "deletions",
+            sql: include_str!("../../migrations/postgres/control_0008_deletions.sql"),
         },
     ],
     compatible_from: 1,

@@ -82,6 +82,7 @@ use shared::Shared;
 pub(crate) use shared::TURN_MAX;
 pub use signing::SIGNING_KEYS_MAX;
 pub(crate) use signing::SigningKeyRow;
+pub(crate) use templates::disown_templates;
 use verify::ASIDE_MAX;
 
 /// The file's name in the storage folder.

@@ -8,7 +8,10 @@ use super::{
     TEMPLATE_BYTES_PER_TENANT_MAX, TEMPLATES_PER_TENANT_MAX, TemplateChange, TemplateChanges,
     TemplateLimit, TemplateRow, VERSIONS_MAX, VersionRow, Versions, storable,
 };
-use crate::sql::{Database, Row, Statements, values};
+use crate::{
+    InboxKey,
+    sql::{Database, Row, Statements, values},
+};
 
 impl Control {
     /// What has changed since [`TemplateChanges::revision`] was `since`, by whomever; from 0 on,
@@ -233,6 +236,41 @@ fn write_change(
             forget_deleted(database, tenant)
         }
     }
+}
+
+/// Templates, and all versions of them, say no longer that a user made or saved them. They stay: they are the
+/// tenant's. Whoever had made one is nobody from now on, so that admins alone change it.
+pub(crate) fn disown_templates(
+    database: &mut dyn Statements,
+    inbox: &InboxKey,
+) -> Result<(), ControlError> {
+    let (tenant, user) = (inbox.tenant.as_str(), inbox.user.as_str());
+    let sql = "SELECT id FROM control_template \
+               WHERE tenant_id = $1 AND creator_kind = 'user' AND creator = $2";
+    for mut row in database.rows(sql, &values![tenant, user])? {
+        let id = row.text()?;
+        let sql = "SELECT version, document FROM control_template_version \
+                   WHERE tenant_id = $1 AND id = $2";
+        for mut row in database.rows(sql, &values![tenant, &id])? {
+            let (version, mut document) = (row.int()?, row.json::<serde_json::Value>()?);
+            if document.get("created_by").is_some_and(|by| by == user) {
+                document["created_by"] = serde_json::Value::String(String::new());
+                let sql = "UPDATE control_template_version SET document = $4 \
+                           WHERE tenant_id = $1 AND id = $2 AND version = $3";
+                database.execute(sql, &values![tenant, &id, version, document.to_string()])?;
+            }
+        }
+        let sql = "UPDATE control_template_revision SET n = n + 1 RETURNING n";
+        let revision = database.number(sql, &[])?;
+        let sql = "UPDATE control_template SET creator = '', changed = $3 \
+                   WHERE tenant_id = $1 AND id = $2";
+        database.execute(sql, &values![tenant, &id, revision])?;
+    }
+    // A service of the same id is not told apart from the user here; it is a name for people to read.
+    let sql = "UPDATE control_template_version SET saved_by = '' \
+               WHERE tenant_id = $1 AND saved_by = $2";
+    database.execute(sql, &values![tenant, user])?;
+    Ok(())
 }
 
 /// A quota that was lowered keeps nobody from changing what is there.

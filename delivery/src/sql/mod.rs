@@ -135,6 +135,15 @@ impl Database {
         }
     }
 
+    /// Makes sure that nothing of what was deleted is left in a file's log. In PostgreSQL that is the server's:
+    /// its log is of all that it has, and goes with its checkpoints.
+    pub(crate) fn scrub(&self) -> Result<(), SqlError> {
+        match self {
+            Self::Sqlite(connection) => connection.scrub(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Asks one thing, which is a transaction by itself. May be asked twice, if the connection ends.
     pub(crate) fn glance(
         &mut self,

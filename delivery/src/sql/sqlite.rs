@@ -41,8 +41,20 @@ impl Connection {
         } else {
             transaction.pragma_update(None, "user_version", known)?;
             transaction.commit()?;
+            if found > 0 {
+                // What an older build deleted may stand in free pages, see `settings`.
+                connection.execute_batch("VACUUM")?;
+            }
         }
         Ok(Self(connection))
+    }
+
+    /// Leaves nothing in the write-ahead log of what was deleted before. Waits for those who read, as for
+    /// any lock.
+    pub(super) fn scrub(&self) -> Result<(), SqlError> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self.0.query_row(checkpoint, [], |row| row.get(0))?;
+        if busy { Err(SqlError::Busy) } else { Ok(()) }
     }
 
     /// Opens it again after a failed commit. What the failed sync left in the write-ahead log may look
@@ -98,6 +110,9 @@ fn settings(connection: rusqlite::Connection) -> rusqlite::Result<rusqlite::Conn
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Deleted means gone, also in pages that are free and in the rest of those that are not: whoever is deleted
+    // has the right to that. Only here, not for messages on their way: these files are small.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

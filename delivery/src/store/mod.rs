@@ -289,6 +289,27 @@ pub trait Store: Send + Sync + 'static {
     /// `NotWritable` where some inbox could not be written, `Closing`.
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
+    /// Forgets a user: the inbox with its messages, marks, receipts, cursors and search index, what the
+    /// directory knows, its memberships (those that ended, too), and what the user has sent as the ledger
+    /// keeps it, answers to its keys included (waiting messages do not go out any more). Of messages to
+    /// several, its name goes from the ledger's lists of recipients, also where the message waits or is in no
+    /// inbox any more; a message to nobody else goes as a whole. A channel that it made says of nobody that
+    /// they made it ([`Channel::created_by`] is empty). What the user sent stays in the inboxes of those who
+    /// received it, its sender's name with it, and sums of statistics stay: they are theirs, and say nothing of
+    /// anybody.
+    ///
+    /// Once it is answered, nothing of that is left in any file or row, in free pages and logs of the store
+    /// included (of PostgreSQL: see `store::postgres`). What was sent to the user before the call is gone; what
+    /// is sent after it was answered makes a new inbox, with its first seq and without memberships; what comes
+    /// in between is in one or the other as a whole. Once begun it is done, also by a process that is killed
+    /// and started again; asking again is no error, and answers when it is done. Of a watch that goes on
+    /// nothing is published until the inbox exists again, and then from its first seq on. Answers how many
+    /// messages the inbox had; what only waited to be taken over from groups may not be among them.
+    ///
+    /// # Errors
+    /// `NotWritable`, `Closing`.
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is
     /// older than a second.
     fn health(&self) -> BoxFuture<'_, Health>;

@@ -15,20 +15,29 @@ const NOTED_MAX: usize = 16_384;
 /// came in between: nothing makes an older token say something new.
 pub(crate) struct Noted {
     places: Box<[AtomicU64]>,
+    /// Counts how often all was made new.
+    generation: AtomicU64,
     hasher: std::hash::RandomState,
 }
 
 impl Default for Noted {
     fn default() -> Self {
         let places = (0..NOTED_MAX).map(|_| AtomicU64::new(0)).collect();
-        Self { places, hasher: std::hash::RandomState::new() }
+        Self { places, generation: AtomicU64::new(0), hasher: std::hash::RandomState::new() }
     }
 }
 
 impl Noted {
     /// A token's fingerprint, never 0. Keyed by chance, so that nobody can make two that are alike.
     pub(crate) fn fingerprint(&self, inbox: &InboxKey, facts: &TokenFacts) -> u64 {
-        self.hasher.hash_one((inbox, facts)) | 1
+        let generation = self.generation.load(Ordering::Acquire);
+        self.hasher.hash_one((generation, inbox, facts)) | 1
+    }
+
+    /// No token counts as noted any more, neither one that is being noted right now: a user was forgotten, and
+    /// is known again when a token says so.
+    pub(crate) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn has(&self, fingerprint: u64) -> bool {
@@ -37,6 +46,11 @@ impl Noted {
 
     pub(crate) fn add(&self, fingerprint: u64) {
         self.place(fingerprint).store(fingerprint, Ordering::Relaxed);
+    }
+
+    /// All of them may be noted again.
+    pub(crate) fn forget_all(&self) {
+        self.places.iter().for_each(|place| place.store(0, Ordering::Relaxed));
     }
 
     fn place(&self, fingerprint: u64) -> &AtomicU64 {

@@ -24,7 +24,7 @@ pub(super) use self::{
 };
 pub(super) use self::{
     due::{Due, due, waiting},
-    forget::{forget_beyond, forget_deleted, forget_old, give_up_old},
+    forget::{forget_beyond, forget_deleted, forget_old, forget_user, give_up_old},
     settle::{Settled, Tried, settle},
     shown::{dead_letters, list},
 };

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, WebhookError, deliveries, endpoints};
+use super::{Inner, WebhookError, Webhooks, deliveries, endpoints};
+use crate::{InboxKey, sql::Statements};
 
 /// How often the pending events are counted and the file is tidied.
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
@@ -21,8 +22,34 @@ pub const HISTORY_AGE_MAX: Duration = Duration::from_secs(14 * 86_400);
 /// a restarted store looks back.
 pub const HISTORY_PER_ENDPOINT_MAX: usize = 100_000;
 
+/// Deliveries that are looked at in one commit while a user is forgotten.
+const FORGET_ROWS: usize = 5_000;
+
 /// Most rows that one commit of upkeep touches, so that nobody waits long behind it.
 const UPKEEP_ROWS: usize = 2_000;
+
+impl Webhooks {
+    /// Forgets what services were told, are to be told, or could not be told of a user. What is being sent at
+    /// this moment may still arrive. Answers how many events those were.
+    ///
+    /// # Errors
+    /// [`WebhookError`]; then a part of them is gone.
+    pub(crate) async fn forget_user(&self, inbox: &InboxKey) -> Result<u64, WebhookError> {
+        let (mut after, mut gone) = (0, 0);
+        loop {
+            let inbox = inbox.clone();
+            let page = move |database: &mut dyn Statements| {
+                Ok(deliveries::forget_user(database, &inbox, after, FORGET_ROWS)?)
+            };
+            let (some, last) = self.0.writer()?.write_async(page).await?;
+            gone += some;
+            let Some(last) = last else { break };
+            after = last;
+        }
+        self.0.reading(|inner| Ok(inner.reader()?.scrub()?)).await?;
+        Ok(gone)
+    }
+}
 
 impl Inner {
     pub(super) async fn upkeep(self: &Arc<Self>) {

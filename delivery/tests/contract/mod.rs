@@ -8,6 +8,7 @@ pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod expiry;
 pub(crate) mod fixture;
+pub(crate) mod forget;
 pub(crate) mod group_model;
 pub(crate) mod group_races;
 pub(crate) mod groups;
@@ -82,6 +83,14 @@ macro_rules! suite {
                 durable: a_dropped_future_leaves_a_whole_operation,
                 expiry: an_expired_message_keeps_its_seq_and_loses_everything_else,
                 expiry: an_expired_message_is_not_marked,
+                forget: nothing_of_an_inbox_is_left,
+                forget: a_forgotten_user_is_in_no_group,
+                forget: what_was_sent_to_it_names_it_no_longer,
+                forget: what_it_sent_stays_with_who_received_it,
+                forget: what_comes_after_makes_a_new_inbox,
+                forget: an_unknown_user_and_a_second_time_are_no_error,
+                forget: another_tenants_user_is_untouched,
+                forget: while_it_is_used_by_everybody,
                 group_races: a_join_or_leave_has_one_place_among_sends,
                 group_races: who_watches_is_told_whatever_happens_meanwhile,
                 groups: whoever_is_a_member_receives_and_nobody_else,

@@ -154,9 +154,12 @@ impl App {
             Arc::clone(&bus),
         );
         let weak = Arc::downgrade(&live);
-        foundation.accounts.on_revoked(move |revocation| {
+        foundation.accounts.on_revoked(move |inbox| {
             if let Some(live) = weak.upgrade() {
-                live.close_void(&revocation.inbox);
+                match inbox {
+                    Some(inbox) => live.close_void(inbox),
+                    None => live.close_all_void(),
+                }
             }
         });
         let weak = Arc::downgrade(&live);
@@ -203,12 +206,14 @@ impl App {
             Some(count_nodes(Arc::clone(place), Arc::clone(redis.as_ref()?)))
         });
         let telling = redis.map(|_| tell_spent(Arc::clone(&limiter), Arc::clone(&bus)));
+        let deletions = api.deletions();
         health.opened(shared, bus, Arc::clone(&live));
         let serving = ports.serve(routers(role, api, &live, health.clone()))?;
         let shutdown = serving.shutdown.clone();
         let mut background = vec![
             tokio::spawn(Arc::clone(&live).check_positions()),
             tokio::spawn(limiter.upkeep()),
+            tokio::spawn(deletions.upkeep()),
             tokio::spawn(metrics.clone().upkeep(shutdown)),
             tokio::spawn(health.clone().watch()),
         ];

@@ -16,6 +16,7 @@ mod channels;
 mod chaos;
 mod cluster;
 mod console;
+mod deletion;
 mod described;
 mod doctor;
 mod export;

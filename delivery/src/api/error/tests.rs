@@ -113,6 +113,7 @@ fn every_error_has_its_status() {
         (ApiError::ContentEncoding, 415, false, false),
         (ApiError::Invalid(problem()), 422, false, false),
         (ApiError::UsersOnly, 403, false, false),
+        (ApiError::ReadOnly, 403, false, false),
         (ApiError::OtherTenant, 403, false, false),
         (ApiError::TokenOnly, 403, false, false),
         (ApiError::NoUser, 404, false, false),

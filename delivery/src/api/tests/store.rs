@@ -191,6 +191,10 @@ impl Store for TestStore {
         self.with(|store| store.prune(inbox, retention))
     }
 
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.with(|store| store.forget(inbox))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.with(|store| store.prune_all())
     }

@@ -77,6 +77,11 @@ const PRUNED: Metric = Metric::counter(
     "kind",
     "What was forgotten because it was too old or too much: message, in an inbox; shared, kept once for many inboxes.",
 );
+const FORGOTTEN: Metric = Metric::counter(
+    "pushhub_postgres_forgotten_total",
+    "",
+    "Users who were forgotten with all they had, at the request of this node.",
+);
 const INDEXED: Metric = Metric::counter(
     "pushhub_postgres_search_indexed_total",
     "",
@@ -106,6 +111,7 @@ pub const ALL: &[Metric] = &[
     FIRED,
     FIRE_DELAY,
     PRUNED,
+    FORGOTTEN,
     INDEXED,
     REPLICA,
 ];
@@ -144,6 +150,7 @@ pub(super) struct PostgresMetrics {
     fire_delay: Histogram,
     pub(super) pruned_messages: Counter,
     pub(super) pruned_shared: Counter,
+    pub(super) forgotten: Counter,
     pub(super) indexed: Counter,
     pub(super) replica_answered: Counter,
     pub(super) replica_behind: Counter,
@@ -179,6 +186,7 @@ impl PostgresMetrics {
             fire_delay: FIRE_DELAY.to_histogram(recorder, &[]),
             pruned_messages: counter(PRUNED, &[("kind", "message")]),
             pruned_shared: counter(PRUNED, &[("kind", "shared")]),
+            forgotten: counter(FORGOTTEN, &[]),
             indexed: counter(INDEXED, &[]),
             replica_answered: counter(REPLICA, &[("result", "answered")]),
             replica_behind: counter(REPLICA, &[("result", "behind")]),

@@ -33,6 +33,10 @@
 //! **Time is the database's.** Nodes whose clocks differ agree when a message is due, expires, was read.
 //! Order never depends on it.
 //!
+//! **What is forgotten** is in no row from the commit on. Its bytes are the server's to overwrite: dead rows until
+//! `VACUUM` has been there, the log until its files are recycled. No `VACUUM` is run here: it reads all of a
+//! table for one user, and needs to own it.
+//!
 //! **Limits.** Sends that wait: 65,536, or 64 MiB; beyond they are `Busy`. Operations wait for a
 //! connection for [`PostgresConfig::acquire_timeout`], then are `Busy`. Notes of what went to devices
 //! wait for 100,000 devices; those of others are dropped and counted. See [`metrics::ALL`].
@@ -50,6 +54,7 @@ mod deliver;
 mod directory;
 mod errors;
 mod examine;
+mod forget;
 mod groups;
 mod import;
 mod ledger;
@@ -231,6 +236,7 @@ impl PostgresStore {
         store.background.spawn_on(schedule::run(core(), store.stop.clone()), &store.runtime);
         store.keep_running(notes::run(core()));
         store.keep_running(prune::run(core()));
+        store.keep_running(forget::run(core()));
         let core = core();
         store.keep_running(async move { core.try_standby().await });
         Ok(Arc::new(store))

@@ -91,6 +91,11 @@ impl Notes {
         true
     }
 
+    /// An inbox is not there any more.
+    pub(super) fn forget(&self, inbox: &InboxKey) {
+        self.devices.lock().retain(|(key, _), _| key != inbox);
+    }
+
     /// They could not be written.
     fn put_back(&self, taken: Vec<((InboxKey, DeviceId), Waiting)>) {
         let mut devices = self.devices.lock();

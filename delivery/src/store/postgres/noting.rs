@@ -62,13 +62,14 @@ pub(super) async fn write(
     core.commit(transaction).await
 }
 
+/// They stay until what is noted of them is committed: what came after an inbox went would stay for ever.
 async fn read_inboxes(
     transaction: &Transaction<'_>,
     ids: Vec<i64>,
 ) -> Result<FxHashMap<i64, Inbox>, Failure> {
     let sql =
         "SELECT id, tenant, usr, head, min_seq, kept, unread, read, archived, recalled, born_pos,
-        group_pos, next_expiry, 0::bigint FROM inboxes WHERE id = ANY($1)";
+        group_pos, next_expiry, 0::bigint FROM inboxes WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
     let found = rows(transaction, sql, &[&ids]).await?;
     found.iter().map(|row| inbox_of(row).map(|inbox| (inbox.id, inbox))).collect()
 }

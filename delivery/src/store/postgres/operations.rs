@@ -1,9 +1,13 @@
 //! [`Store`] for [`PostgresStore`].
 
-use std::{collections::BTreeSet, future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future,
+    sync::Arc,
+    time::Duration,
+};
 
-use protocol::{DeviceId, MessageId, Seq, TenantId};
-use rustc_hash::FxHashMap;
+use protocol::{DeviceId, MessageId, Seq};
 
 use super::{
     PostgresStore, catch_up,
@@ -30,16 +34,15 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 
 struct Guard {
     core: Arc<Core>,
-    tenant: TenantId,
-    id: i64,
+    key: InboxKey,
 }
 
 impl WatchGuard for Guard {}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let owed = self.core.caught.is_behind(&self.tenant);
-        self.core.publisher.watches.remove(self.id, owed);
+        let owed = self.core.caught.is_behind(&self.key.tenant);
+        self.core.publisher.watches.remove(&self.key, owed);
     }
 }
 
@@ -58,10 +61,10 @@ impl Core {
     }
 
     async fn watch(self: &Arc<Self>, key: &InboxKey) -> Result<Watch, Failure> {
-        let id = self.retry(|| self.seen(key)).await?;
+        let id = self.seen(key).await?;
         // Watched first: what is committed while the head is read is published too.
         self.publisher.watches.add(key, id);
-        let guard = Guard { core: Arc::clone(self), tenant: key.tenant.clone(), id };
+        let guard = Guard { core: Arc::clone(self), key: key.clone() };
         let seen = self.reading(|strict| async move {
             let client = self.db.client().await?;
             self.see(&client, key, strict).await
@@ -70,18 +73,28 @@ impl Core {
             self.names.forget(key);
             return Err(Failure::Gone);
         };
+        self.publisher.watches.bind(key, id);
         self.caught.begin(&key.tenant, inbox.tenant_pos);
         Ok(Watch { head: head_of(&inbox), guard: Box::new(guard) })
     }
 
-    async fn heads(&self, watched: &[(InboxKey, i64)]) -> Result<FxHashMap<i64, Seq>, Failure> {
-        let tenants: BTreeSet<&str> = watched.iter().map(|(key, _)| key.tenant.as_str()).collect();
+    /// By name: who was forgotten and is here again has another inbox, and is watched there from now on.
+    async fn heads(&self, watched: &[InboxKey]) -> Result<HashMap<InboxKey, Seq>, Failure> {
+        let tenants: BTreeSet<&str> = watched.iter().map(|key| key.tenant.as_str()).collect();
         catch_up::bring_now(self, &tenants.into_iter().collect::<Vec<_>>()).await?;
-        let ids: Vec<i64> = watched.iter().map(|(_, id)| *id).collect();
+        let tenants: Vec<&str> = watched.iter().map(|key| key.tenant.as_str()).collect();
+        let users: Vec<&str> = watched.iter().map(|key| key.user.as_str()).collect();
         let client = self.db.client().await?;
-        let sql = "SELECT id, head FROM inboxes WHERE id = ANY($1)";
-        let found = rows(&client, sql, &[&ids]).await?;
-        found.iter().map(|row| Ok((row.column(0)?, row.seq(1)?))).collect()
+        let sql = "SELECT i.tenant, i.usr, i.id, i.head
+            FROM unnest($1::text[], $2::text[]) AS k (tenant, usr)
+            JOIN inboxes i ON i.tenant = k.tenant AND i.usr = k.usr";
+        let mut heads = HashMap::new();
+        for row in rows(&client, sql, &[&tenants, &users]).await? {
+            let key = InboxKey::new(row.id(0)?, row.id(1)?);
+            self.publisher.watches.bind(&key, row.column(2)?);
+            heads.insert(key, row.seq(3)?);
+        }
+        Ok(heads)
     }
 
     /// Commits something to the database's log that changes nothing.
@@ -128,7 +141,7 @@ impl Store for PostgresStore {
 
     fn watch(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Watch, StoreError>> {
         let (core, key) = (Arc::clone(&self.core), inbox.clone());
-        Box::pin(self.run(async move { core.watch(&key).await }))
+        Box::pin(self.run(async move { core.retry(|| core.watch(&key)).await }))
     }
 
     fn head(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Head, StoreError>> {
@@ -139,18 +152,17 @@ impl Store for PostgresStore {
     fn heads<'a>(&'a self, inboxes: &'a [InboxKey]) -> BoxFuture<'a, Vec<Option<Seq>>> {
         let core = Arc::clone(&self.core);
         let watches = &self.core.publisher.watches;
-        let ids: Vec<Option<i64>> = inboxes.iter().map(|key| watches.id(key)).collect();
-        let watched: Vec<(InboxKey, i64)> =
-            inboxes.iter().zip(&ids).filter_map(|(key, id)| Some((key.clone(), (*id)?))).collect();
+        let watched: Vec<InboxKey> =
+            inboxes.iter().filter(|key| watches.is_watched(key)).cloned().collect();
         Box::pin(async move {
             let heads = match self.run(async move { core.heads(&watched).await }).await {
                 Ok(heads) => heads,
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "no heads now");
-                    FxHashMap::default()
+                    HashMap::new()
                 }
             };
-            ids.into_iter().map(|id| heads.get(&id?).copied()).collect()
+            inboxes.iter().map(|key| heads.get(key).copied()).collect()
         })
     }
 
@@ -216,6 +228,11 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'_, Result<u64, StoreError>> {
         let (core, key) = (Arc::clone(&self.core), inbox.clone());
         Box::pin(self.run(async move { core.prune(&key, retention).await }))
+    }
+
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        Box::pin(self.run(async move { core.forget(&key).await }))
     }
 
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -181,7 +181,7 @@ impl Turn {
         for slot in work.slots.iter().filter(|slot| slot.inbox.head > slot.before) {
             let Some(id) = inboxes.next() else { break };
             debug_assert_eq!(id, slot.inbox.id, "the slots are those of the turn");
-            let told = all || self.publisher.watches.has(id);
+            let told = all || self.publisher.watches.has(&slot.inbox.key, id);
             let changes = if told { slot.changes() } else { Vec::new() };
             self.publisher.finish(self.ticket, id, changes);
         }
@@ -202,33 +202,50 @@ pub(super) struct Watches(Mutex<Watched>);
 
 #[derive(Default)]
 struct Watched {
-    ids: HashMap<InboxKey, i64>,
-    inboxes: FxHashMap<i64, (InboxKey, usize)>,
+    /// By name, with how many watch. Whoever is forgotten and comes back has another id, and is watched on.
+    ids: HashMap<InboxKey, (i64, usize)>,
     tenants: HashMap<TenantId, HashSet<i64>>,
     /// Those that are not watched any more, and were when something was sent to a group that they have
     /// not been brought to yet.
     owed: FxHashMap<i64, TenantId>,
 }
 
+impl Watched {
+    fn bind(&mut self, key: &InboxKey, id: i64) {
+        let Some((known, _)) = self.ids.get_mut(key) else { return };
+        let before = std::mem::replace(known, id);
+        let of_tenant = self.tenants.entry(key.tenant.clone()).or_default();
+        of_tenant.remove(&before);
+        of_tenant.insert(id);
+    }
+}
+
 impl Watches {
     /// One more watches.
     pub(super) fn add(&self, key: &InboxKey, id: i64) {
         let mut watched = self.0.lock();
-        watched.inboxes.entry(id).or_insert_with(|| (key.clone(), 0)).1 += 1;
-        watched.ids.insert(key.clone(), id);
+        watched.ids.entry(key.clone()).or_insert((id, 0)).1 += 1;
         watched.tenants.entry(key.tenant.clone()).or_default().insert(id);
     }
 
-    /// One less watches. If something for groups is `owed` to the last one it is published all the same.
-    pub(super) fn remove(&self, id: i64, owed: bool) {
+    /// An inbox that is watched, if it is, has this id.
+    pub(super) fn bind(&self, key: &InboxKey, id: i64) {
         let mut watched = self.0.lock();
-        let Some((_, count)) = watched.inboxes.get_mut(&id) else { return };
+        if watched.ids.get(key).is_some_and(|(known, _)| *known != id) {
+            watched.bind(key, id);
+        }
+    }
+
+    /// One less watches. If something for groups is `owed` to the last one it is published all the same.
+    pub(super) fn remove(&self, key: &InboxKey, owed: bool) {
+        let mut watched = self.0.lock();
+        let Some((id, count)) = watched.ids.get_mut(key) else { return };
         *count -= 1;
         if *count > 0 {
             return;
         }
-        let Some((key, _)) = watched.inboxes.remove(&id) else { return };
-        watched.ids.remove(&key);
+        let id = *id;
+        watched.ids.remove(key);
         if let Some(tenant) = watched.tenants.get_mut(&key.tenant) {
             tenant.remove(&id);
             if tenant.is_empty() {
@@ -236,7 +253,7 @@ impl Watches {
             }
         }
         if owed {
-            watched.owed.insert(id, key.tenant);
+            watched.owed.insert(id, key.tenant.clone());
         }
     }
 
@@ -250,13 +267,24 @@ impl Watches {
         }
     }
 
-    pub(super) fn has(&self, id: i64) -> bool {
-        let watched = self.0.lock();
-        watched.inboxes.contains_key(&id) || watched.owed.contains_key(&id)
+    /// Whether what was committed for an inbox is published. One that was made anew since it is watched is
+    /// watched by this id from now on.
+    pub(super) fn has(&self, key: &InboxKey, id: i64) -> bool {
+        let mut watched = self.0.lock();
+        match watched.ids.get(key).map(|(known, _)| *known) {
+            Some(known) => {
+                // A later one: what was committed before it was made may be published after.
+                if known < id {
+                    watched.bind(key, id);
+                }
+                true
+            }
+            None => watched.owed.contains_key(&id),
+        }
     }
 
-    pub(super) fn id(&self, key: &InboxKey) -> Option<i64> {
-        self.0.lock().ids.get(key).copied()
+    pub(super) fn is_watched(&self, key: &InboxKey) -> bool {
+        self.0.lock().ids.contains_key(key)
     }
 
     /// Those of a tenant.

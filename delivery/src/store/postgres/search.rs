@@ -95,6 +95,11 @@ pub(super) async fn catch_up(
     let mut done = done.map_or(Ok(0), |row| row.column(0))?;
     while done < inbox.head {
         let transaction = pool::begin(client).await?;
+        // What came after an inbox went would stay for ever.
+        let sql = "SELECT 1 FROM inboxes WHERE id = $1 FOR KEY SHARE";
+        if row(&transaction, sql, &[&inbox.id]).await?.is_none() {
+            return Err(Failure::Gone);
+        }
         let sql = "INSERT INTO search_states (inbox, seq) VALUES ($1, 0)
             ON CONFLICT (inbox) DO UPDATE SET seq = search_states.seq RETURNING seq";
         let from: i64 =

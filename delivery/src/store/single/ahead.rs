@@ -4,13 +4,20 @@ use std::path::PathBuf;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{journal::JournalError, segment::Segment, sql::Sync};
+use super::{
+    journal::JournalError,
+    segment::{self, Segment},
+    sql::Sync,
+};
 
 /// Where the committer takes its segments from.
 pub(super) struct Ahead {
     dir: PathBuf,
     sync: Sync,
     state: Mutex<State>,
+    /// Held while a segment is made: they are written to in the order of their numbers, which is what a start
+    /// after a crash reads them in.
+    making: Mutex<()>,
     wake: Condvar,
 }
 
@@ -25,7 +32,7 @@ struct State {
 impl Ahead {
     pub(super) fn new(dir: PathBuf, sync: Sync, number: u64) -> Self {
         let state = State { number, ready: None, wanted: false, closing: false };
-        Self { dir, sync, state: Mutex::new(state), wake: Condvar::new() }
+        Self { dir, sync, state: Mutex::new(state), making: Mutex::new(()), wake: Condvar::new() }
     }
 
     /// Asks for the next segment to be made. Cheap to repeat.
@@ -39,12 +46,20 @@ impl Ahead {
 
     /// The segment that was made ahead, or one made now.
     pub(super) fn take(&self) -> Result<Segment, JournalError> {
+        let _making = self.making.lock();
         let ready = self.state.lock().ready.take();
-        ready.map_or_else(|| self.make(), Ok)
+        ready.map_or_else(|| self.create(), Ok)
     }
 
-    /// A segment made now, leaving one that was made ahead: it may be from before a failure.
+    /// A segment made now. One that was made ahead is given up: after a failed write no older handle is to
+    /// be trusted.
     pub(super) fn make(&self) -> Result<Segment, JournalError> {
+        let _making = self.making.lock();
+        self.state.lock().ready = None;
+        self.create()
+    }
+
+    fn create(&self) -> Result<Segment, JournalError> {
         let number = {
             let mut state = self.state.lock();
             state.number += 1;
@@ -53,9 +68,15 @@ impl Ahead {
         Segment::create(&self.dir, number, self.sync)
     }
 
-    /// Forgets what was made ahead: after a failed write no older handle is to be trusted.
-    pub(super) fn discard(&self) {
-        self.state.lock().ready = None;
+    /// Makes the next segment anew, of files in which nothing is left of older segments.
+    pub(super) fn renew(&self) -> Result<(), JournalError> {
+        let _making = self.making.lock();
+        let ready = self.state.lock().ready.take();
+        ready.map_or(Ok(()), Segment::discard)?;
+        segment::remove_spares(&self.dir)?;
+        let made = self.create()?;
+        self.state.lock().ready = Some(made);
+        Ok(())
     }
 
     pub(super) fn close(&self) {
@@ -75,9 +96,13 @@ impl Ahead {
                     return;
                 }
             }
-            let made = Segment::prepare_spare(&self.dir)
-                .map_err(JournalError::from)
-                .and_then(|()| self.make());
+            let prepared = Segment::prepare_spare(&self.dir).map_err(JournalError::from);
+            let _making = self.making.lock();
+            if self.state.lock().ready.is_some() {
+                self.state.lock().wanted = false;
+                continue;
+            }
+            let made = prepared.and_then(|()| self.create());
             let mut state = self.state.lock();
             state.wanted = false;
             match made {

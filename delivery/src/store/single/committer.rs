@@ -52,6 +52,8 @@ impl Submission {
 #[derive(Default)]
 struct Queue {
     submissions: std::collections::VecDeque<Submission>,
+    /// Who waits for the next segment to be begun, and is told its number.
+    renew: Vec<oneshot::Sender<u64>>,
     bytes: usize,
     closing: bool,
 }
@@ -143,6 +145,21 @@ impl Committer {
         Ok(receive)
     }
 
+    /// Begins the next segment, so that what was stored until now is in segments that can go. Answers its
+    /// number.
+    pub(super) async fn renew(&self) -> Result<u64, StoreError> {
+        let (begun, receive) = oneshot::channel();
+        {
+            let mut queue = self.queue.lock();
+            if queue.closing {
+                return Err(StoreError::Closing);
+            }
+            queue.renew.push(begun);
+        }
+        self.wake.notify_one();
+        receive.await.map_err(|_| self.refusal())
+    }
+
     fn refusal(&self) -> StoreError {
         match &*self.broken.lock() {
             Some(cause) => StoreError::NotWritable(Arc::clone(cause)),
@@ -181,6 +198,16 @@ impl Committer {
         let mut batch: Vec<Submission> = Vec::new();
         loop {
             let closing = self.wait(segment.is_some(), &mut batch);
+            let renew = std::mem::take(&mut self.queue.lock().renew);
+            if !renew.is_empty() && segment.is_some() {
+                self.retire(segment.take(), next);
+                segment = self.reopen(&ahead);
+                if let Some(open) = &segment {
+                    for waits in renew {
+                        let _ = waits.send(open.number());
+                    }
+                }
+            }
             if segment.is_none() {
                 for submission in batch.drain(..) {
                     let _ = submission.reply.send(Err(self.refusal()));
@@ -220,7 +247,6 @@ impl Committer {
                 }
                 Err(error) => {
                     self.retire(segment.take(), next);
-                    ahead.discard();
                     self.metrics.commit_errors.increment(1);
                     self.set_broken(Arc::new(error));
                     for submission in batch.drain(..) {
@@ -234,7 +260,7 @@ impl Committer {
     /// Waits for work, or for the time to try a broken journal anew.
     fn wait(&self, writable: bool, batch: &mut Vec<Submission>) -> bool {
         let mut queue = self.queue.lock();
-        if queue.submissions.is_empty() && !queue.closing {
+        if queue.submissions.is_empty() && queue.renew.is_empty() && !queue.closing {
             if writable {
                 self.wake.wait(&mut queue);
             } else {

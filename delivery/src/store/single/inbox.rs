@@ -22,6 +22,7 @@ use super::{
     membership::{Memberships, Turn},
     receipts::Notes,
     record::{Lsn, MarkRecord, PressRecord, RewriteRecord},
+    shared::Shared,
     user_files::Counted,
 };
 use crate::{
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) notes: Option<Box<Notes>>,
     /// The first record that made it known since it is in memory, for a load that is under way.
     pub(super) seen: Option<Lsn>,
+    /// The record by which its user was forgotten, until its worker has removed its files; else zero.
+    pub(super) ending: Lsn,
     /// The groups it is and was in; only while it is loaded.
     pub(super) memberships: Memberships,
     /// How many entries of the tail change how earlier ones are shown.
@@ -359,6 +362,39 @@ impl State {
         self.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn)
     }
 
+    /// The first record that nothing but the journal keeps for it.
+    pub(super) fn needed(&self) -> Option<Lsn> {
+        let ending = (self.ending > 0).then_some(self.ending);
+        ending.or_else(|| self.first_own())
+    }
+
+    /// Notes that the inbox exists since a record at the latest. Under its lock, so that nobody who was
+    /// forgotten is noted after that.
+    pub(super) fn tell_known(&self, shared: &Shared, key: &InboxKey, since: Lsn, at: Time) {
+        if self.ending == 0 {
+            shared.add_known(key.clone(), since, at);
+        }
+    }
+
+    /// Its user is forgotten by a record: what it has is void, and what comes from now on begins with
+    /// seq 1. Its files go when its worker has got to it. Answers what was in the tail.
+    pub(super) fn end(&mut self, lsn: Lsn) -> Ended {
+        self.ending = lsn;
+        (self.lazy, self.rewrites) = (0, 0);
+        (self.seen, self.damaged, self.cursors, self.notes) = (None, None, None, None);
+        let turns = match &mut self.phase {
+            Phase::Unloaded => Vec::new(),
+            // Its worker finds that it has ended, and reads it once more.
+            Phase::Loading(turns) => std::mem::take(turns),
+            Phase::Loaded(loaded) => {
+                *loaded = Loaded { since: Lsn::MAX, last_lsn: lsn, ..Loaded::default() };
+                Vec::new()
+            }
+        };
+        let memberships = std::mem::take(&mut self.memberships);
+        Ended { tail: std::mem::take(&mut self.tail).into(), memberships, turns }
+    }
+
     /// Whether its first message waits for its file, so that nothing but the tail tells of it.
     pub(super) fn is_new(&self) -> bool {
         self.first_own().is_some()
@@ -381,6 +417,10 @@ impl State {
     /// The file has everything up to a record: drops it from the tail and answers it.
     pub(super) fn written(&mut self, applied: Lsn, counted: Counted) -> Vec<TailEntry> {
         let mut gone = Vec::new();
+        // The file is about to go, and what is in the tail now is for the next one.
+        if self.ending > 0 {
+            return gone;
+        }
         while self.tail.front().is_some_and(|entry| entry.lsn <= applied) {
             let entry = self.tail.pop_front().expect("there is a front");
             self.lazy -= usize::from(entry.lazy());
@@ -401,6 +441,9 @@ impl State {
     /// The file counts so, without the tail.
     pub(super) fn counted(&mut self, counted: Counted) {
         let Phase::Loaded(loaded) = &mut self.phase else { return };
+        if self.ending > 0 {
+            return;
+        }
         let waiting: i64 = self.tail.iter().map(|entry| entry.what.unread()).sum();
         loaded.unread = counted.unread.saturating_add_signed(waiting);
         loaded.expiring = counted.expiring || self.tail.iter().any(|entry| entry.what.expires());
@@ -411,7 +454,7 @@ impl State {
 
     /// Unread messages vanish, or have, by other means than what is in the tail.
     pub(super) fn vanish(&mut self) {
-        if let Phase::Loaded(loaded) = &mut self.phase {
+        if let (Phase::Loaded(loaded), 0) = (&mut self.phase, self.ending) {
             (loaded.vanished, loaded.uncounted) = (true, true);
         }
     }
@@ -427,7 +470,8 @@ impl State {
     /// Whether something must be written to its files sooner or later.
     pub(super) fn needs_work(&self) -> bool {
         self.damaged.is_none()
-            && (self.tail.len() > self.lazy
+            && (self.ending > 0
+                || self.tail.len() > self.lazy
                 || self.lazy > LAZY_MAX
                 || self.notes.as_ref().is_some_and(|notes| notes.due)
                 || self.cursors.as_ref().is_some_and(|cursors| cursors.dirty))
@@ -438,11 +482,19 @@ impl State {
         self.watchers == 0
             && !self.queued
             && self.damaged.is_none()
+            && self.ending == 0
             && self.tail.len() == self.lazy
             && self.notes.is_none()
             && !self.cursors.as_ref().is_some_and(|cursors| cursors.dirty)
             && !matches!(self.phase, Phase::Loading(_))
     }
+}
+
+/// What an inbox had in memory when its user was forgotten.
+pub(super) struct Ended {
+    pub(super) tail: Vec<TailEntry>,
+    pub(super) memberships: Memberships,
+    pub(super) turns: Vec<Turn>,
 }
 
 /// What became of a pushed change.

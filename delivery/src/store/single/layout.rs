@@ -59,6 +59,11 @@ pub fn hub_dir(root: &Path) -> PathBuf {
     root.join(".hub")
 }
 
+/// Where folders of users who are forgotten stand while they are removed.
+pub(super) fn forgotten_dir(root: &Path) -> PathBuf {
+    hub_dir(root).join("forgotten")
+}
+
 /// An id as one path component.
 fn component(id: &str) -> String {
     let mut out = String::with_capacity(id.len());

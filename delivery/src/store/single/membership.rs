@@ -65,6 +65,15 @@ impl Memberships {
         self.iter().filter(|stay| stay.is_open())
     }
 
+    /// Those that began with a record or after it.
+    pub(super) fn since(self, lsn: Lsn) -> Self {
+        let stays = self.0.map(|mut list| {
+            list.retain(|stay| stay.since >= lsn);
+            list
+        });
+        Self(stays.filter(|list| !list.is_empty()))
+    }
+
     /// Every group that it is or was in, once.
     pub(super) fn groups(&self) -> FxHashSet<&Group> {
         self.iter().map(|stay| &*stay.group).collect()

@@ -95,6 +95,19 @@ const PRUNED: Metric = Metric::counter(
     "What was forgotten because it was too old or too much: message, in an inbox; shared, kept once for many inboxes.",
 );
 
+const FORGOTTEN: Metric = Metric::counter(
+    "pushhub_store_forgotten_total",
+    "",
+    "Users who were forgotten with everything.",
+);
+const FORGETTING: Metric =
+    Metric::gauge("pushhub_store_forgetting", "", "Users who are being forgotten.");
+const FORGET_SECONDS: Metric = Metric::histogram(
+    "pushhub_store_forget_seconds",
+    "",
+    "From storing that a user is forgotten to nothing being left of them.",
+);
+
 /// Every metric of this area.
 pub const ALL: &[Metric] = &[
     COMMITS,
@@ -117,6 +130,9 @@ pub const ALL: &[Metric] = &[
     SEARCH_RENEWED,
     NOTES_DROPPED,
     PRUNED,
+    FORGOTTEN,
+    FORGETTING,
+    FORGET_SECONDS,
 ];
 
 pub(super) struct StoreMetrics {
@@ -155,6 +171,11 @@ pub(super) struct StoreMetrics {
     pub(super) notes_dropped: Counter,
     pub(super) pruned: Counter,
     pub(super) pruned_shared: Counter,
+    pub(super) forgotten: Counter,
+    pub(super) forgetting: Gauge,
+    pub(super) forget_seconds: Histogram,
+    pub(super) forget_errors: Counter,
+    pub(super) busy_forgetting: Counter,
 }
 
 impl StoreMetrics {
@@ -198,6 +219,11 @@ impl StoreMetrics {
             notes_dropped: NOTES_DROPPED.to_counter(recorder, &[]),
             pruned: PRUNED.to_counter(recorder, &[("kind", "message")]),
             pruned_shared: PRUNED.to_counter(recorder, &[("kind", "shared")]),
+            forgotten: FORGOTTEN.to_counter(recorder, &[]),
+            forgetting: FORGETTING.to_gauge(recorder, &[]),
+            forget_seconds: FORGET_SECONDS.to_histogram(recorder, &[]),
+            forget_errors: ERRORS.to_counter(recorder, &[("op", "forget")]),
+            busy_forgetting: BUSY.to_counter(recorder, &[("limit", "forgetting")]),
         }
     }
 }

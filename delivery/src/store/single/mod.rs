@@ -30,6 +30,7 @@ mod cursors;
 mod directory;
 mod export;
 mod files;
+mod forget;
 mod group_index;
 mod inbox;
 mod inboxes;
@@ -81,7 +82,8 @@ use self::{
     ahead::Ahead,
     committer::Committer,
     directory::Locks,
-    files::{Files, FilesContext},
+    files::{Files, FilesContext, remove_all},
+    forget::{Forgets, Forgetter},
     inbox::Inbox,
     inboxes::{IDLE_MAX, Inboxes},
     lag::Lag,
@@ -102,7 +104,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Retention, Witness, limits, noted::Noted},
+    store::{Retention, Witness, limits},
 };
 
 pub(crate) use self::{
@@ -206,7 +208,7 @@ pub struct SingleStore {
     inboxes: Arc<Inboxes>,
     shared: Arc<Shared>,
     locks: Locks,
-    noted: Noted,
+    forgets: Arc<Forgets>,
     root: Arc<Path>,
     workers: Arc<[Worker]>,
     publishers: Arc<[Publisher]>,
@@ -279,11 +281,17 @@ impl SingleStore {
         let (shared, (ledger, books), recovered, next, ahead, segment, templates) =
             open().map_err(OpenError::Files)?;
 
+        // What an earlier end has left of folders that were on their way out.
+        let away = layout::forgotten_dir(&config.root);
+        remove_all(&away).map_err(at(&away))?;
+        let forgetting = shared.forgetting().map_err(|error| OpenError::Files(Box::new(error)))?;
+        let forgets = Arc::new(Forgets::new(forgetting, Arc::clone(&metrics)));
         let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let inboxes = Arc::new(Inboxes::new(count));
         let lag = Arc::new(Lag::new(Arc::clone(&metrics)));
         let searches = Searches::new(config.root.clone(), Arc::clone(&metrics))
             .map_err(|error| OpenError::Files(Box::new(error)))?;
+        let searches = Arc::new(searches);
         let sequenced = Arc::new(AtomicU64::new(next - 1));
         let workers: Arc<[Worker]> =
             (0..count).map(|_| Worker::new(Arc::clone(&metrics))).collect();
@@ -293,6 +301,7 @@ impl SingleStore {
             inboxes: Arc::clone(&inboxes),
             shared: Arc::clone(&shared),
             ledger: Arc::clone(&ledger),
+            forgets: Arc::clone(&forgets),
             lag: Arc::clone(&lag),
             sequenced: Arc::clone(&sequenced),
             workers: Arc::clone(&workers),
@@ -311,6 +320,7 @@ impl SingleStore {
             templates,
             shared: Arc::clone(&shared),
             ledger: Arc::clone(&ledger),
+            searches: Arc::clone(&searches),
             inboxes: Arc::clone(&inboxes),
             sequenced,
             lag: Arc::clone(&lag),
@@ -337,17 +347,19 @@ impl SingleStore {
             committer: Arc::clone(&committer),
             metrics: Arc::clone(&metrics),
             sync_failed: AtomicBool::new(false),
+            forgets: Arc::clone(&forgets),
+            turn: Mutex::default(),
         });
         let store = Arc::new(Self {
             committer,
             inboxes,
             shared,
             locks: Locks::default(),
-            noted: Noted::default(),
+            forgets,
             root: config.root.as_path().into(),
             workers,
             publishers,
-            searches: Arc::new(searches),
+            searches,
             lag,
             ledger,
             metrics,
@@ -412,6 +424,7 @@ impl SingleStore {
             ledger: Arc::clone(&self.ledger),
             committer: Arc::clone(&self.committer),
             lag: Arc::clone(&self.lag),
+            forgets: Arc::clone(&self.forgets),
         };
         let scheduler = thread("scheduler", move || scheduler.run());
         let (ledger, ledger_reader) = self.ledger.spawn(books, self.flush_interval);
@@ -449,6 +462,22 @@ impl SingleStore {
                 pruner.run();
             })
         };
+        let forgetter = Forgetter {
+            hub: hub_dir(&self.root),
+            forgets: Arc::clone(&self.forgets),
+            inboxes: Arc::clone(&self.inboxes),
+            workers: Arc::clone(&self.workers),
+            shared: Arc::clone(&self.shared),
+            ledger: Arc::clone(&self.ledger),
+            committer: Arc::clone(&self.committer),
+            ahead: Arc::clone(&ahead),
+            trimmer: Arc::clone(&trimmer),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let forgetter = thread("forgetter", move || {
+            give_way();
+            forgetter.run();
+        });
         Threads {
             ahead,
             maker,
@@ -462,6 +491,7 @@ impl SingleStore {
             ledger_reader,
             housekeeper,
             pruner,
+            forgetter,
             trimmer,
             _lock: lock,
         }
@@ -488,6 +518,7 @@ impl SingleStore {
             searches: Arc::clone(&self.searches),
             housekeeping: Arc::clone(&self.housekeeping),
             pruner: Arc::clone(&self.pruner),
+            forgets: Arc::clone(&self.forgets),
         })
     }
 }

@@ -250,6 +250,10 @@ impl Store for SingleStore {
         Box::pin(async move { self.pruner.prune(&inbox, retention).await })
     }
 
+    fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.run_forget(inbox.clone()))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.pruner.prune_all())
     }

@@ -33,6 +33,8 @@ pub(super) enum Record {
     Answer(Arc<StoredAnswer>),
     /// A change of users, channels or their members.
     Directory(Arc<DirectoryRecord>),
+    /// A user is forgotten.
+    Forget(Arc<ForgetRecord>),
     /// Proof that the journal can be written.
     Probe,
 }
@@ -112,6 +114,16 @@ pub(super) enum DirectoryRecord {
     User { tenant: TenantId, facts: Facts, join: Vec<Group>, leave: Vec<Group>, at: Time },
 }
 
+/// A user is forgotten: what is of the inbox with an earlier place in the journal is void, what has a later
+/// one makes a new inbox. Decided as a [`DirectoryRecord`] is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ForgetRecord {
+    pub(super) tenant: TenantId,
+    pub(super) user: UserId,
+    /// The groups that the user is in.
+    pub(super) leave: Vec<Group>,
+}
+
 /// A record as bytes. Field names are not written: add fields at the end, kinds at the end.
 #[derive(Serialize, Deserialize)]
 enum Encoded<'a> {
@@ -129,6 +141,7 @@ enum Encoded<'a> {
     Answer(Arc<StoredAnswer>),
     Directory(Arc<DirectoryRecord>),
     Probe,
+    Forget(Arc<ForgetRecord>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -233,6 +246,7 @@ impl Record {
             Self::Cancelled { tenant, id } => Encoded::Cancelled(tenant.clone(), id.clone()),
             Self::Answer(answer) => Encoded::Answer(Arc::clone(answer)),
             Self::Directory(record) => Encoded::Directory(Arc::clone(record)),
+            Self::Forget(record) => Encoded::Forget(Arc::clone(record)),
             Self::Probe => Encoded::Probe,
         };
         rmp_serde::to_vec(&encoded).expect("records have no failing Serialize")
@@ -260,6 +274,7 @@ impl Record {
             Encoded::Cancelled(tenant, id) => Self::Cancelled { tenant, id },
             Encoded::Answer(answer) => Self::Answer(answer),
             Encoded::Directory(record) => Self::Directory(record),
+            Encoded::Forget(record) => Self::Forget(record),
             Encoded::Probe => Self::Probe,
         })
     }

@@ -103,6 +103,12 @@ pub(super) struct OldSegment {
     pub(super) last: Lsn,
 }
 
+impl OldSegment {
+    pub(super) fn number(&self) -> Option<u64> {
+        number_of(self.path.file_name()?.to_str()?)
+    }
+}
+
 impl Segment {
     /// Makes a segment, with a spare `-wal` if there is one.
     pub(super) fn create(dir: &Path, number: u64, sync: Sync) -> Result<Self, JournalError> {
@@ -210,6 +216,23 @@ impl Segment {
             .is_some_and(|first| last >= first)
             .then_some(OldSegment { path: self.path, last })
     }
+
+    /// Deletes a segment that was never used.
+    pub(super) fn discard(self) -> io::Result<()> {
+        let Self { connection, path, .. } = self;
+        drop(connection);
+        remove(&path)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.and_then(number_of).expect("a segment's file is named by its number")
+    }
+}
+
+/// Deletes the spares, which hold what was in the segments that they come from.
+pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
+    spares(dir)?.iter().try_for_each(fs::remove_file)
 }
 
 /// Deletes a retired segment, keeping its `-wal` as a spare if it is worth it.
@@ -237,6 +260,9 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Bytes of a segment's file name.
+pub(super) const NAME_BYTES: usize = "journal-0000000000.db".len();
 
 /// The file of a segment.
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {

@@ -13,12 +13,13 @@ use protocol::{Seq, TenantId, UserId};
 
 use super::{
     files::Files,
-    inbox::{Inbox, Phase, Push, SharedEntry, State, TailEntry, What},
+    forget::Forgets,
+    inbox::{Ended, Inbox, Phase, Push, SharedEntry, State, TailEntry, What},
     inboxes::Inboxes,
     lag::Lag,
     ledger::Ledger,
     publisher::Publisher,
-    record::{Lsn, MessageRecord, Record, RewriteRecord},
+    record::{ForgetRecord, Lsn, MessageRecord, Record, RewriteRecord},
     shared::Shared,
     worker::Worker,
 };
@@ -34,6 +35,7 @@ pub(super) struct Sequencer {
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) forgets: Arc<Forgets>,
     pub(super) lag: Arc<Lag>,
     pub(super) sequenced: Arc<AtomicU64>,
     pub(super) workers: Arc<[Worker]>,
@@ -84,6 +86,7 @@ impl Sequencer {
             Record::Cancelled { tenant, id } => self.ledger.cancelled(lsn, tenant, id),
             Record::Answer(answer) => self.ledger.answered(lsn, answer),
             Record::Directory(record) => self.directory(lsn, &record),
+            Record::Forget(record) => self.forget(lsn, &record),
             Record::Seen { tenant, user, at } => {
                 let key = InboxKey::new(tenant, user);
                 self.shared.add_seen(lsn, key.clone(), at);
@@ -113,7 +116,16 @@ impl Sequencer {
     }
 
     fn push(&mut self, tenant: &TenantId, user: UserId, entry: TailEntry) {
-        let inbox = self.inboxes.get(InboxKey::new(tenant.clone(), user));
+        let key = InboxKey::new(tenant.clone(), user);
+        // What is of a message that came before is not for the inbox that began since.
+        let of = match &entry.what {
+            What::Rewrite(rewrite) => rewrite.target,
+            What::Message(_) | What::Mark(_) | What::Press(_) => entry.lsn,
+        };
+        if self.forgets.hides(&key, of) {
+            return;
+        }
+        let inbox = self.inboxes.get(key);
         let mut state = inbox.state.lock();
         let push = state.push(entry.clone());
         // What a load found in `shared.db` a moment ago waits for nobody.
@@ -121,6 +133,23 @@ impl Sequencer {
             self.lag.add(&entry);
         }
         self.pushed(&inbox, state, push, entry);
+    }
+
+    /// A user is forgotten: whoever loads the inbox from now on finds it ended.
+    fn forget(&mut self, lsn: Lsn, record: &Arc<ForgetRecord>) {
+        let key = InboxKey::new(record.tenant.clone(), record.user.clone());
+        let inbox = self.inboxes.get(key.clone());
+        let mut state = inbox.state.lock();
+        self.forgets.add(key, lsn);
+        // Under the lock: a load finds both or nothing.
+        self.shared.add_forgotten(lsn, record);
+        let Ended { tail, memberships, turns } = state.end(lsn);
+        let stays = memberships.iter().map(|stay| &stay.group);
+        self.inboxes.groups.remove(&inbox, stays.chain(turns.iter().map(|turn| &turn.group)));
+        self.lag.remove(&tail);
+        if !std::mem::replace(&mut state.queued, true) {
+            self.dirty[inbox.worker].push(Arc::clone(&inbox));
+        }
     }
 
     fn message(&mut self, lsn: Lsn, record: &MessageRecord, accepted: Option<Instant>) {
@@ -279,6 +308,7 @@ mod tests {
             inboxes: Arc::new(Inboxes::new(1)),
             shared: Arc::new(shared),
             ledger,
+            forgets: Arc::default(),
             lag: Arc::new(Lag::new(Arc::clone(&metrics))),
             sequenced: Arc::default(),
             workers: [Worker::new(Arc::clone(&metrics))].into(),

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Threads, committer::Committer, ledger::Ledger, pruner::Pruner, publisher::Publisher,
-    search::Searches, worker::Worker,
+    Threads, committer::Committer, forget::Forgets, ledger::Ledger, pruner::Pruner,
+    publisher::Publisher, search::Searches, worker::Worker,
 };
 
 /// The end of the store.
@@ -19,6 +19,7 @@ pub(super) struct Shutdown {
     pub(super) searches: Arc<Searches>,
     pub(super) housekeeping: Arc<(Mutex<bool>, Condvar)>,
     pub(super) pruner: Arc<Pruner>,
+    pub(super) forgets: Arc<Forgets>,
 }
 
 impl Shutdown {
@@ -27,6 +28,8 @@ impl Shutdown {
     pub(super) fn run(self) {
         self.pruner.stop();
         let _ = self.threads.pruner.join();
+        self.forgets.stop();
+        let _ = self.threads.forgetter.join();
         self.ledger.stop_sending();
         let _ = self.threads.scheduler.join();
         self.committer.close();

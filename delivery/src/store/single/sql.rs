@@ -49,6 +49,17 @@ pub(super) fn open(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Copies all of a file's `-wal` into it and empties the `-wal`, so that nothing is left of what the file
+/// said before. Waits for who reads.
+pub(super) fn empty_wal(db: &Connection) -> rusqlite::Result<()> {
+    let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if !busy {
+        return Ok(());
+    }
+    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    Err(rusqlite::Error::SqliteFailure(busy, Some("somebody reads what is to go".to_owned())))
+}
+
 /// Opens a file for changes that nobody keeps: in a transaction that ends with the connection, and
 /// that needs no room on the disk, nor a disk that can be written.
 pub(super) fn open_draft(path: &Path) -> rusqlite::Result<Connection> {

@@ -23,6 +23,7 @@ pub(super) struct Threads {
     pub(super) ledger_reader: JoinHandle<()>,
     pub(super) housekeeper: JoinHandle<()>,
     pub(super) pruner: JoinHandle<()>,
+    pub(super) forgetter: JoinHandle<()>,
     pub(super) trimmer: Arc<Trimmer>,
     /// Held as long as the store is open.
     pub(super) _lock: File,

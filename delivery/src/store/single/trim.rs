@@ -5,7 +5,7 @@
 //! system covers them all, and it reports write errors that happened since the last one.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::Path,
     sync::{
@@ -14,9 +14,11 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
+
 use super::{
-    committer::Committer, inboxes::Inboxes, ledger::Ledger, metrics::StoreMetrics, segment,
-    shared::Shared,
+    committer::Committer, forget::Forgets, inboxes::Inboxes, ledger::Ledger, metrics::StoreMetrics,
+    record::Lsn, segment, shared::Shared,
 };
 
 pub(super) struct Trimmer {
@@ -30,6 +32,10 @@ pub(super) struct Trimmer {
     /// sync would answer "fine". So this process does not trim again, and the journal keeps what a
     /// restart of the machine needs.
     pub(super) sync_failed: AtomicBool,
+    /// While somebody is forgotten nothing of a segment is used again.
+    pub(super) forgets: Arc<Forgets>,
+    /// Held while it is looked for what can go.
+    pub(super) turn: Mutex<()>,
 }
 
 /// Trimming failed; the journal stays as it was.
@@ -50,6 +56,45 @@ impl Trimmer {
 
     /// Deletes the segments that are not needed any more.
     pub(super) fn trim(&self) -> Result<(), TrimError> {
+        let _turn = self.turn.lock();
+        self.trim_now()
+    }
+
+    /// Deletes all segments before one of them, with what failed commits have left. Whether none is needed any
+    /// more.
+    pub(super) fn clear(&self, hub: &Path, before: u64) -> Result<bool, TrimError> {
+        let _turn = self.turn.lock();
+        self.trim_now()?;
+        if self.older(before).is_some() {
+            return Ok(false);
+        }
+        let left = || -> io::Result<()> {
+            for entry in fs::read_dir(hub)? {
+                let name = entry?.file_name();
+                // Of some only the `-wal` may be left.
+                let name = name.to_str().and_then(|name| name.get(..segment::NAME_BYTES));
+                if let Some(number) = name.and_then(segment::number_of)
+                    && number < before
+                {
+                    segment::remove(&segment::path(hub, number))?;
+                }
+            }
+            File::open(hub)?.sync_all()
+        };
+        left().map_err(TrimError::Remove)?;
+        Ok(true)
+    }
+
+    /// The last record of the segments before one of them.
+    pub(super) fn older(&self, before: u64) -> Option<Lsn> {
+        let old = self.committer.old_segments();
+        old.iter()
+            .filter(|old| old.number().is_none_or(|number| number < before))
+            .map(|old| old.last)
+            .max()
+    }
+
+    fn trim_now(&self) -> Result<(), TrimError> {
         let segments = self.committer.old_segments();
         #[expect(clippy::cast_precision_loss, reason = "a handful of segments")]
         self.metrics.segments.set(segments.len() as f64 + 1.0);
@@ -63,7 +108,7 @@ impl Trimmer {
             .iter()
             .filter_map(|inbox| {
                 let state = inbox.state.lock();
-                state.first_own()
+                state.needed()
             })
             .chain(self.ledger.needed())
             .min()
@@ -78,7 +123,8 @@ impl Trimmer {
             TrimError::Sync(error)
         })?;
         for segment in &free {
-            segment::recycle(&segment.path).map_err(TrimError::Remove)?;
+            let gone = if self.forgets.any() { segment::remove } else { segment::recycle };
+            gone(&segment.path).map_err(TrimError::Remove)?;
             self.committer.forget_segment(segment);
         }
         Ok(())

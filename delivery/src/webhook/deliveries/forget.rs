@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use protocol::Time;
+use serde_json::Value;
 
 use super::{DELIVERED, FAILED, PENDING, tally::Tally};
 use crate::{
+    InboxKey,
     sql::{SqlError, Statements, values},
     webhook::endpoints,
 };
@@ -85,6 +87,55 @@ pub(in crate::webhook) fn forget_beyond(
     }
     tally.write(database)?;
     Ok(forgotten)
+}
+
+/// Removes what the next deliveries after one, at most `most`, tell of a user: what waits, what was delivered
+/// and what was given up. Answers how many those were, and up to which one they are done; none at the end.
+pub(in crate::webhook) fn forget_user(
+    database: &mut dyn Statements,
+    inbox: &InboxKey,
+    after: i64,
+    most: usize,
+) -> Result<(u64, Option<i64>), SqlError> {
+    let sql = "SELECT coalesce(max(id), 0) FROM \
+               (SELECT id FROM webhook_delivery WHERE id > $1 ORDER BY id LIMIT $2) AS page";
+    let last = database.number(sql, &values![after, most])?;
+    if last == 0 {
+        return Ok((0, None));
+    }
+    let told = database.rows(
+        "SELECT d.id, d.endpoint, d.state, CAST(octet_length(d.body) AS bigint), d.body \
+         FROM webhook_delivery d JOIN webhook_endpoint e ON e.key = d.endpoint \
+         WHERE d.id > $1 AND d.id <= $2 AND e.tenant_id = $3 AND d.body LIKE $4 ESCAPE '!'",
+        &values![after, last, inbox.tenant.as_str(), pattern(inbox)],
+    )?;
+    let (mut gone, mut tally) = (Vec::new(), Tally::default());
+    for mut row in told {
+        let (id, endpoint, state, bytes) = (row.int()?, row.int()?, row.int()?, row.int()?);
+        let body: Value = row.json()?;
+        // SQLite's LIKE does not tell a from A.
+        if body["data"]["user_id"] == inbox.user.as_str() {
+            gone.push(values![id].to_vec());
+            tally.remove(endpoint, state, bytes);
+        }
+    }
+    database.execute_each("DELETE FROM webhook_delivery WHERE id = $1", &gone)?;
+    tally.write(database)?;
+    Ok((gone.len() as u64, Some(last)))
+}
+
+/// What the body of an event about a user has in it.
+fn pattern(inbox: &InboxKey) -> String {
+    let said = format!("\"user_id\":{}", serde_json::json!(inbox.user));
+    let mut pattern = "%".to_owned();
+    for char in said.chars() {
+        if matches!(char, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(char);
+    }
+    pattern.push('%');
+    pattern
 }
 
 /// Removes what is left of deleted endpoints, at most `most` rows; tells how many.

@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod changes;
+pub(crate) mod forgotten;
 pub(crate) mod receipts;
 pub(crate) mod scheduled;
 pub(crate) mod sent;
@@ -198,6 +199,8 @@ macro_rules! ledger_suite {
                 changes: a_scheduled_message_is_edited_and_cancelled,
                 changes: concurrent_changes_of_one_message_are_in_one_order,
                 changes: a_dropped_future_leaves_no_lock_behind,
+                forgotten: what_waits_for_it_or_from_it_does_not_come,
+                forgotten: sums_stay,
                 receipts: recipients_come_in_order_each_once_in_pages,
                 receipts: everybody_who_was_known_is_a_recipient,
                 scheduled: a_message_is_sent_at_its_time_once,

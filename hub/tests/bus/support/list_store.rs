@@ -64,6 +64,10 @@ impl Store for ListStore {
         ready(Ok(0))
     }
 
+    fn forget(&self, _: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(0))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))
     }

@@ -93,8 +93,14 @@ fn user_kinds(who: impl Fn(&str) -> String) -> [(&'static str, String); 4] {
 }
 
 /// What ends logins of its caller, or of the user of examples: whoever tries it next must be somebody else.
-const ENDS_LOGINS: [&str; 4] =
-    ["auth_logout", "sessions_end_others", "sessions_end_of_user", "users_disable"];
+const ENDS_LOGINS: [&str; 6] = [
+    "auth_logout",
+    "sessions_end_others",
+    "sessions_end_of_user",
+    "users_disable",
+    "deletions_own",
+    "deletions_of_user",
+];
 
 /// Admins who have logged in, one of each role.
 async fn admins(stage: &Stage) -> Vec<(&'static str, String)> {

@@ -64,6 +64,19 @@ impl Locks {
         guards
     }
 
+    /// The same for a user, and all that is decided about channels.
+    pub(in super::super) async fn all_channels_and(
+        &self,
+        key: &InboxKey,
+    ) -> Vec<OwnedMutexGuard<()>> {
+        let mut guards = Vec::with_capacity(SHARDS + 2);
+        for lock in self.channels.iter().chain([&self.making]) {
+            guards.push(Arc::clone(lock).lock_owned().await);
+        }
+        guards.push(self.user(key).await);
+        guards
+    }
+
     fn shard(&self, key: impl std::hash::Hash) -> usize {
         usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("a remainder of 256")
     }

@@ -100,7 +100,7 @@ impl SingleStore {
     }
 
     /// Looks at the stays of a user; in memory where the inbox is loaded.
-    pub(super) fn with_memberships<T>(
+    pub(in super::super) fn with_memberships<T>(
         &self,
         key: &InboxKey,
         look: impl FnOnce(&Memberships) -> T,

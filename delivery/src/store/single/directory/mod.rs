@@ -34,7 +34,7 @@ const INLINE_MAX: usize = 64;
 
 impl SingleStore {
     /// Refuses what comes after the end.
-    fn check_open(&self) -> Result<(), StoreError> {
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
         if self.closing.load(Ordering::Acquire) { Err(StoreError::Closing) } else { Ok(()) }
     }
 
@@ -53,7 +53,7 @@ impl SingleStore {
     }
 
     /// What reads of `shared.db` answer.
-    fn read<T>(&self, read: rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, read: rusqlite::Result<T>) -> Result<T, StoreError> {
         read.map_err(|error| {
             self.metrics.shared_errors.increment(1);
             let damage = sql::is_damage(&error);

@@ -30,13 +30,19 @@ impl SingleStore {
         if self.note_newcomer(key) {
             return self.shared.user(key);
         }
-        if Self::has_files(&self.root, key) {
-            // Put there by hand.
-            let now = clock::now();
-            self.shared.add_known(key.clone(), 0, now);
-            return Ok(Some(no_facts(key.user.clone(), now)));
+        if !Self::has_files(&self.root, key) {
+            return Ok(None);
         }
-        Ok(None)
+        let inbox = self.inboxes.get(key.clone());
+        let state = inbox.state.lock();
+        // Looked at once more: they may have been removed just now.
+        if state.ending > 0 || !Self::has_files(&self.root, key) {
+            return Ok(None);
+        }
+        // Put there by hand.
+        let now = clock::now();
+        state.tell_known(&self.shared, key, 0, now);
+        Ok(Some(no_facts(key.user.clone(), now)))
     }
 
     /// Notes a user whose first message waits for its file. Whether there is one.
@@ -48,9 +54,7 @@ impl SingleStore {
             What::Message(body) => body.facts().created_at,
             _ => None,
         };
-        let since = entry.lsn;
-        drop(state);
-        self.shared.add_known(key.clone(), since, at.unwrap_or_else(clock::now));
+        state.tell_known(&self.shared, key, entry.lsn, at.unwrap_or_else(clock::now));
         true
     }
 
@@ -95,8 +99,9 @@ impl SingleStore {
         token: TokenFacts,
     ) -> Result<(), StoreError> {
         self.check_open()?;
-        let fingerprint = self.noted.fingerprint(&key, &token);
-        if self.noted.has(fingerprint) {
+        let noted = self.forgets.noted();
+        let fingerprint = noted.fingerprint(&key, &token);
+        if noted.has(fingerprint) {
             self.metrics.tokens_known.increment(1);
             return Ok(());
         }
@@ -140,7 +145,7 @@ impl SingleStore {
                 self.store_user(key, facts, &stays, now, deciding).await?;
             }
         }
-        self.noted.add(fingerprint);
+        noted.add(fingerprint);
         Ok(())
     }
 

@@ -163,6 +163,7 @@ impl Export {
 
 impl SingleStore {
     async fn bring_to_rest(&self, found: impl Fn(u64)) -> Result<(), ExportError> {
+        self.forgets.settled().await?;
         let began = Instant::now();
         // The store sends by itself what is due; from then on its clock does not move.
         while self.ledger.is_due().await? {

@@ -33,7 +33,7 @@ impl Batch {
     fn take(inbox: &Inbox, everything: bool) -> Self {
         let mut state = inbox.state.lock();
         let none = Self { entries: Vec::new(), notes: Vec::new(), loaded: Loaded::default() };
-        if state.damaged.is_some() {
+        if state.damaged.is_some() || state.ending > 0 {
             return none;
         }
         let due = state.notes.as_ref().is_some_and(|notes| notes.due);
@@ -102,7 +102,7 @@ impl Files {
                     context.lag.show();
                 }
                 Err(error) => {
-                    if !notes.is_empty() {
+                    if !notes.is_empty() && state.ending == 0 {
                         let lost = state.notes.get_or_insert_default().put_back(notes);
                         context.metrics.notes_dropped.increment(lost);
                     }
@@ -120,6 +120,9 @@ impl Files {
     fn flush_cursors(&mut self, inbox: &Inbox) -> Result<(), FileError> {
         let dirty = {
             let mut state = inbox.state.lock();
+            if state.ending > 0 {
+                return Ok(());
+            }
             state.cursors.as_mut().filter(|cursors| cursors.dirty).map(|cursors| {
                 cursors.dirty = false;
                 cursors.devices.clone()

@@ -35,20 +35,34 @@ struct Found {
 impl Files {
     /// Makes the inbox loaded.
     pub(in super::super) fn load(&mut self, inbox: &Arc<Inbox>) -> Result<Loaded, StoreError> {
-        {
-            let mut state = inbox.state.lock();
-            if let Some(loaded) = state.loaded() {
-                return Ok(*loaded);
+        loop {
+            self.end(inbox)?;
+            {
+                let mut state = inbox.state.lock();
+                if state.ending > 0 {
+                    continue;
+                }
+                if let Some(loaded) = state.loaded() {
+                    return Ok(*loaded);
+                }
+                // From here on it is told who comes to and leaves its groups.
+                state.phase = Phase::Loading(Vec::new());
             }
-            // From here on it is told who comes to and leaves its groups.
-            state.phase = Phase::Loading(Vec::new());
+            if let Some(loaded) = self.try_load(inbox)? {
+                return Ok(loaded);
+            }
         }
+    }
+
+    /// Makes the inbox loaded; none where its user was forgotten meanwhile.
+    fn try_load(&mut self, inbox: &Arc<Inbox>) -> Result<Option<Loaded>, StoreError> {
         let context = Arc::clone(&self.context);
         let mut standing = Standing::default();
         let found = self.look(inbox, &mut standing);
         let mut state = inbox.state.lock();
+        let found = if state.ending > 0 { Ok(None) } else { found.map(Some) };
         match found {
-            Ok(Found { base, applied, shared, cursors }) => {
+            Ok(Some(Found { base, applied, shared, cursors })) => {
                 let dropped = state.finish_load(base, applied, standing.memberships, shared);
                 context.lag.remove(&dropped);
                 context.lag.show();
@@ -60,14 +74,17 @@ impl Files {
                     // It is in `shared.db` as before.
                     self.failed(inbox, error);
                 }
-                Ok(loaded)
+                Ok(Some(loaded))
             }
-            Err(error) => {
+            given_up => {
                 let turns = state.unload();
                 let stays = standing.memberships.iter().map(|stay| &stay.group);
                 context.inboxes.groups.remove(inbox, stays.chain(turns.iter().map(|t| &t.group)));
                 drop(state);
-                Err(self.failed(inbox, error))
+                match given_up {
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(self.failed(inbox, error)),
+                }
             }
         }
     }
@@ -134,7 +151,9 @@ impl Files {
                 if base.known && since.is_none_or(|since| Some(since) > begin) {
                     // A crash came between the file and the note that it exists, and the journal
                     // still has what it began with; or it was put there by hand.
-                    context.shared.add_known(inbox.key.clone(), begin.unwrap_or(0), clock::now());
+                    let state = inbox.state.lock();
+                    let since = begin.unwrap_or(0);
+                    state.tell_known(&context.shared, &inbox.key, since, clock::now());
                 }
                 base.since = begin.unwrap_or(if base.known { 0 } else { Lsn::MAX });
                 base.known |= begin.is_some();

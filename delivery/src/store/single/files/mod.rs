@@ -1,6 +1,7 @@
 //! What a worker does with its inboxes' files: load, write the tail, ask, keep the most used ones
 //! open.
 
+mod end;
 mod flush;
 mod load;
 mod prune;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use protocol::Seq;
 
 use self::flush::Batch;
-pub(super) use self::load::CATCH_UP_MAX;
+pub(super) use self::{end::remove_all, load::CATCH_UP_MAX};
 use super::{
     inbox::{Inbox, Loaded, TailEntry},
     inboxes::Inboxes,
@@ -27,6 +28,7 @@ use super::{
     metrics::StoreMetrics,
     receipts::Note,
     schema::Templates,
+    search::Searches,
     shared::Shared,
     user_files::{Counted, FileError, UserFiles, Writing},
 };
@@ -46,6 +48,7 @@ pub(super) struct FilesContext {
     pub(super) templates: Templates,
     pub(super) shared: Arc<Shared>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) searches: Arc<Searches>,
     pub(super) inboxes: Arc<Inboxes>,
     /// The latest record that was handed to the inboxes.
     pub(super) sequenced: Arc<AtomicU64>,
@@ -89,7 +92,8 @@ impl Files {
             // Everybody who has a file is known. Before it is there: what a crash leaves undone the
             // journal still has then, see `trim`.
             let at = entries.first().map_or_else(clock::now, |entry| entry.at);
-            self.context.shared.add_known(inbox.key.clone(), loaded.since, at);
+            let state = inbox.state.lock();
+            state.tell_known(&self.context.shared, &inbox.key, loaded.since, at);
         }
         let context = Arc::clone(&self.context);
         let writing = Writing {
@@ -110,22 +114,27 @@ impl Files {
         limit: usize,
         bytes_max: usize,
     ) -> Result<ChangePage, StoreError> {
-        self.load(inbox)?;
-        if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
-            return Ok(page);
+        loop {
+            self.load(inbox)?;
+            if let Some(page) = inbox.page_in_memory(since, limit, bytes_max) {
+                return Ok(page);
+            }
+            let found = self.query(inbox, |open, templates| {
+                let min_seq = open.counted()?.min_seq;
+                let changes = if since < min_seq {
+                    Vec::new()
+                } else {
+                    open.changes(templates, &inbox.key, since, limit, bytes_max)?
+                };
+                Ok((changes, min_seq))
+            })?;
+            let (changes, min_seq) = found.unwrap_or_default();
+            let state = inbox.state.lock();
+            if state.ending == 0 {
+                let head = state.loaded().map(|loaded| loaded.head).unwrap_or_default();
+                return Ok(ChangePage { changes, head, min_seq });
+            }
         }
-        let found = self.query(inbox, |open, templates| {
-            let min_seq = open.counted()?.min_seq;
-            let changes = if since < min_seq {
-                Vec::new()
-            } else {
-                open.changes(templates, &inbox.key, since, limit, bytes_max)?
-            };
-            Ok((changes, min_seq))
-        })?;
-        let (changes, min_seq) = found.unwrap_or_default();
-        let head = inbox.state.lock().loaded().map(|loaded| loaded.head).unwrap_or_default();
-        Ok(ChangePage { changes, head, min_seq })
     }
 
     /// Asks an inbox's files, with everything in them; `None` where the inbox is empty. When they
@@ -136,10 +145,16 @@ impl Files {
         inbox: &Arc<Inbox>,
         ask: impl Fn(&mut UserFiles, &Templates) -> Result<T, FileError>,
     ) -> Result<Option<T>, StoreError> {
-        self.load(inbox)?;
-        match self.query_files(inbox, &ask) {
-            Err(StoreError::NotWritable(_)) => self.query_draft(inbox, &ask).map(Some),
-            answered => answered,
+        loop {
+            self.load(inbox)?;
+            let answer = match self.query_files(inbox, &ask) {
+                Err(StoreError::NotWritable(_)) => self.query_draft(inbox, &ask).map(Some),
+                answered => answered,
+            };
+            // Else its user was forgotten meanwhile, and what was asked is about to go.
+            if inbox.state.lock().ending == 0 {
+                return answer;
+            }
         }
     }
 

@@ -19,6 +19,10 @@ impl State {
         shared: Vec<SharedEntry>,
         up_to: Lsn,
     ) -> Vec<TailEntry> {
+        // The file is about to go.
+        if self.ending > 0 {
+            return Vec::new();
+        }
         let mut memberships = memberships.clone();
         if let Phase::Loading(turns) = &self.phase {
             turns.iter().for_each(|turn| memberships.turn(turn));

@@ -10,11 +10,17 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    super::{metrics::StoreMetrics, sql},
+    super::{
+        forget::{ScrubError, Scrubbed},
+        metrics::StoreMetrics,
+        sql,
+    },
     Ledger,
     prune::Pruner,
     queue::Queued,
-    reread, schema, stats, write,
+    reread,
+    schema::{self, LedgerOpenError},
+    stats, write,
 };
 use crate::store::StoreError;
 
@@ -47,6 +53,8 @@ pub(in super::super) struct LedgerFile {
     pub(super) pruner: Pruner,
     warned: Option<Instant>,
     metrics: Arc<StoreMetrics>,
+    /// Closed after the connection.
+    scrubbed: Scrubbed,
 }
 
 impl LedgerFile {
@@ -56,8 +64,9 @@ impl LedgerFile {
         ledger: Arc<Ledger>,
         pruner: Pruner,
         metrics: Arc<StoreMetrics>,
-    ) -> rusqlite::Result<Self> {
+    ) -> Result<Self, LedgerOpenError> {
         let waiting = write::count_waiting(&db)?;
+        let scrubbed = Scrubbed::open(&path)?;
         let file = Self {
             path,
             ledger,
@@ -68,6 +77,7 @@ impl LedgerFile {
             pruner,
             warned: None,
             metrics,
+            scrubbed,
         };
         file.show();
         Ok(file)
@@ -109,9 +119,7 @@ impl LedgerFile {
         tally: &stats::Tally<'_>,
         marks: &[reread::Change],
     ) -> rusqlite::Result<i64> {
-        if self.db.is_none() {
-            self.db = Some(schema::open(&self.path)?);
-        }
+        self.open()?;
         let db = self.db.as_mut().expect("opened above");
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // After an error it is unknown whether the transaction before was written: the file says.
@@ -137,11 +145,48 @@ impl LedgerFile {
             Err(StoreError::NotWritable(_)) => return self.query_draft(&ask),
             Err(error) => return Err(error),
         }
-        let open = match &self.db {
-            Some(db) => ask(db),
-            None => schema::open(&self.path).and_then(|db| ask(self.db.insert(db))),
-        };
-        open.map_err(|error| self.failed(error))
+        let answer = self.open().and_then(|()| ask(self.db.as_ref().expect("opened above")));
+        answer.map_err(|error| self.failed(error))
+    }
+
+    fn open(&mut self) -> rusqlite::Result<()> {
+        if self.db.is_none() {
+            self.db = Some(schema::open(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Changes the file, with everything in it that was stored before, in a transaction. `change` answers
+    /// with it by how many more messages wait now.
+    pub(super) fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<(T, i64)>,
+    ) -> Result<T, StoreError> {
+        self.flush()?;
+        let changed = self.open().and_then(|()| {
+            let db = self.db.as_mut().expect("opened above");
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let changed = change(&transaction)?;
+            transaction.commit()?;
+            Ok(changed)
+        });
+        let (changed, waiting) = changed.map_err(|error| self.failed(error))?;
+        self.waiting = self.waiting.saturating_add_signed(waiting);
+        self.show();
+        Ok(changed)
+    }
+
+    /// See [`Scrubbed::piece`].
+    pub(super) fn overwrite(&mut self, from: u64) -> Result<Option<u64>, StoreError> {
+        self.flush()?;
+        let done = self
+            .open()
+            .map_err(ScrubError::from)
+            .and_then(|()| self.scrubbed.piece(self.db.as_ref().expect("opened above"), from));
+        done.map_err(|error| match error {
+            ScrubError::Sqlite(error) => self.failed(error),
+            error @ ScrubError::Io { .. } => StoreError::NotWritable(Arc::new(error)),
+        })
     }
 
     fn query_draft<T>(

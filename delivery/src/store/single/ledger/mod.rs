@@ -16,6 +16,7 @@
 mod changes;
 mod desk;
 mod file;
+mod forget;
 pub(super) mod metrics;
 mod operations;
 mod prune;
@@ -111,7 +112,7 @@ pub(super) struct Ledger {
     pub(super) clock: WallClock,
     alarm: Alarm,
     /// Held while it is decided whether a message that waits is sent, cancelled or edited.
-    schedule: Arc<AsyncMutex<()>>,
+    pub(super) schedule: Arc<AsyncMutex<()>>,
     /// Held while a message is edited or recalled, by its id.
     changing: [Arc<AsyncMutex<()>>; CHANGE_LOCKS],
     hasher: RandomState,

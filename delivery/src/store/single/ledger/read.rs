@@ -165,7 +165,7 @@ pub(super) fn waiting_page(
 }
 
 /// Reads `lsn, record`. A record that cannot be read is an error of its own.
-fn waiting_record(
+pub(super) fn waiting_record(
     row: &Row<'_>,
     at: usize,
 ) -> rusqlite::Result<rusqlite::Result<Arc<MessageRecord>>> {
@@ -179,13 +179,10 @@ fn waiting_record(
 
 /// A message whose time has come.
 pub(super) enum Due {
-    Message(Arc<MessageRecord>),
+    /// With the record that scheduled it first.
+    Message(Lsn, Arc<MessageRecord>),
     /// Its record cannot be read.
-    Damaged {
-        tenant: TenantId,
-        id: MessageId,
-        error: rusqlite::Error,
-    },
+    Damaged { tenant: TenantId, id: MessageId, error: rusqlite::Error },
 }
 
 /// Some of those whose time has come, in order.
@@ -216,7 +213,7 @@ pub(super) fn due(
         }
         bytes += row.get_ref(2)?.as_blob()?.len();
         page.due.push(match waiting_record(row, 1)? {
-            Ok(record) => Due::Message(record),
+            Ok(record) => Due::Message(row.get::<_, i64>(1)?.cast_unsigned(), record),
             Err(error) => {
                 Due::Damaged { tenant: tenant_of(row, 3)?, id: IdKey::read(row, 4)?.id(), error }
             }

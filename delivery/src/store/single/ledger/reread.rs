@@ -5,10 +5,11 @@ use std::{
     mem,
 };
 
+use protocol::Seq;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::store::Happening;
+use crate::{InboxKey, store::Happening};
 
 /// Messages of inboxes that are remembered; the first one makes room. 24 bytes each.
 const REMEMBERED_MAX: usize = 262_144;
@@ -38,11 +39,11 @@ impl Reread {
     }
 
     pub(super) fn contains(&self, happening: &Happening) -> bool {
-        !self.known.is_empty() && self.known.contains(&hash(happening))
+        !self.known.is_empty() && self.known.contains(&hash_of(happening))
     }
 
     pub(super) fn insert(&mut self, happening: &Happening) {
-        let hash = hash(happening);
+        let hash = hash_of(happening);
         if !self.known.insert(hash) {
             return;
         }
@@ -54,6 +55,20 @@ impl Reread {
             self.known.remove(&oldest);
             self.changes.push(Change::Forget(oldest));
         }
+    }
+
+    /// Forgets the places of an inbox up to its head. Whether there were any.
+    pub(super) fn forget(&mut self, inbox: &InboxKey, head: Seq) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let hashes = (1..=head.0).map(|place| hash(inbox, Seq(place)));
+        let gone: HashSet<i64> = hashes.filter(|hash| self.known.remove(hash)).collect();
+        if !gone.is_empty() {
+            self.order.retain(|hash| !gone.contains(hash));
+        }
+        self.changes.extend(gone.iter().copied().map(Change::Forget));
+        !gone.is_empty()
     }
 
     pub(super) fn changed(&self) -> bool {
@@ -83,14 +98,18 @@ pub(super) fn write(db: &Connection, changes: &[Change]) -> rusqlite::Result<()>
     Ok(())
 }
 
+fn hash_of(happening: &Happening) -> i64 {
+    hash(&happening.inbox, happening.message_seq)
+}
+
 /// The same in every build: it is kept.
-fn hash(happening: &Happening) -> i64 {
+fn hash(inbox: &InboxKey, place: Seq) -> i64 {
     let mut digest = Sha256::new();
-    for part in [happening.inbox.tenant.as_str(), happening.inbox.user.as_str()] {
+    for part in [inbox.tenant.as_str(), inbox.user.as_str()] {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.update(happening.message_seq.0.to_le_bytes());
+    digest.update(place.0.to_le_bytes());
     let digest: [u8; 32] = digest.finalize().into();
     i64::from_le_bytes(digest[..8].try_into().expect("8 of 32 bytes"))
 }

@@ -14,6 +14,7 @@ use crate::store::{
     single::{
         LAG_BYTES_MAX,
         committer::Committer,
+        forget::Forgets,
         lag::Lag,
         record::{MessageRecord, Record},
     },
@@ -109,6 +110,7 @@ pub(in super::super) struct Scheduler {
     pub(in super::super) ledger: Arc<Ledger>,
     pub(in super::super) committer: Arc<Committer>,
     pub(in super::super) lag: Arc<Lag>,
+    pub(in super::super) forgets: Arc<Forgets>,
 }
 
 impl Scheduler {
@@ -165,15 +167,22 @@ impl Scheduler {
         let records = due
             .into_iter()
             .map(|due| match due {
-                Due::Message(record) if record.body.expired(now) => {
+                Due::Message(_, record) if record.body.expired(now) => {
                     expired += 1;
                     let (tenant, id) = (record.tenant.clone(), record.body.id().clone());
                     Record::Cancelled { tenant, id }
                 }
-                Due::Message(record) => {
-                    sent.push(record.scheduled_at.unwrap_or(now));
-                    Record::Message(Arc::new(as_of(&record, now)))
-                }
+                Due::Message(lsn, record) => match self.forgets.strip(lsn, &record) {
+                    Some(record) => {
+                        sent.push(record.scheduled_at.unwrap_or(now));
+                        Record::Message(Arc::new(as_of(&record, now)))
+                    }
+                    // Of, or to, somebody who is being forgotten, and to nobody else.
+                    None => {
+                        let (tenant, id) = (record.tenant.clone(), record.body.id().clone());
+                        Record::Cancelled { tenant, id }
+                    }
+                },
                 Due::Damaged { tenant, id, error } => {
                     damaged += 1;
                     tracing::error!(%error, "a scheduled message is damaged; it is cancelled");

@@ -8,7 +8,10 @@ use rusqlite::{
     types::{FromSqlError, FromSqlResult, ToSqlOutput, Type, ValueRef},
 };
 
-use super::super::sql::{self, Sync};
+use super::super::{
+    forget::ScrubError,
+    sql::{self, Sync},
+};
 use crate::store::{SenderKey, SentState};
 
 /// `user_version` of the file.
@@ -32,7 +35,8 @@ INSERT OR IGNORE INTO ledger VALUES (1, 0);
 CREATE TABLE IF NOT EXISTS sent (   -- messages that were accepted, for their senders
     id NOT NULL,                    -- the 16 bytes of a msg-<UUID v7>; another id as a text
     tenant TEXT NOT NULL,
-    lsn INTEGER NOT NULL,           -- where it stands in the journal: edits and recalls name it
+    lsn INTEGER NOT NULL,           -- where it stands in the journal: edits and recalls name it;
+                                    -- of one that waits, or did: the record that scheduled it first
     state INTEGER NOT NULL,         -- 0 scheduled, 1 sent, 2 cancelled, 3 recalled
     accepted_at INTEGER NOT NULL,   -- unix ms
     scheduled_at INTEGER,           -- unix ms, where it was scheduled
@@ -93,6 +97,8 @@ PRAGMA user_version = 1;";
 pub(in super::super) enum LedgerOpenError {
     #[error("ledger.db cannot be used")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("ledger.db cannot be opened")]
+    Scrubbed(#[from] ScrubError),
     #[error("ledger.db is of version {found}; this build reads {VERSION}")]
     Version { found: i64 },
 }
@@ -110,11 +116,13 @@ pub(super) fn create(path: &Path) -> Result<Connection, LedgerOpenError> {
 
 /// Opens the file that is there.
 ///
-/// Everything in it is also in the journal until it is synced, so `synchronous=NORMAL` is enough.
+/// Everything in it is also in the journal until it is synced, so `synchronous=NORMAL` is enough. What is deleted
+/// is overwritten: it may have been of somebody who is forgotten later.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = sql::open(path, Sync::Normal)?;
     connection.execute_batch(&format!(
-        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = {WAL_PAGES};"
+        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = {WAL_PAGES};
+         PRAGMA secure_delete = ON;"
     ))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

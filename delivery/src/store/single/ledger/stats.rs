@@ -8,7 +8,7 @@
 use std::{borrow::Cow, collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use protocol::{Body, TenantId, Time};
+use protocol::{Body, Seq, TenantId, Time};
 use rusqlite::{Connection, params};
 
 use super::{
@@ -17,7 +17,10 @@ use super::{
     queue::{Item, Queued},
     reread::{self, Reread},
 };
-use crate::store::{Happened, Happening};
+use crate::{
+    InboxKey,
+    store::{Happened, Happening},
+};
 
 /// Combinations of service, template, type and channel that are counted apart, for each tenant and
 /// hour: types are words of the senders' choice. What goes beyond is counted under [`OTHER`], by
@@ -209,6 +212,11 @@ impl Stats {
             }
         }
         !state.tally.is_empty() || state.reread.changed()
+    }
+
+    /// Forgets the places of an inbox up to its head. Whether something waits to be written.
+    pub(super) fn forget(&self, key: &InboxKey, head: Seq) -> bool {
+        self.state.lock().reread.forget(key, head)
     }
 
     /// Everything that waits to be written.

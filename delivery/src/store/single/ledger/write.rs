@@ -119,7 +119,8 @@ fn scheduled(db: &Connection, lsn: Lsn, record: &MessageRecord) -> rusqlite::Res
     Ok(1)
 }
 
-/// The row of a message that is, or was, scheduled.
+/// The row of a message that is, or was, scheduled. Who receives it may have changed: somebody may have been
+/// forgotten.
 fn insert(
     db: &Connection,
     lsn: Lsn,
@@ -134,7 +135,8 @@ fn insert(
          (id, tenant, lsn, state, accepted_at, scheduled_at, sent_at, sender, audience)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (id, tenant) DO UPDATE SET
-           lsn = excluded.lsn, state = excluded.state, sent_at = excluded.sent_at",
+           lsn = iif(excluded.state = 0, lsn, excluded.lsn), state = excluded.state,
+           sent_at = excluded.sent_at, audience = excluded.audience",
     )?
     .execute(params![
         IdKey::new(record.body.id()),

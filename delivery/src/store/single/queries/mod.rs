@@ -51,6 +51,15 @@ impl UserFiles {
         Ok(Head { seq: counted.head, unread: counted.unread })
     }
 
+    /// How many messages there are.
+    pub(super) fn count(&self) -> Result<u64, FileError> {
+        self.messages
+            .prepare_cached("SELECT count(*) FROM message")
+            .and_then(|mut select| select.query_row([], |row| row.get::<_, i64>(0)))
+            .map(i64::cast_unsigned)
+            .map_err(self.sqlite_messages())
+    }
+
     /// Unread messages by channel.
     pub(super) fn unread(&self) -> Result<UnreadCounts, FileError> {
         let read = |db: &Connection| -> rusqlite::Result<UnreadCounts> {

@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use self::{
@@ -97,6 +97,8 @@ pub(super) struct Searches {
     root: PathBuf,
     template: Template,
     queues: [(Mutex<Queue>, Condvar); THREADS],
+    /// Held by a thread during a turn.
+    turns: [Mutex<()>; THREADS],
     waiting: AtomicUsize,
     metrics: Arc<StoreMetrics>,
 }
@@ -107,6 +109,7 @@ impl Searches {
             root,
             template: index::template()?,
             queues: Default::default(),
+            turns: Default::default(),
             waiting: AtomicUsize::new(0),
             metrics,
         })
@@ -137,6 +140,11 @@ impl Searches {
         }
         wake.notify_one();
         receive.await.unwrap_or(Err(StoreError::Closing))
+    }
+
+    /// No search of this inbox has its turn while this is held; waits for the end of one, some 25 ms.
+    pub(super) fn at_rest(&self, inbox: &Inbox) -> MutexGuard<'_, ()> {
+        self.turns[inbox.worker % THREADS].lock()
     }
 
     fn count(&self, change: isize) {
@@ -172,7 +180,10 @@ impl Searches {
             };
             // What is asked from now on waits for the next turn.
             let mut search = queue.inboxes.get_mut(&key).map(std::mem::take).unwrap_or_default();
-            parking_lot::MutexGuard::unlocked(&mut queue, || self.turn(&key, &mut search));
+            parking_lot::MutexGuard::unlocked(&mut queue, || {
+                let _turn = self.turns[thread].lock();
+                self.turn(&key, &mut search);
+            });
             let more = queue.inboxes.remove(&key).unwrap_or_default();
             search.asked.extend(more.asked);
             if search.behind || !search.asked.is_empty() {

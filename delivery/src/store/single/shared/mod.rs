@@ -11,6 +11,7 @@
 //! thousand rows, and a checkpoint waits for the disk; neither may stand in the way of a send. Until
 //! then readers find it in [`Waiting`].
 
+mod forget;
 mod names;
 mod prune;
 mod read;
@@ -43,10 +44,11 @@ use self::{
     waiting::{Item, Waiting},
 };
 use super::{
+    forget::Scrubbed,
     inbox::SharedEntry,
     journal,
     metrics::StoreMetrics,
-    record::{DirectoryRecord, Lsn},
+    record::{DirectoryRecord, ForgetRecord, Lsn},
     sql::{self, Sync},
 };
 use crate::InboxKey;
@@ -87,6 +89,8 @@ pub(super) struct Shared {
     /// The last attempt to write failed, and the log says so.
     failing: AtomicBool,
     metrics: Arc<StoreMetrics>,
+    /// Closed after the connections.
+    scrubbed: Scrubbed,
 }
 
 impl Shared {
@@ -107,6 +111,7 @@ impl Shared {
             readers: Readers::open(path)?,
             failing: AtomicBool::new(false),
             metrics,
+            scrubbed: Scrubbed::open(path)?,
         })
     }
 
@@ -142,6 +147,13 @@ impl Shared {
     pub(super) fn add_directory(&self, lsn: Lsn, record: &Arc<DirectoryRecord>) {
         if lsn > self.found {
             self.add(Item::Directory { lsn, record: Arc::clone(record) });
+        }
+    }
+
+    /// Forgets a user.
+    pub(super) fn add_forgotten(&self, lsn: Lsn, record: &Arc<ForgetRecord>) {
+        if lsn > self.found {
+            self.add(Item::Forget { lsn, record: Arc::clone(record) });
         }
     }
 
@@ -251,7 +263,10 @@ impl Shared {
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = sql::open(path, Sync::Normal)?;
-    connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB}"))?;
+    // What is not said of anybody any more must not linger in free space: who is forgotten later may
+    // have left a channel before.
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB}; PRAGMA secure_delete = ON;"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

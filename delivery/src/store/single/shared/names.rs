@@ -4,10 +4,11 @@ use protocol::{TenantId, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    super::record::Lsn,
     Shared,
     read::counted,
     schema::{group_text, to_json},
-    waiting::{Counting, Waiting},
+    waiting::{Counting, UserWaiting, Waiting},
 };
 use crate::{
     InboxKey,
@@ -22,6 +23,8 @@ struct Name<'a> {
     id: &'a UserId,
     /// Whether a user of this id is known, by no word of theirs or of an admin.
     known: bool,
+    /// What the file says of the user from earlier records is void.
+    forgotten: Lsn,
     /// Whether there is a channel of this id, if that is known.
     channel: Option<bool>,
     /// Who comes to and leaves the role of this id.
@@ -34,7 +37,17 @@ impl<'a> Name<'a> {
         // One alphabet for all ids: what can name a user can name a channel or a role.
         let channel = text.parse().ok().and_then(|id| waiting.of_channel(tenant, &id));
         let role = waiting.of_count(tenant, &format!("r:{text}"));
-        Self { at, text, id, known, channel: channel.map(|channel| channel.is_some()), role }
+        let user = waiting.of_user(&InboxKey::new(tenant.clone(), id.clone()));
+        let forgotten = user.map_or(0, |user| user.forgotten);
+        Self {
+            at,
+            text,
+            id,
+            known,
+            forgotten,
+            channel: channel.map(|channel| channel.is_some()),
+            role,
+        }
     }
 }
 
@@ -56,7 +69,8 @@ impl Shared {
                 let key = InboxKey::new(tenant.clone(), id.clone());
                 let user = waiting.of_user(&key);
                 if user.is_none_or(|user| user.facts.is_none() && user.issued_at.is_none()) {
-                    let known = *in_memory || user.is_some();
+                    let waits = |user: &UserWaiting| user.forgotten == 0 || user.seen.is_some();
+                    let known = *in_memory || user.is_some_and(waits);
                     open.push(Name::new(&waiting, tenant, at, id, known));
                 }
             }
@@ -103,12 +117,13 @@ fn kind(
     has_files: impl Fn(&UserId) -> bool,
 ) -> rusqlite::Result<NameKind> {
     let values = params![tenant.as_str(), name.text];
+    let of_user = params![tenant.as_str(), name.text, name.forgotten.cast_signed()];
     let user = db
         .prepare_cached(
             "SELECT facts IS NOT NULL OR issued_at IS NOT NULL FROM users
-             WHERE tenant = ?1 AND user = ?2",
+             WHERE tenant = ?1 AND user = ?2 AND since_lsn >= ?3",
         )?
-        .query_row(values, |row| row.get::<_, bool>(0))
+        .query_row(of_user, |row| row.get::<_, bool>(0))
         .optional()?;
     if user == Some(true) {
         return Ok(NameKind::User);

@@ -9,7 +9,7 @@ use super::{
     super::{
         inbox::SharedEntry,
         membership::{Membership, Memberships},
-        record::{Facts, Lsn},
+        record::{Facts, ForgetRecord, Lsn},
         sql,
     },
     Shared,
@@ -43,19 +43,22 @@ pub(in super::super) struct Wanted {
 impl Shared {
     /// What an inbox begins with.
     pub(in super::super) fn standing(&self, key: &InboxKey) -> rusqlite::Result<Standing> {
-        let (seen, stays) = {
+        let (seen, forgotten, stays) = {
             let waiting = self.waiting.lock();
             let stays = waiting.stays(key, &waiting.ended(&key.tenant));
-            (waiting.of_user(key).and_then(|user| user.seen), stays)
+            let user = waiting.of_user(key);
+            (user.and_then(|user| user.seen), user.map_or(0, |user| user.forgotten), stays)
         };
         self.readers.ask(|db| {
             let row = db
                 .prepare_cached(
-                    "SELECT since_lsn, grouped FROM users WHERE tenant = ?1 AND user = ?2",
+                    "SELECT since_lsn, grouped FROM users
+                     WHERE tenant = ?1 AND user = ?2 AND since_lsn >= ?3",
                 )?
-                .query_row(params![key.tenant.as_str(), key.user.as_str()], |row| {
-                    Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, bool>(1)?))
-                })
+                .query_row(
+                    params![key.tenant.as_str(), key.user.as_str(), forgotten.cast_signed()],
+                    |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, bool>(1)?)),
+                )
                 .optional()?;
             let grouped = row.is_some_and(|(_, grouped)| grouped);
             let file = if grouped { memberships(db, key)? } else { Memberships::default() };
@@ -90,9 +93,12 @@ impl Shared {
         let known = match waiting.facts {
             Some(facts) => Some(Facts::clone(&facts)),
             None => self.readers.ask(|db| {
-                db.prepare_cached(&format!("{USERS} WHERE tenant = ?1 AND user = ?2"))?
-                    .query_row(params![key.tenant.as_str(), key.user.as_str()], facts_of)
-                    .optional()
+                let forgotten = waiting.forgotten.cast_signed();
+                db.prepare_cached(&format!(
+                    "{USERS} WHERE tenant = ?1 AND user = ?2 AND since_lsn >= ?3"
+                ))?
+                .query_row(params![key.tenant.as_str(), key.user.as_str(), forgotten], facts_of)
+                .optional()
             })?,
         };
         let seen = || waiting.seen.map(|(_, at)| facts_of_seen(key, at));
@@ -107,20 +113,32 @@ impl Shared {
         tenant: &TenantId,
         id: &ChannelId,
     ) -> rusqlite::Result<Option<Arc<KeptChannel>>> {
-        let waiting = self.waiting.lock().of_channel(tenant, id);
-        if let Some(channel) = waiting {
-            return Ok(channel);
-        }
-        self.readers.ask(|db| {
+        let forgotten = {
+            let waiting = self.waiting.lock();
+            if let Some(channel) = waiting.of_channel(tenant, id) {
+                return Ok(channel);
+            }
+            waiting.forgotten()
+        };
+        let found = self.readers.ask(|db| {
             db.prepare_cached(
                 "SELECT channel, since_lsn FROM channels WHERE tenant = ?1 AND id = ?2",
             )?
             .query_row(params![tenant.as_str(), id.as_str()], |row| {
                 let since = row.get::<_, i64>(1)?.cast_unsigned();
-                Ok(Arc::new(KeptChannel { channel: from_json(row, 0)?, since }))
+                Ok(KeptChannel { channel: from_json(row, 0)?, since })
             })
             .optional()
-        })
+        })?;
+        Ok(found.map(|mut kept| {
+            let gone = |(lsn, record): &(Lsn, Arc<ForgetRecord>)| {
+                kept.since < *lsn && kept.is_made_by(tenant, record)
+            };
+            if forgotten.iter().any(gone) {
+                kept.channel.created_by.clear();
+            }
+            Arc::new(kept)
+        }))
     }
 
     /// How many are in a group.

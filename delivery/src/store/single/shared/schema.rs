@@ -6,13 +6,14 @@ use protocol::{Body, MessageId, Time};
 use rusqlite::{Connection, Row, types::Type};
 
 use super::super::{
+    forget::ScrubError,
     inbox::{SharedEntry, What},
     record::RewriteRecord,
 };
 use crate::store::{Audience, Group};
 
 /// `user_version` of the file.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// SQLite keeps the comments: `.schema` explains itself.
 const SCHEMA: &str = "
@@ -69,6 +70,12 @@ CREATE TABLE counts (                   -- so that nothing is counted when it is
     lsn INTEGER NOT NULL,               -- the latest record that changed it
     PRIMARY KEY (tenant, what)
 ) WITHOUT ROWID;
+CREATE TABLE forgetting (               -- users who are being forgotten
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    lsn INTEGER NOT NULL,               -- by which record
+    PRIMARY KEY (tenant, user)
+) WITHOUT ROWID;
 CREATE TABLE applied (                  -- how far the journal has been taken over
     one INTEGER PRIMARY KEY CHECK (one = 1),
     lsn INTEGER NOT NULL
@@ -78,7 +85,17 @@ CREATE TABLE floor (                    -- journal positions are never used twic
     one INTEGER PRIMARY KEY CHECK (one = 1),
     next_lsn INTEGER NOT NULL
 );
-PRAGMA user_version = 3;";
+PRAGMA user_version = 4;";
+
+/// Version 3 knew nobody who was being forgotten.
+const FROM_3: &str = "
+CREATE TABLE forgetting (               -- users who are being forgotten
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    lsn INTEGER NOT NULL,               -- by which record
+    PRIMARY KEY (tenant, user)
+) WITHOUT ROWID;
+PRAGMA user_version = 4;";
 
 /// `counts.what` of a tenant's channels.
 pub(super) const CHANNELS: &str = "channels";
@@ -88,6 +105,8 @@ pub(super) const CHANNELS: &str = "channels";
 pub(in super::super) enum SharedError {
     #[error("shared.db")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("shared.db cannot be opened")]
+    Scrubbed(#[from] ScrubError),
     #[error("shared.db is of version {0}; this build reads {VERSION}")]
     Version(i64),
 }
@@ -96,9 +115,9 @@ pub(in super::super) enum SharedError {
 pub(super) fn prepare(db: &mut Connection) -> Result<(), SharedError> {
     match db.query_row("PRAGMA user_version", [], |row| row.get(0))? {
         VERSION => Ok(()),
-        0 => {
+        from @ (0 | 3) => {
             let transaction = db.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(if from == 0 { SCHEMA } else { FROM_3 })?;
             Ok(transaction.commit()?)
         }
         found => Err(SharedError::Version(found)),
@@ -212,6 +231,17 @@ mod tests {
         for text in ["", "c", "c:", "x:y", "é:"] {
             assert!(db.query_row("SELECT ?1", [text], |row| group_of(row, 0)).is_err());
         }
+    }
+
+    #[test]
+    fn a_file_of_the_version_before_becomes_one_of_this() {
+        let mut db = Connection::open_in_memory().unwrap();
+        prepare(&mut db).unwrap();
+        db.execute_batch("DROP TABLE forgetting; PRAGMA user_version = 3").unwrap();
+        prepare(&mut db).unwrap();
+        assert!(
+            !db.prepare("SELECT tenant, user, lsn FROM forgetting").unwrap().exists([]).unwrap()
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
         inbox::{SharedEntry, What},
         membership::Memberships,
         metrics::StoreMetrics,
-        record::{DirectoryRecord, Facts, Lsn},
+        record::{DirectoryRecord, Facts, ForgetRecord, Lsn},
     },
     Shared,
 };
@@ -44,7 +44,7 @@ fn role() -> Group {
     Group::Role("room".parse().unwrap())
 }
 
-fn channel(version: u64) -> Channel {
+fn channel(version: u64, created_by: String) -> Channel {
     Channel {
         id: room(),
         name: String::new(),
@@ -53,7 +53,7 @@ fn channel(version: u64) -> Channel {
         history: true,
         presence: false,
         metadata: serde_json::Map::new(),
-        created_by: String::new(),
+        created_by,
         created_at: Time::from_millis(1),
         updated_at: Time::from_millis(2),
         version,
@@ -81,6 +81,7 @@ enum Step {
     SendRole,
     Everyone,
     Issued(usize),
+    Forget(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -96,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::SendRole),
         1 => Just(Step::Everyone),
         1 => user().prop_map(Step::Issued),
+        2 => user().prop_map(Step::Forget),
     ]
 }
 
@@ -115,11 +117,13 @@ fn keep(shared: &Shared, lsn: Lsn, step: &Step) {
         at,
     };
     match step {
-        Step::Make => directory(DirectoryRecord::Channel {
-            tenant: tenant(),
-            channel: channel(there.as_ref().map_or(1, |kept| kept.channel.version + 1)),
-            since: there.map(|kept| kept.since),
-        }),
+        Step::Make => {
+            let by = || USERS[usize::try_from(lsn).unwrap() % USERS.len()].to_owned();
+            let by = there.as_ref().map_or_else(by, |kept| kept.channel.created_by.clone());
+            let version = there.as_ref().map_or(1, |kept| kept.channel.version + 1);
+            let (channel, since) = (channel(version, by), there.map(|kept| kept.since));
+            directory(DirectoryRecord::Channel { tenant: tenant(), channel, since });
+        }
         Step::End if there.is_some() => {
             directory(DirectoryRecord::ChannelGone { tenant: tenant(), id: room() });
         }
@@ -149,6 +153,12 @@ fn keep(shared: &Shared, lsn: Lsn, step: &Step) {
         Step::Issued(user) if shared.user(&key(USERS[*user])).unwrap().is_some() => {
             shared.add_issued(key(USERS[*user]), at);
         }
+        Step::Forget(user) => {
+            let leave = stays(*user).open().map(|stay| Group::clone(&stay.group)).collect();
+            let user = USERS[*user].parse().unwrap();
+            let record = ForgetRecord { tenant: tenant(), user, leave };
+            shared.add_forgotten(lsn, &Arc::new(record));
+        }
         Step::End | Step::Join(_) | Step::Leave(_) | Step::Role(..) | Step::Issued(_) => {}
     }
 }
@@ -161,7 +171,7 @@ struct Seen {
     inside: Vec<Vec<Lsn>>,
     open: Vec<Vec<Group>>,
     entries: Vec<Vec<Lsn>>,
-    channel: Option<(u64, Lsn)>,
+    channel: Option<(u64, Lsn, String)>,
     sizes: (u64, u64, u64),
     kinds: Vec<NameKind>,
 }
@@ -210,7 +220,7 @@ fn look(shared: &Shared, last: Lsn) -> Seen {
         channel: shared
             .channel(&tenant(), &room())
             .unwrap()
-            .map(|kept| (kept.channel.version, kept.since)),
+            .map(|kept| (kept.channel.version, kept.since, kept.channel.created_by.clone())),
         sizes: (
             shared.size(&tenant(), &groups[0]).unwrap(),
             shared.size(&tenant(), &groups[1]).unwrap(),
@@ -276,7 +286,13 @@ proptest! {
                 super::Item::Seen { lsn, key, at } => mixed.add_seen(lsn, key, at),
                 super::Item::Directory { lsn, record } => mixed.add_directory(lsn, &record),
                 super::Item::Known { key, since, at } => mixed.add_known(key, since, at),
-                super::Item::Issued { key, at } => mixed.add_issued(key, at),
+                // It is of no record, so it is not brought again for who was forgotten since.
+                super::Item::Issued { key, at } => {
+                    if mixed.user(&key).unwrap().is_some() {
+                        mixed.add_issued(key, at);
+                    }
+                }
+                super::Item::Forget { lsn, record } => mixed.add_forgotten(lsn, &record),
             }
         }
         prop_assert_eq!(&look(&mixed, last), &seen, "replayed");

@@ -13,7 +13,7 @@ use super::{
     super::{
         inbox::SharedEntry,
         membership::{Memberships, Turn},
-        record::{DirectoryRecord, Facts, Lsn},
+        record::{DirectoryRecord, Facts, ForgetRecord, Lsn},
     },
     recent,
     schema::{CHANNELS, group_text},
@@ -39,6 +39,8 @@ pub(super) enum Item {
     Seen { lsn: Lsn, key: InboxKey, at: Time },
     /// A change of the directory.
     Directory { lsn: Lsn, record: Arc<DirectoryRecord> },
+    /// A user who is forgotten by a record.
+    Forget { lsn: Lsn, record: Arc<ForgetRecord> },
     /// An inbox that exists since a record at the latest: no record says so by itself.
     Known { key: InboxKey, since: Lsn, at: Time },
     /// A token that said nothing new; not in the journal.
@@ -50,7 +52,9 @@ impl Item {
     pub(super) fn lsn(&self) -> Option<Lsn> {
         match self {
             Self::Entry { entry, .. } => Some(entry.lsn),
-            Self::Seen { lsn, .. } | Self::Directory { lsn, .. } => Some(*lsn),
+            Self::Seen { lsn, .. } | Self::Directory { lsn, .. } | Self::Forget { lsn, .. } => {
+                Some(*lsn)
+            }
             Self::Known { .. } | Self::Issued { .. } => None,
         }
     }
@@ -71,6 +75,7 @@ impl Item {
                     }
                     DirectoryRecord::ChannelGone { .. } => 0,
                 },
+                Self::Forget { record, .. } => USER_WEIGHT + record.leave.len() * USER_WEIGHT,
                 Self::Seen { .. } | Self::Known { .. } | Self::Issued { .. } => USER_WEIGHT,
             }
     }
@@ -81,6 +86,9 @@ impl Item {
             Self::Entry { .. } => Vec::new(),
             Self::Seen { key, .. } | Self::Known { key, .. } | Self::Issued { key, .. } => {
                 vec![key.clone()]
+            }
+            Self::Forget { record, .. } => {
+                vec![InboxKey::new(record.tenant.clone(), record.user.clone())]
             }
             Self::Directory { record, .. } => match &**record {
                 DirectoryRecord::Members { tenant, join, leave, .. } => join
@@ -98,7 +106,14 @@ impl Item {
 
     /// The counts it changes.
     fn counts(&self) -> Vec<(TenantId, String, Step)> {
-        let Self::Directory { record, .. } = self else { return Vec::new() };
+        let record = match self {
+            Self::Directory { record, .. } => record,
+            Self::Forget { record, .. } => {
+                let leave = |group| (record.tenant.clone(), group_text(group), Step::Add(-1));
+                return record.leave.iter().map(leave).collect();
+            }
+            _ => return Vec::new(),
+        };
         match &**record {
             DirectoryRecord::Channel { tenant, since: None, .. } => {
                 vec![(tenant.clone(), CHANNELS.to_owned(), Step::Add(1))]
@@ -154,6 +169,9 @@ pub(super) struct UserWaiting {
     pub(super) issued_at: Option<Time>,
     /// In the order of their records.
     pub(super) turns: Vec<Turn>,
+    /// The record by which the user was forgotten: what the file says of earlier ones is void. Zero for
+    /// most.
+    pub(super) forgotten: Lsn,
     /// The item after which nothing of this waits any more.
     last: u64,
 }
@@ -172,6 +190,13 @@ pub(in super::super) struct KeptChannel {
     pub(in super::super) since: Lsn,
 }
 
+impl KeptChannel {
+    /// Whether it is a channel of this user's.
+    pub(super) fn is_made_by(&self, tenant: &TenantId, record: &ForgetRecord) -> bool {
+        *tenant == record.tenant && self.channel.created_by == record.user.as_str()
+    }
+}
+
 /// A channel as of the record; none, if that record deleted it.
 type LatestChannel = (Lsn, Option<Arc<KeptChannel>>);
 
@@ -188,6 +213,8 @@ pub(super) struct Waiting {
     channels: FxHashMap<(TenantId, ChannelId), LatestChannel>,
     /// Channels that ended, in the order of the records.
     ended: VecDeque<(Lsn, TenantId, Arc<Group>)>,
+    /// Users who are forgotten, in the order of the records.
+    forgotten: VecDeque<(Lsn, Arc<ForgetRecord>)>,
     counts: FxHashMap<(TenantId, String), Counting>,
     pub(super) closing: bool,
 }
@@ -206,6 +233,7 @@ impl Waiting {
                 user.issued_at = user.issued_at.max(Some(*at));
             }
             Item::Directory { lsn, record } => self.add_directory(*lsn, record, serial),
+            Item::Forget { lsn, record } => self.forget(*lsn, record, serial),
         }
         if let Some(lsn) = item.lsn() {
             for (tenant, what, step) in item.counts() {
@@ -252,6 +280,25 @@ impl Waiting {
                 user.turns.extend(leave.iter().map(|group| turn(group, false)));
             }
         }
+    }
+
+    fn forget(&mut self, lsn: Lsn, record: &Arc<ForgetRecord>, serial: u64) {
+        self.forgotten.push_back((lsn, Arc::clone(record)));
+        let key = InboxKey::new(record.tenant.clone(), record.user.clone());
+        let user = self.user(key, serial);
+        *user = UserWaiting { forgotten: lsn, last: serial, ..UserWaiting::default() };
+        for ((tenant, _), (_, kept)) in &mut self.channels {
+            if let Some(kept) = kept
+                && kept.is_made_by(tenant, record)
+            {
+                Arc::make_mut(kept).channel.created_by.clear();
+            }
+        }
+    }
+
+    /// Users whose being forgotten waits, and by which record.
+    pub(super) fn forgotten(&self) -> Vec<(Lsn, Arc<ForgetRecord>)> {
+        self.forgotten.iter().cloned().collect()
     }
 
     fn user(&mut self, key: InboxKey, serial: u64) -> &mut UserWaiting {
@@ -330,6 +377,9 @@ impl Waiting {
         while self.ended.front().is_some_and(|(lsn, ..)| *lsn <= applied) {
             self.ended.pop_front();
         }
+        while self.forgotten.front().is_some_and(|(lsn, _)| *lsn <= applied) {
+            self.forgotten.pop_front();
+        }
         if self.items.is_empty() {
             // A burst must not leave its capacity behind.
             self.items.shrink_to(0);
@@ -371,8 +421,10 @@ impl Waiting {
 
     /// What waits of a user's stays, to be laid over what the file says.
     pub(super) fn stays(&self, key: &InboxKey, ended: &Arc<[(Lsn, Arc<Group>)]>) -> Stays {
-        let turns = self.of_user(key).map_or_else(Vec::new, |user| user.turns.clone());
-        Stays { turns, ended: Arc::clone(ended) }
+        let user = self.of_user(key);
+        let turns = user.map_or_else(Vec::new, |user| user.turns.clone());
+        let forgotten = user.map_or(0, |user| user.forgotten);
+        Stays { turns, forgotten, ended: Arc::clone(ended) }
     }
 
     /// What was sent after a record, in its order.
@@ -393,6 +445,7 @@ impl Waiting {
 /// See [`Waiting::stays`].
 pub(super) struct Stays {
     turns: Vec<Turn>,
+    forgotten: Lsn,
     ended: Arc<[(Lsn, Arc<Group>)]>,
 }
 
@@ -403,7 +456,8 @@ impl Stays {
     }
 
     /// What the file says, and what waits.
-    pub(super) fn over(&self, mut file: Memberships) -> Memberships {
+    pub(super) fn over(&self, file: Memberships) -> Memberships {
+        let mut file = file.since(self.forgotten);
         self.turns.iter().for_each(|turn| file.turn(turn));
         self.ended.iter().for_each(|(lsn, group)| file.end(group, *lsn));
         file

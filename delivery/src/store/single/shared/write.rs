@@ -8,6 +8,7 @@ use super::{
         inbox::{SharedEntry, What},
         record::{DirectoryRecord, Facts, Lsn},
     },
+    forget,
     schema::{CHANNELS, group_text, to_json},
     waiting::{Item, KeptChannel},
 };
@@ -34,6 +35,7 @@ pub(super) fn write(db: &Connection, items: &[Item]) -> rusqlite::Result<()> {
                 ])?;
             }
             Item::Directory { lsn, record } => write_directory(db, *lsn, record)?,
+            Item::Forget { lsn, record } => forget::write(db, *lsn, record)?,
         }
     }
     if let Some(lsn) = items.iter().filter_map(Item::lsn).max() {
@@ -260,7 +262,14 @@ fn end_channel(
     Ok(())
 }
 
-fn add(db: &Connection, tenant: &TenantId, what: &str, by: i64, lsn: Lsn) -> rusqlite::Result<()> {
+/// Changes a count.
+pub(super) fn add(
+    db: &Connection,
+    tenant: &TenantId,
+    what: &str,
+    by: i64,
+    lsn: Lsn,
+) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO counts (tenant, what, n, lsn) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET n = n + excluded.n, lsn = excluded.lsn",

@@ -2,7 +2,7 @@
 
 #[allow(dead_code, unused_imports, unused_macros, reason = "only the fixture is used here")]
 #[path = "../../../../tests/contract/mod.rs"]
-mod contract;
+pub(super) mod contract;
 mod lists;
 mod power_cut;
 mod receipts;

@@ -1,0 +1,76 @@
+//! Users who are forgotten.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    super::{
+        forget::{Forgotten, ScrubError},
+        record::{ForgetRecord, Lsn},
+        sql,
+    },
+    Shared,
+    schema::id_of,
+    write::add,
+};
+use crate::InboxKey;
+
+impl Shared {
+    /// Users who were being forgotten when the file was last used.
+    pub(in super::super) fn forgetting(&self) -> rusqlite::Result<Vec<Forgotten>> {
+        let writer = self.writer.lock();
+        let mut select = writer.prepare("SELECT tenant, user, lsn FROM forgetting")?;
+        let rows = select.query_map([], |row| {
+            let lsn = row.get::<_, i64>(2)?.cast_unsigned();
+            Ok(Forgotten { key: InboxKey::new(id_of(row, 0)?, id_of(row, 1)?), lsn })
+        })?;
+        rows.collect()
+    }
+
+    /// See [`Scrubbed::piece`].
+    ///
+    /// [`Scrubbed::piece`]: super::super::forget::Scrubbed::piece
+    pub(in super::super) fn overwrite(&self, from: u64) -> Result<Option<u64>, ScrubError> {
+        self.scrubbed.piece(&self.writer.lock(), from)
+    }
+
+    /// These users are forgotten. When it returns, the names are in no file that belongs to this one.
+    pub(in super::super) fn forgotten(&self, users: &[Forgotten]) -> rusqlite::Result<()> {
+        let mut writer = self.writer.lock();
+        let transaction = writer.transaction()?;
+        for Forgotten { key, lsn } in users {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM forgetting WHERE tenant = ?1 AND user = ?2 AND lsn <= ?3",
+                )?
+                .execute(params![key.tenant.as_str(), key.user.as_str(), lsn.cast_signed()])?;
+        }
+        transaction.commit()?;
+        sql::empty_wal(&writer)
+    }
+}
+
+/// Writes that a user is forgotten by a record.
+pub(super) fn write(db: &Connection, lsn: Lsn, record: &ForgetRecord) -> rusqlite::Result<()> {
+    let ForgetRecord { tenant, user, .. } = record;
+    let (name, at) = (params![tenant.as_str(), user.as_str()], lsn.cast_signed());
+    let groups: Vec<String> = db
+        .prepare_cached(
+            "SELECT grp FROM members WHERE tenant = ?1 AND user = ?2 AND until_lsn IS NULL",
+        )?
+        .query_map(name, |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for group in groups {
+        add(db, tenant, &group, -1, lsn)?;
+    }
+    for sql in [
+        "DELETE FROM members WHERE tenant = ?1 AND user = ?2",
+        "DELETE FROM users WHERE tenant = ?1 AND user = ?2",
+        "UPDATE channels SET channel = json_set(channel, '$.created_by', '')
+         WHERE tenant = ?1 AND channel ->> '$.created_by' = ?2",
+    ] {
+        db.prepare_cached(sql)?.execute(name)?;
+    }
+    db.prepare_cached("INSERT OR REPLACE INTO forgetting (tenant, user, lsn) VALUES (?1, ?2, ?3)")?
+        .execute(params![tenant.as_str(), user.as_str(), at])?;
+    Ok(())
+}
