@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Threads, committer::Committer, forget::Forgets, ledger::Ledger, pruner::Pruner, publisher::Publisher,
-    search::Searches, worker::Worker,
+    Threads, committer::Committer, forget::Forgets, ledger::Ledger, pruner::Pruner,
+    publisher::Publisher, search::Searches, worker::Worker,
 };
 
 /// The end of the store.

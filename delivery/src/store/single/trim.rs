@@ -88,7 +88,10 @@ impl Trimmer {
     /// The last record of the segments before one of them.
     pub(super) fn older(&self, before: u64) -> Option<Lsn> {
         let old = self.committer.old_segments();
-        old.iter().filter(|old| old.number().is_none_or(|number| number < before)).map(|old| old.last).max()
+        old.iter()
+            .filter(|old| old.number().is_none_or(|number| number < before))
+            .map(|old| old.last)
+            .max()
     }
 
     fn trim_now(&self) -> Result<(), TrimError> {

@@ -65,7 +65,10 @@ impl Locks {
     }
 
     /// The same for a user, and all that is decided about channels.
-    pub(in super::super) async fn all_channels_and(&self, key: &InboxKey) -> Vec<OwnedMutexGuard<()>> {
+    pub(in super::super) async fn all_channels_and(
+        &self,
+        key: &InboxKey,
+    ) -> Vec<OwnedMutexGuard<()>> {
         let mut guards = Vec::with_capacity(SHARDS + 2);
         for lock in self.channels.iter().chain([&self.making]) {
             guards.push(Arc::clone(lock).lock_owned().await);

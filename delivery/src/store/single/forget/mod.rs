@@ -24,7 +24,8 @@
 //! **Limits.** [`FORGETTING_MAX`] users at a time, above it `Busy`. One pass is for all who came before it began.
 //! A pass that fails is tried again after [`RETRY_AFTER`], also when nobody waits any more. The journal goes
 //! only when the inboxes whose changes it keeps can be written: another user's damaged file makes forgetting
-//! `NotWritable` until it is repaired or removed.
+//! `NotWritable` until it is repaired, removed, or its owner forgotten. While a folder cannot be removed, the new inbox
+//! of its user cannot be read.
 
 mod forgetter;
 mod scrub;
@@ -113,10 +114,7 @@ struct Pass {
 }
 
 impl Forgets {
-    pub(super) fn new(
-        users: Vec<Forgotten>,
-        metrics: Arc<StoreMetrics>,
-    ) -> Self {
+    pub(super) fn new(users: Vec<Forgotten>, metrics: Arc<StoreMetrics>) -> Self {
         let forgets = Self { metrics: Some(metrics), ..Self::default() };
         for Forgotten { key, lsn } in users {
             forgets.add(key, lsn);
@@ -182,7 +180,8 @@ impl Forgets {
 
     fn all(&self) -> Vec<Forgotten> {
         let state = self.state.lock();
-        let user = |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
+        let user =
+            |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
         state.users.iter().map(user).collect()
     }
 
@@ -228,7 +227,8 @@ impl Forgets {
             return None;
         }
         state.asked = false;
-        let user = |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
+        let user =
+            |(key, user): (&InboxKey, &UnderWay)| Forgotten { key: key.clone(), lsn: user.lsn };
         Some(Pass {
             users: state.users.iter().map(user).collect(),
             to_walk: state.users.iter().filter(|(_, user)| !user.walked).map(user).collect(),

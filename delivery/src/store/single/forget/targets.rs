@@ -60,7 +60,8 @@ impl Targets {
             return Left::Nothing;
         }
         let Audience::Some { users, groups } = audience else { return Left::All };
-        let stay: Vec<UserId> = users.iter().filter(|user| !has(gone, user, lsn)).cloned().collect();
+        let stay: Vec<UserId> =
+            users.iter().filter(|user| !has(gone, user, lsn)).cloned().collect();
         if stay.len() == users.len() {
             Left::All
         } else if stay.is_empty() && groups.is_empty() {

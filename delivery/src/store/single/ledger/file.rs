@@ -179,9 +179,10 @@ impl LedgerFile {
     /// See [`Scrubbed::piece`].
     pub(super) fn overwrite(&mut self, from: u64) -> Result<Option<u64>, StoreError> {
         self.flush()?;
-        let done = self.open().map_err(ScrubError::from).and_then(|()| {
-            self.scrubbed.piece(self.db.as_ref().expect("opened above"), from)
-        });
+        let done = self
+            .open()
+            .map_err(ScrubError::from)
+            .and_then(|()| self.scrubbed.piece(self.db.as_ref().expect("opened above"), from));
         done.map_err(|error| match error {
             ScrubError::Sqlite(error) => self.failed(error),
             error @ ScrubError::Io { .. } => StoreError::NotWritable(Arc::new(error)),

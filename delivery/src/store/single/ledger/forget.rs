@@ -115,7 +115,8 @@ fn waiting(db: &Connection, users: &Targets, after: i64) -> rusqlite::Result<(Pl
         bytes += row.get_ref(1)?.as_blob()?.len();
         // One that cannot be read is cancelled when its time comes.
         let Ok(record) = read::waiting_record(row, 0)? else { continue };
-        let left = users.left(&record.tenant, &record.sender, &record.audience, last.cast_unsigned());
+        let left =
+            users.left(&record.tenant, &record.sender, &record.audience, last.cast_unsigned());
         if !matches!(left, Left::All) {
             changes.push((last, IdKey::read(row, 3)?, record, left));
         }
@@ -190,8 +191,9 @@ fn sent(
 }
 
 fn answers(db: &Connection, users: &Targets, after: i64) -> rusqlite::Result<Place> {
-    let mut select = db
-        .prepare_cached("SELECT lsn, tenant, sender FROM answers WHERE lsn > ?1 ORDER BY lsn LIMIT ?2")?;
+    let mut select = db.prepare_cached(
+        "SELECT lsn, tenant, sender FROM answers WHERE lsn > ?1 ORDER BY lsn LIMIT ?2",
+    )?;
     let rows = STEP_ROWS.cast_signed() as i64;
     let looked: Vec<(i64, bool)> = select
         .query_map(params![after, rows], |row| {

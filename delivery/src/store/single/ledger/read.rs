@@ -130,11 +130,7 @@ pub(super) enum Due {
     /// With the record that scheduled it first.
     Message(Lsn, Arc<MessageRecord>),
     /// Its record cannot be read.
-    Damaged {
-        tenant: TenantId,
-        id: MessageId,
-        error: rusqlite::Error,
-    },
+    Damaged { tenant: TenantId, id: MessageId, error: rusqlite::Error },
 }
 
 /// Some of those whose time has come, in order.

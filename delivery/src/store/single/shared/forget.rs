@@ -42,11 +42,7 @@ impl Shared {
                 .prepare_cached(
                     "DELETE FROM forgetting WHERE tenant = ?1 AND user = ?2 AND lsn <= ?3",
                 )?
-                .execute(params![
-                    key.tenant.as_str(),
-                    key.user.as_str(),
-                    lsn.cast_signed()
-                ])?;
+                .execute(params![key.tenant.as_str(), key.user.as_str(), lsn.cast_signed()])?;
         }
         transaction.commit()?;
         sql::empty_wal(&writer)

@@ -265,9 +265,8 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = sql::open(path, Sync::Normal)?;
     // What is not said of anybody any more must not linger in free space: who is forgotten later may
     // have left a channel before.
-    connection.execute_batch(&format!(
-        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA secure_delete = ON;"
-    ))?;
+    connection
+        .execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB}; PRAGMA secure_delete = ON;"))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

@@ -39,7 +39,15 @@ impl<'a> Name<'a> {
         let role = waiting.of_count(tenant, &format!("r:{text}"));
         let user = waiting.of_user(&InboxKey::new(tenant.clone(), id.clone()));
         let forgotten = user.map_or(0, |user| user.forgotten);
-        Self { at, text, id, known, forgotten, channel: channel.map(|channel| channel.is_some()), role }
+        Self {
+            at,
+            text,
+            id,
+            known,
+            forgotten,
+            channel: channel.map(|channel| channel.is_some()),
+            role,
+        }
     }
 }
 

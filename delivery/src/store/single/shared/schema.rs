@@ -239,7 +239,9 @@ mod tests {
         prepare(&mut db).unwrap();
         db.execute_batch("DROP TABLE forgetting; PRAGMA user_version = 3").unwrap();
         prepare(&mut db).unwrap();
-        assert!(!db.prepare("SELECT tenant, user, lsn FROM forgetting").unwrap().exists([]).unwrap());
+        assert!(
+            !db.prepare("SELECT tenant, user, lsn FROM forgetting").unwrap().exists([]).unwrap()
+        );
     }
 
     #[test]

@@ -263,7 +263,13 @@ fn end_channel(
 }
 
 /// Changes a count.
-pub(super) fn add(db: &Connection, tenant: &TenantId, what: &str, by: i64, lsn: Lsn) -> rusqlite::Result<()> {
+pub(super) fn add(
+    db: &Connection,
+    tenant: &TenantId,
+    what: &str,
+    by: i64,
+    lsn: Lsn,
+) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO counts (tenant, what, n, lsn) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET n = n + excluded.n, lsn = excluded.lsn",
