@@ -31,7 +31,7 @@ use tokio::runtime::Runtime;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Rows of `ledger.db`.
-const ROWS: u64 = 1_000_000;
+const ROWS: i64 = 1_000_000;
 /// Sends a second.
 const RATE: u64 = 500;
 /// How long is measured without and with forgetting.
