@@ -89,7 +89,7 @@ fn fill(root: &Path) {
     db.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?2)
          INSERT INTO sent (id, tenant, lsn, state, accepted_at, sent_at, sender, audience)
-         SELECT unhex(printf('019a%08x7000800000000000', i)), 'default', 0, 1, 0, 0,
+         SELECT unhex(printf('019a%08x70008000000000000000', i)), 'default', 0, 1, 0, 0,
              'service:crm', ?1 FROM n",
         rusqlite::params![audience, ROWS],
     )
