@@ -307,7 +307,7 @@ pub trait Store: Send + Sync + 'static {
     /// messages the inbox had; what only waited to be taken over from groups may not be among them.
     ///
     /// # Errors
-    /// `NotWritable`, `Closing`.
+    /// `Busy`, `NotWritable`, `Closing`.
     fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is

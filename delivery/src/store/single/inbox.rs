@@ -5,6 +5,7 @@
 //! at once). Which it is never decides what seq a change gets: that is a function of the order of
 //! the journal, and the file says up to which record it has been applied.
 
+mod end;
 mod load;
 
 use std::{
@@ -16,13 +17,13 @@ use std::{
 use parking_lot::Mutex;
 use protocol::{Body, MessageState, PressedAction, Seq, Status, Time};
 
+pub(super) use self::end::Ended;
 use self::load::receives;
 use super::{
     cursors::Cursors,
     membership::{Memberships, Turn},
     receipts::Notes,
     record::{Lsn, MarkRecord, PressRecord, RewriteRecord},
-    shared::Shared,
     user_files::Counted,
 };
 use crate::{
@@ -362,39 +363,6 @@ impl State {
         self.tail.iter().find(|entry| !entry.lazy()).map(|entry| entry.lsn)
     }
 
-    /// The first record that nothing but the journal keeps for it.
-    pub(super) fn needed(&self) -> Option<Lsn> {
-        let ending = (self.ending > 0).then_some(self.ending);
-        ending.or_else(|| self.first_own())
-    }
-
-    /// Notes that the inbox exists since a record at the latest. Under its lock, so that nobody who was
-    /// forgotten is noted after that.
-    pub(super) fn tell_known(&self, shared: &Shared, key: &InboxKey, since: Lsn, at: Time) {
-        if self.ending == 0 {
-            shared.add_known(key.clone(), since, at);
-        }
-    }
-
-    /// Its user is forgotten by a record: what it has is void, and what comes from now on begins with
-    /// seq 1. Its files go when its worker has got to it. Answers what was in the tail.
-    pub(super) fn end(&mut self, lsn: Lsn) -> Ended {
-        self.ending = lsn;
-        (self.lazy, self.rewrites) = (0, 0);
-        (self.seen, self.damaged, self.cursors, self.notes) = (None, None, None, None);
-        let turns = match &mut self.phase {
-            Phase::Unloaded => Vec::new(),
-            // Its worker finds that it has ended, and reads it once more.
-            Phase::Loading(turns) => std::mem::take(turns),
-            Phase::Loaded(loaded) => {
-                *loaded = Loaded { since: Lsn::MAX, last_lsn: lsn, ..Loaded::default() };
-                Vec::new()
-            }
-        };
-        let memberships = std::mem::take(&mut self.memberships);
-        Ended { tail: std::mem::take(&mut self.tail).into(), memberships, turns }
-    }
-
     /// Whether its first message waits for its file, so that nothing but the tail tells of it.
     pub(super) fn is_new(&self) -> bool {
         self.first_own().is_some()
@@ -488,13 +456,6 @@ impl State {
             && !self.cursors.as_ref().is_some_and(|cursors| cursors.dirty)
             && !matches!(self.phase, Phase::Loading(_))
     }
-}
-
-/// What an inbox had in memory when its user was forgotten.
-pub(super) struct Ended {
-    pub(super) tail: Vec<TailEntry>,
-    pub(super) memberships: Memberships,
-    pub(super) turns: Vec<Turn>,
 }
 
 /// What became of a pushed change.

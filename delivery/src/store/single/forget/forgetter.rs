@@ -25,6 +25,11 @@ const TRIES: usize = 3;
 /// Longest rest between two steps.
 const REST_MAX: Duration = Duration::from_millis(50);
 
+/// The segment that was begun for the users who are being forgotten: a pass that is repeated begins no other, or a file
+/// that cannot be written for days would leave one for each try.
+#[derive(Default)]
+pub(super) struct Segment(Option<u64>);
+
 /// Why the journal keeps what is to go.
 #[derive(Debug, thiserror::Error)]
 #[error("a file whose changes only the journal has cannot be written, so the journal cannot go")]
@@ -50,14 +55,21 @@ impl Forgetter {
             .enable_time()
             .build()
             .expect("a runtime with a clock needs nothing of the system");
+        let mut segment = Segment::default();
+        let mut failing = false;
         while let Some(pass) = self.forgets.next() {
-            let done = runtime.block_on(self.pass(&pass.users, pass.to_walk));
+            let done = runtime.block_on(self.pass(&pass.users, pass.to_walk, &mut segment));
             match &done {
-                Ok(()) => self.forgets.done(&pass.users),
+                Ok(()) => {
+                    self.forgets.done(&pass.users);
+                    failing = false;
+                }
                 Err(StoreError::Closing) => {}
                 Err(error) => {
                     self.metrics.forget_errors.increment(1);
-                    tracing::warn!(%error, "a user cannot be forgotten now; it is tried again");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "a user cannot be forgotten now; it is tried again");
+                    }
                 }
             }
             for waiting in pass.waiting {
@@ -66,13 +78,21 @@ impl Forgetter {
         }
     }
 
-    async fn pass(&self, users: &[Forgotten], to_walk: Vec<Forgotten>) -> Result<(), StoreError> {
+    async fn pass(
+        &self,
+        users: &[Forgotten],
+        to_walk: Vec<Forgotten>,
+        segment: &mut Segment,
+    ) -> Result<(), StoreError> {
         if users.is_empty() {
             return Ok(());
         }
+        if !to_walk.is_empty() {
+            *segment = Segment::default();
+        }
         self.remove_folders(users).await?;
         self.walk_ledger(to_walk).await?;
-        self.leave_journal().await?;
+        self.leave_journal(segment).await?;
         self.overwrite().await?;
         self.shared.forgotten(users).map_err(refused)
     }
@@ -100,9 +120,14 @@ impl Forgetter {
     }
 
     /// Has the journal go on in a new segment, and all others go.
-    pub(super) async fn leave_journal(&self) -> Result<(), StoreError> {
-        self.ahead.renew().map_err(refused)?;
-        let begun = self.committer.renew().await?;
+    pub(super) async fn leave_journal(&self, segment: &mut Segment) -> Result<(), StoreError> {
+        let begun = match segment.0 {
+            Some(begun) => begun,
+            None => {
+                self.ahead.renew().map_err(refused)?;
+                *segment.0.insert(self.committer.renew().await?)
+            }
+        };
         for _ in 0..TRIES {
             if let Some(last) = self.trimmer.older(begun) {
                 let behind: Vec<_> = self
@@ -110,7 +135,9 @@ impl Forgetter {
                     .all()
                     .into_iter()
                     .filter(|inbox| {
-                        inbox.state.lock().needed().is_some_and(|needed| needed <= last)
+                        let state = inbox.state.lock();
+                        let needed = state.needed().is_some_and(|needed| needed <= last);
+                        needed && state.damaged.is_none()
                     })
                     .collect();
                 for some in behind.chunks(INBOXES_AT_ONCE) {

@@ -24,7 +24,8 @@
 //! **Limits.** [`FORGETTING_MAX`] users at a time, above it `Busy`. One pass is for all who came before it began.
 //! A pass that fails is tried again after [`RETRY_AFTER`], also when nobody waits any more. The journal goes
 //! only when the inboxes whose changes it keeps can be written: another user's damaged file makes forgetting
-//! `NotWritable` until it is repaired or removed.
+//! `NotWritable` until it is repaired, removed, or its owner forgotten. While a folder cannot be removed, the new inbox
+//! of its user cannot be read.
 
 mod forgetter;
 mod scrub;

@@ -11,7 +11,7 @@
 //! remembered.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs::{self, File},
     io,
     ops::Range,
@@ -57,8 +57,8 @@ struct Layout {
     /// Of a page, what SQLite uses.
     usable: usize,
     pages: u64,
-    /// Pages without any content.
-    free: HashSet<u64>,
+    /// Pages that are free, and what they do not use even so.
+    free: HashMap<u64, Range<usize>>,
 }
 
 impl Scrubbed {
@@ -97,10 +97,9 @@ impl Scrubbed {
         for index in first..end {
             let at = index * layout.page;
             self.file.read_exact_at(&mut bytes, at)?;
-            let unused = if layout.free.contains(&(index + 1)) {
-                vec![0..page]
-            } else {
-                unused(&bytes[..layout.usable], index == 0)
+            let unused = match layout.free.get(&(index + 1)) {
+                Some(free) => std::iter::once(free.clone()).collect(),
+                None => unused(&bytes[..layout.usable], index == 0),
             };
             for range in unused {
                 if bytes[range.clone()].iter().any(|byte| *byte != 0) {
@@ -127,7 +126,7 @@ impl Scrubbed {
         if !header.starts_with(b"SQLite format 3\0") || pages >= PAGES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut free = HashSet::new();
+        let mut free = HashMap::new();
         let mut trunk = u64::from(be32(&header, 32));
         let mut bytes = vec![0; usize::try_from(page).expect("at most 65,536")];
         // A trunk names the next one, and pages that are free as a whole. More trunks than pages are a circle.
@@ -137,7 +136,9 @@ impl Scrubbed {
             }
             self.file.read_exact_at(&mut bytes, (trunk - 1) * page)?;
             let count = usize::try_from(be32(&bytes, 4)).expect("32 bits").min(bytes.len() / 4 - 2);
-            free.extend((0..count).map(|leaf| u64::from(be32(&bytes, 8 + 4 * leaf))));
+            free.insert(trunk, 8 + 4 * count..bytes.len());
+            let leaf = |at| (u64::from(be32(&bytes, 8 + 4 * at)), 0..bytes.len());
+            free.extend((0..count).map(leaf));
             trunk = u64::from(be32(&bytes, 0));
         }
         let usable = bytes.len() - usize::from(header[20]);
@@ -162,7 +163,7 @@ fn unused(page: &[u8], first: bool) -> Vec<Range<usize>> {
     if gap > content || content > page.len() {
         return Vec::new();
     }
-    let mut ranges = vec![gap..content];
+    let mut ranges: Vec<Range<usize>> = std::iter::once(gap..content).collect();
     let (mut block, mut before) = (usize::from(be16(page, header + 1)), content);
     while block != 0 {
         if block < before || block + 4 > page.len() {
@@ -262,7 +263,7 @@ mod tests {
         assert!(unused(&page, false).is_empty());
         page[0] = 10;
         page[5..7].copy_from_slice(&4_000_u16.to_be_bytes());
-        assert_eq!(unused(&page, false), [8..4_000]);
+        assert_eq!(unused(&page, false).first(), Some(&(8..4_000)));
         // A free block in front of the cells, and a gap that ends before it begins.
         page[1..3].copy_from_slice(&100_u16.to_be_bytes());
         assert!(unused(&page, false).is_empty());

@@ -8,7 +8,7 @@ use std::{
 use metrics::NoopRecorder;
 use protocol::{DeviceId, MessageFields, MessageId, Seq, TenantId, UserId};
 
-use super::{Forgetter, Forgotten};
+use super::{Forgetter, Forgotten, forgetter::Segment};
 use crate::{
     InboxKey, Store, StoreError,
     search::Terms,
@@ -191,7 +191,8 @@ fn found(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
             found.extend(self::found(&path, words));
         }
         let bytes = if path.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        let has = |word: &&str| bytes.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+        let text = String::from_utf8_lossy(&bytes);
+        let has = |word: &&str| text.contains(word);
         if named || words.iter().any(has) {
             found.push(path);
         }
@@ -279,7 +280,7 @@ async fn a_kill_at_any_step_ends_with_nothing_left() {
             forgetter.walk_ledger(all.clone()).await.unwrap();
         }
         if steps > 2 {
-            forgetter.leave_journal().await.unwrap();
+            forgetter.leave_journal(&mut Segment::default()).await.unwrap();
         }
         if steps > 3 {
             forgetter.overwrite().await.unwrap();
@@ -350,6 +351,34 @@ async fn a_file_that_refuses_is_said_and_it_goes_on_later() {
     assert_eq!(found(&root, &[USER, SECRET]), Vec::<PathBuf>::new());
     life.is_as_after(3, &[]).await;
     life.store.close().await;
+}
+
+/// Another user's damaged file keeps the journal; its owner can be forgotten all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_inbox_keeps_the_journal_until_it_is_forgotten_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("storage");
+    let store = open(&root);
+    let (user, bob) = (inbox(USER), inbox("bob"));
+    let sent = || outgoing(service(), users(&[USER, "bob"]), &message(SECRET));
+    store.append(vec![sent()].into()).await.unwrap();
+    store.close().await;
+    let file = inbox_dir(&root, &bob).join("messages.db");
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(file.with_file_name(format!("messages.db{suffix}")));
+    }
+    fs::write(&file, vec![b'?'; 65_536]).unwrap();
+    let store = open(&root);
+    store.append(vec![sent()].into()).await.unwrap();
+    assert!(matches!(store.head(&bob).await, Err(StoreError::Damaged(_))));
+    let refused = store.forget(&user).await;
+    assert!(matches!(refused, Err(StoreError::NotWritable(_))), "{refused:?}");
+    assert_eq!(store.forget(&bob).await.unwrap(), 0, "nobody can tell how many");
+    store.forgets.settled().await.unwrap();
+    assert!(!store.forgets.any());
+    assert_eq!(found(&root, &[USER, SECRET]), Vec::<PathBuf>::new());
+    assert_eq!(store.head(&bob).await.unwrap().seq, Seq::ZERO);
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
