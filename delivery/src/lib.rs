@@ -14,6 +14,7 @@ extern crate self as delivery;
 pub mod account;
 pub mod admin;
 pub mod api;
+pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod connections;

@@ -17,6 +17,7 @@ fn metrics() -> String {
         hub::bus::metrics::ALL,
         hub::telemetry::METRICS,
         delivery::api::METRICS,
+        delivery::backup::METRICS,
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,

@@ -7,6 +7,7 @@
 mod admins;
 mod after_sending;
 mod auth;
+mod backups;
 mod bad_input;
 mod browser;
 mod canaries;

@@ -38,6 +38,7 @@
 //! wait for 100,000 devices; those of others are dropped and counted. See [`metrics::ALL`].
 
 mod append;
+mod backing_up;
 mod batcher;
 mod books;
 mod catch_up;

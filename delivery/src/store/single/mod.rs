@@ -25,6 +25,7 @@
 //! has a counter, see [`metrics::ALL`].
 
 mod ahead;
+mod backing_up;
 mod committer;
 mod cursors;
 mod directory;
