@@ -192,20 +192,39 @@ impl Place {
     /// # Errors
     /// [`BackupError`] but for [`BackupError::Running`].
     pub async fn make(&self, store: &dyn Store, wanted: Wanted) -> Result<Made, BackupError> {
-        let made = self.try_make(store, wanted).await;
+        self.make_by(|draft| store.back_up(&self.inbox, wanted, draft)).await
+    }
+
+    /// The same by whoever fills it.
+    pub(crate) async fn make_by<F>(
+        &self,
+        fill: impl FnOnce(Draft) -> F,
+    ) -> Result<Made, BackupError>
+    where
+        F: Future<Output = Result<Draft, BackupError>>,
+    {
+        let made = self.try_make(fill).await;
         if matches!(made, Err(BackupError::TooLarge(_) | BackupError::Full)) {
             self.area.no_room.increment(1);
         }
         made
     }
 
-    async fn try_make(&self, store: &dyn Store, wanted: Wanted) -> Result<Made, BackupError> {
+    /// Whose it is.
+    pub(crate) const fn inbox(&self) -> &InboxKey {
+        &self.inbox
+    }
+
+    async fn try_make<F>(&self, fill: impl FnOnce(Draft) -> F) -> Result<Made, BackupError>
+    where
+        F: Future<Output = Result<Draft, BackupError>>,
+    {
         let began = Instant::now();
         let (area, left) = (Arc::clone(&self.area), Arc::clone(&self.left));
         let draft = aside(move || area.draft(left)).await?;
         let path = draft.path().to_owned();
         let unlink = Unlink(path.clone());
-        let draft = store.back_up(&self.inbox, wanted, draft).await?;
+        let draft = fill(draft).await?;
         let made = aside(move || -> Result<Made, BackupError> {
             let (path, line) = draft.close()?.ok_or_else(|| io::Error::other("not a backup"))?;
             let file = File::open(path)?;

@@ -9,6 +9,7 @@
 
 pub(crate) mod age;
 mod area;
+mod chain;
 mod file;
 mod read;
 mod seal;
@@ -18,6 +19,7 @@ use protocol::{Seq, Time};
 pub use self::{
     age::KeyError,
     area::{Area, AreaConfig, METRICS, Made, Place, RUNNING_MAX},
+    chain::{RestoreError, chain},
     file::{Draft, Line},
     read::{Opened, ReadError},
     seal::{Key, Outer},

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Kind,
-    age::{self, Decrypt},
+    age::{self, AgeError, Decrypt},
     file::{APPLICATION_ID, FORMAT, Line},
     seal::{Key, LAST, LAST_BYTES, PIECE, hex},
 };
@@ -46,6 +46,9 @@ pub enum ReadError {
         "it is encrypted: set BACKUP_ENCRYPTION_KEY to the age identity or the passphrase that opens it"
     )]
     NoKey,
+    /// It is encrypted for somebody else.
+    #[error("{0}")]
+    OtherKey(String),
     /// It is something else.
     #[error("it is no backup of pushhub")]
     Foreign,
@@ -67,7 +70,7 @@ pub struct Opened {
     /// Rows of `message`, `changes`, `receipt` and `device`.
     counts: [u64; 4],
     /// Gone with it.
-    _unpacked: Unpacked,
+    unpacked: Unpacked,
 }
 
 struct Unpacked(PathBuf);
@@ -98,7 +101,7 @@ impl Opened {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let to = options.open(&unpacked.0).map_err(at(&unpacked.0))?;
         unpack(Box::new(BufReader::with_capacity(PIECE, file)), key, to, at(&unpacked.0))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let damaged = |error: rusqlite::Error| ReadError::Damaged(error.to_string());
         let db = Connection::open_with_flags(&unpacked.0, flags).map_err(damaged)?;
         let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
@@ -116,13 +119,28 @@ impl Opened {
         }
         let (line, counts) = look(&db).map_err(damaged)?;
         let line = line.ok_or(ReadError::Foreign)?;
-        Ok(Self { db, line, counts, _unpacked: unpacked })
+        Ok(Self { db, line, counts, unpacked })
     }
 
     /// What it is.
     #[must_use]
     pub const fn line(&self) -> &Line {
         &self.line
+    }
+
+    /// Where it is unpacked.
+    pub(crate) fn path(&self) -> &Path {
+        &self.unpacked.0
+    }
+
+    /// Has its connection read another one, too.
+    pub(super) fn attach(&self, other: &Self, name: &str) -> rusqlite::Result<()> {
+        self.db.execute(&format!("ATTACH ?1 AS {name}"), [other.path().to_string_lossy()]).map(drop)
+    }
+
+    /// It has become something else.
+    pub(super) fn is_now(&mut self, line: Line, counts: [u64; 4]) {
+        (self.line, self.counts) = (line, counts);
     }
 
     /// All of it, for reading.
@@ -164,6 +182,10 @@ fn unpack(
 }
 
 fn unreadable(error: io::Error) -> ReadError {
+    let of_age = error.get_ref().and_then(|inner| inner.downcast_ref::<AgeError>());
+    if let Some(AgeError::OtherKey | AgeError::OtherKind(_)) = of_age {
+        return ReadError::OtherKey(error.to_string());
+    }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ReadError::Cut,
         _ => ReadError::Damaged(error.to_string()),
@@ -202,7 +224,7 @@ fn check(
 
 /// What a backup says it is; none where it says nothing that it may. With the rows that there are, which must be
 /// as many as it says.
-fn look(db: &Connection) -> rusqlite::Result<(Option<Line>, [u64; 4])> {
+pub(super) fn look(db: &Connection) -> rusqlite::Result<(Option<Line>, [u64; 4])> {
     let sql = "SELECT type, tenant, user, made_at, since, head, min_seq, delivered, acked,
             messages, changes, receipts, devices,
             (SELECT count(*) FROM message), (SELECT count(*) FROM changes),

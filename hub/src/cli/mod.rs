@@ -1,16 +1,20 @@
 //! The command line.
 
+mod backup;
 mod check_config;
 mod http_client;
 mod keys;
 mod migrate;
 mod out;
+mod progress;
+mod restore;
 mod send;
 mod serve;
 mod service;
 mod start_lines;
 mod tail;
 mod token;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -85,6 +89,19 @@ enum Command {
     /// Connects as a user and prints every frame as one line; comes back when the server says so.
     #[command(after_help = "Example:\n  pushhub tail --user user123 --since 0")]
     Tail(tail::Arguments),
+    /// Backs up an inbox: of a folder, also one that is served, or of the database.
+    #[command(
+        after_help = "Example:\n  pushhub backup --user user123 --compress --out user123.db.gz"
+    )]
+    Backup(backup::Arguments),
+    /// Brings inboxes back from backups, into a folder or a database that no node serves.
+    #[command(
+        after_help = "Examples:\n  pushhub restore backup_user123.db.gz\n  pushhub restore --replace --user user123 sunday.db monday.db tuesday.db"
+    )]
+    Restore(restore::Arguments),
+    /// Tells whole backups and storage folders from damaged ones.
+    #[command(after_help = "Examples:\n  pushhub verify\n  pushhub verify backup_user123.db.gz")]
+    Verify(verify::Arguments),
 }
 
 fn after_long_help() -> String {
@@ -122,7 +139,11 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Serve);
         let purpose = match command {
             Command::Migrate(_) => Purpose::Migrate,
-            Command::Service(_) | Command::Send(_) => Purpose::Manage,
+            Command::Service(_)
+            | Command::Send(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Verify(_) => Purpose::Manage,
             // Tokens are signed with the secret of the nodes, and keys are sealed with what it makes.
             Command::Serve
             | Command::CheckConfig(_)
@@ -142,6 +163,9 @@ impl Cli {
             Command::Service(command) => service::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),
+            Command::Backup(arguments) => backup::run(&arguments, output, &loaded?.config),
+            Command::Restore(arguments) => restore::run(&arguments, output, &loaded?.config),
+            Command::Verify(arguments) => verify::run(&arguments, output, &loaded?.config),
         }
     }
 }

@@ -29,6 +29,7 @@ mod promises;
 mod rate_limits;
 mod read_state;
 mod recipients;
+mod restore;
 mod retention;
 mod schedule;
 mod search;

@@ -96,6 +96,7 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::import::restore;
 pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,

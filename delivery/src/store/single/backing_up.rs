@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use protocol::{Seq, Time};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SingleStore, layout};
+use super::{OpenError, SingleConfig, SingleStore, cursors, layout};
 use crate::{
     InboxKey, StoreError,
-    backup::{BackupError, Cursors, Draft, Line, Since, SinceSearch, Wanted, aside},
+    backup::{BackupError, Cursors, Draft, Line, Made, Place, Since, SinceSearch, Wanted, aside},
 };
 
 const COLUMNS: &str =
@@ -49,9 +49,7 @@ impl SingleStore {
             // Nothing of this inbox was ever stored.
             None => {
                 aside(move || {
-                    let line = Line::new(wanted, key);
-                    since(wanted, &line, |_| Ok(None))?;
-                    draft.finish(line).map_err(|error| draft.failed(error))?;
+                    empty(&mut draft, key, wanted)?;
                     Ok(draft)
                 })
                 .await
@@ -184,4 +182,63 @@ fn rows(draft: &Draft, wanted: Wanted, since: Seq, cursors: &Cursors) -> rusqlit
         params![since, from],
     )?;
     draft.cursors(cursors)
+}
+
+/// Backs an inbox up out of a folder, whether or not a node serves it. Of one that is served it is what is in its
+/// files, which follow what was accepted by a second or so.
+///
+/// # Errors
+/// As [`Place::make`].
+pub async fn back_up_folder(
+    config: &SingleConfig,
+    place: &Place,
+    wanted: Wanted,
+) -> Result<Made, BackupError> {
+    let settings = config.clone();
+    let open = move || SingleStore::open(&settings, Arc::new(Nobody), &metrics::NoopRecorder);
+    let opened = tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)?;
+    match opened {
+        Ok(store) => {
+            let made = place.make(&*store, wanted).await;
+            crate::Store::close(&*store).await;
+            made
+        }
+        Err(OpenError::InUse(_)) => {
+            let (root, key) = (config.root.clone(), place.inbox().clone());
+            place.make_by(|draft| aside(move || of_files(&root, key, wanted, draft))).await
+        }
+        Err(error) => Err(std::io::Error::other(error).into()),
+    }
+}
+
+struct Nobody;
+
+impl crate::Fanout for Nobody {
+    fn publish(&self, _: &[crate::store::Stored]) {}
+}
+
+fn of_files(
+    root: &Path,
+    key: InboxKey,
+    wanted: Wanted,
+    mut draft: Draft,
+) -> Result<Draft, BackupError> {
+    let dir = layout::inbox_dir(root, &key);
+    let file = dir.join("messages.db");
+    if !file.is_file() {
+        empty(&mut draft, key, wanted)?;
+        return Ok(draft);
+    }
+    begin(draft.db(), &file).map_err(|error| draft.failed(error))?;
+    let cursors = cursors::read(&dir)?.devices;
+    let cursors = cursors.into_iter().map(|(id, at)| (id, at.seq, at.acked_at)).collect();
+    copy(&mut draft, key, wanted, &cursors)?;
+    Ok(draft)
+}
+
+/// Of an inbox in which nothing was ever stored.
+fn empty(draft: &mut Draft, key: InboxKey, wanted: Wanted) -> Result<(), BackupError> {
+    let line = Line::new(wanted, key);
+    since(wanted, &line, |_| Ok(None))?;
+    draft.finish(line).map_err(|error| draft.failed(error))
 }
