@@ -5,7 +5,7 @@
 //! ```
 //! A store copies an inbox into a [`Draft`] while sends go on; the draft lies in a folder that is bounded
 //! ([`Area`]), and what leaves it is read from there, so that a slow client holds a file and no snapshot. What a
-//! backup looks like inside says [`file`]; what is around it, [`seal`].
+//! backup looks like inside says [`mod@file`]; what is around it, [`seal`].
 
 pub(crate) mod age;
 mod area;

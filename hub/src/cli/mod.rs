@@ -106,7 +106,7 @@ enum Command {
 
 fn after_long_help() -> String {
     format!(
-        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE.\n\n{}",
+        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE, BACKUP_ENCRYPTION_KEY_FILE.\n\n{}",
         help_table()
     )
 }
