@@ -34,7 +34,8 @@ COPY --from=build /pushhub /usr/local/bin/pushhub
 COPY --from=build --chown=65532:65532 /storage /var/lib/pushhub
 # In a container the other side is never this host's loopback.
 ENV BIND_ADDRESS=0.0.0.0 \
-    USER_STORAGE_PATH=/var/lib/pushhub/user_storage
+    USER_STORAGE_PATH=/var/lib/pushhub/user_storage \
+    DATABASE_BACKUP_PATH=/var/lib/pushhub/backups
 # A number, because Kubernetes cannot tell whether a name is root.
 USER 65532:65532
 EXPOSE 8080 8081

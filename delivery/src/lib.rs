@@ -15,6 +15,7 @@ pub mod account;
 pub mod admin;
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod connections;

@@ -18,6 +18,7 @@ fn metrics() -> String {
         hub::telemetry::METRICS,
         delivery::api::METRICS,
         delivery::tail::METRICS,
+        delivery::backup::METRICS,
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,

@@ -75,6 +75,8 @@ error_types! {
     ProviderFailed = "provider_failed", 502;
     /// The store cannot take it now, or the node is going down; nothing was accepted.
     Unavailable = "unavailable", 503;
+    /// What was asked for takes more room than there is or than it may.
+    InsufficientStorage = "insufficient_storage", 507;
 }
 
 /// What is wrong with one field.

@@ -12,6 +12,7 @@ use super::preferences;
 use crate::{
     account::AccountError,
     admin::AdminError,
+    backup::BackupError,
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
@@ -111,6 +112,8 @@ pub(crate) enum ApiError {
     Send(#[from] SendError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -218,6 +221,7 @@ impl ApiError {
             Self::Send(SendError::Store(error)) | Self::Store(error) => store(error),
             Self::Account(error) => self.account(error),
             Self::Login(error) => self.login(error),
+            Self::Backup(error) => self.backup(error),
             Self::Admin(error) => self.admin(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
@@ -240,6 +244,19 @@ impl ApiError {
             ChannelError::Closed | ChannelError::Refused(_) => self.says(T::Forbidden),
             ChannelError::Quota(_) => self.says(T::Invalid),
             ChannelError::Store(error) => store(error),
+        }
+    }
+
+    fn backup(&self, error: &BackupError) -> Failure {
+        use ErrorType as T;
+        match error {
+            BackupError::Store(error) => store(error),
+            BackupError::Since { min_seq, head } => self
+                .says(T::ResyncRequired)
+                .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
+            BackupError::Running => self.says(T::RateLimited).retry(RETRY_AFTER_BUSY),
+            BackupError::TooLarge(_) | BackupError::Full => self.says(T::InsufficientStorage),
+            BackupError::Left | BackupError::Io(_) | BackupError::Sqlite(_) => internal(),
         }
     }
 

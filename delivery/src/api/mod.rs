@@ -12,6 +12,7 @@ mod admins;
 mod answer;
 mod audit;
 mod auth;
+mod backups;
 mod body;
 mod caller;
 mod channel_keeping;
@@ -69,6 +70,7 @@ use crate::{
     account::Accounts,
     admin::{Admins, SingleSignOn},
     audit::Audit,
+    backup::Backups,
     channel::Channels,
     connections::Connections,
     control::Control,
@@ -132,6 +134,7 @@ pub(crate) struct Shared {
     pub(crate) config: ApiConfig,
     pub(crate) running: Arc<idempotency::Running>,
     pub(crate) exports: Arc<export::Exports>,
+    pub(crate) backups: Backups,
     pub(crate) metrics: metrics::ApiMetrics,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
@@ -163,6 +166,8 @@ pub struct ApiParts {
     pub webhooks: Webhooks,
     /// How much may be asked.
     pub limiter: Arc<Limiter>,
+    /// Makes backups.
+    pub backups: Backups,
     /// What can be set.
     pub config: ApiConfig,
     /// While it is set, sends are answered 503 and their connections closed; reads go on.
@@ -192,6 +197,7 @@ impl ApiState {
             outbound,
             webhooks,
             limiter,
+            backups,
             config,
             draining,
             connections,
@@ -248,6 +254,7 @@ impl ApiState {
             config,
             running: idempotency::Running::new(metrics::KeyMetrics::new(recorder)),
             exports: export::Exports::new(recorder),
+            backups,
             metrics: metrics::ApiMetrics::new(recorder, &routes),
             draining,
             connections,
@@ -318,6 +325,8 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/channels/{id}/leave" => channels::leave;
         get "/.well-known/jwks.json" => signing_keys::published;
         get "/api/v3/sync" => sync::changes;
+        get "/api/v3/backup/database" => backups::database;
+        get "/api/v3/backup/messages" => backups::messages;
         get "/api/v3/stats" => stats::of_service;
         get "/api/v3/webhooks" => webhooks::list::<Own>;
         post "/api/v3/webhooks" => webhooks::create::<Own>;
@@ -395,6 +404,8 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         delete "/api/v3/admin/users/{id}" => deletions::of_user;
         get "/api/v3/admin/users/{id}/export" => export::of_user;
         get "/api/v3/admin/users/{id}/messages" => messages::of_user;
+        get "/api/v3/admin/users/{id}/backup/database" => backups::database_of;
+        get "/api/v3/admin/users/{id}/backup/messages" => backups::messages_of;
         get "/api/v3/admin/sessions" => sessions::list_all;
         post "/api/v3/admin/sessions" => sessions::create;
         delete "/api/v3/admin/sessions" => sessions::end_of_user;

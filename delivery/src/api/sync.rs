@@ -1,6 +1,6 @@
 //! Changes after a position, for clients that poll.
 
-pub(super) mod docs;
+pub(in crate::api) mod docs;
 
 use axum::{
     extract::{OriginalUri, State},

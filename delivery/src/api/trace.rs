@@ -27,7 +27,12 @@ const BELOW: &str = "/api/v3/admin/";
 const TARGET_BYTES_MAX: usize = 1_024;
 
 /// What is only read, and leaves a trace all the same: whose letters an admin has read is known.
-const READ: [&str; 2] = ["/api/v3/admin/users/{id}/export", "/api/v3/admin/users/{id}/messages"];
+const READ: [&str; 4] = [
+    "/api/v3/admin/users/{id}/export",
+    "/api/v3/admin/users/{id}/messages",
+    "/api/v3/admin/users/{id}/backup/database",
+    "/api/v3/admin/users/{id}/backup/messages",
+];
 
 /// The ids of the operations that leave a trace.
 pub(crate) struct Actions(HashMap<(Method, &'static str), String>);

@@ -39,6 +39,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use protocol::{Body, DeviceId, MessageId, Seq, TenantId, UserId};
 
+use crate::backup::{BackupError, Draft, Wanted};
+
 pub(crate) use self::change::is_live;
 pub use self::{
     audience::{Audience, Batch, Group, Outgoing, SenderKey},
@@ -251,6 +253,18 @@ pub trait Store: Send + Sync + 'static {
         inbox: &InboxKey,
         id: &MessageId,
     ) -> BoxFuture<'_, Result<InboxMessage, StoreError>>;
+
+    /// Copies an inbox, as of one moment, into a backup that was begun: everything that was stored before the call
+    /// is in it, and of what comes meanwhile the beginning or nothing. Nobody's sends and reads wait for it.
+    ///
+    /// # Errors
+    /// [`BackupError`], but for `Running` and `Io`.
+    fn back_up(
+        &self,
+        inbox: &InboxKey,
+        wanted: Wanted,
+        draft: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>>;
 
     /// Moves a device's cursor forward, never back and never beyond the head. Survives an orderly
     /// end; after a crash the cursor may stand up to [`single::CURSOR_FLUSH_INTERVAL`] back.

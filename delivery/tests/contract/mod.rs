@@ -1,6 +1,7 @@
 //! The suite, generic over the constructor.
 
 pub(crate) mod actions;
+pub(crate) mod backups;
 pub(crate) mod broadcast;
 pub(crate) mod channels;
 pub(crate) mod collapse;
@@ -59,6 +60,11 @@ macro_rules! suite {
                 actions: what_cannot_be_pressed_is_not_found,
                 actions: an_archived_message_stays_so_when_pressed,
                 actions: of_presses_at_once_one_is_first,
+                backups: a_backup_has_all_of_an_inbox_and_nothing_of_others,
+                backups: an_incremental_backup_has_what_changed,
+                backups: a_backup_under_load_is_a_prefix,
+                backups: what_has_no_room_is_refused,
+                backups: a_harmed_backup_is_refused,
                 broadcast: reaches_who_exists_in_order_with_direct_messages,
                 broadcast: is_merged_for_users_that_were_not_watched,
                 broadcast: stays_in_its_tenant,

@@ -22,6 +22,7 @@ use delivery::{
         doc::{self, Endpoint, Operation},
         starting_routes, user_routes,
     },
+    backup::{Area, Backups},
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
@@ -193,6 +194,10 @@ impl App {
             outbound: foundation.outbound.clone(),
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
+            backups: Backups {
+                area: Area::new(config.backup.area.clone(), &*recorder),
+                key: config.backup.key.clone(),
+            },
             config: ApiConfig {
                 body_timeout: config.http.body_timeout,
                 retention: config.store.retention,

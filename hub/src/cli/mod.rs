@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod backup;
 mod check_config;
 mod completions;
 mod doctor;
@@ -9,12 +10,15 @@ mod keys;
 mod man;
 mod migrate;
 mod out;
+mod progress;
+mod restore;
 mod send;
 mod serve;
 mod service;
 mod start_lines;
 mod tail;
 mod token;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -109,11 +113,24 @@ enum Command {
     /// Writes the manual: a page for each command, and one of all settings.
     #[command(after_help = "Example:\n  pushhub man --out ./man && man -l ./man/pushhub.1")]
     Man(man::Arguments),
+    /// Backs up an inbox: of a folder, also one that is served, or of the database.
+    #[command(
+        after_help = "Example:\n  pushhub backup --user user123 --compress --out user123.db.gz"
+    )]
+    Backup(backup::Arguments),
+    /// Brings inboxes back from backups, into a folder or a database that no node serves.
+    #[command(
+        after_help = "Examples:\n  pushhub restore backup_user123.db.gz\n  pushhub restore --replace --user user123 sunday.db monday.db tuesday.db"
+    )]
+    Restore(restore::Arguments),
+    /// Tells whole backups and storage folders from damaged ones.
+    #[command(after_help = "Examples:\n  pushhub verify\n  pushhub verify backup_user123.db.gz")]
+    Verify(verify::Arguments),
 }
 
 fn after_long_help() -> String {
     format!(
-        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE.\n\n{}",
+        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE, BACKUP_ENCRYPTION_KEY_FILE.\n\n{}",
         help_table()
     )
 }
@@ -152,7 +169,12 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Serve);
         let purpose = match command {
             Command::Migrate(_) => Purpose::Migrate,
-            Command::Service(_) | Command::Audit(_) | Command::Send(_) => Purpose::Manage,
+            Command::Service(_)
+            | Command::Audit(_)
+            | Command::Send(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Verify(_) => Purpose::Manage,
             // Tokens are signed with the secret of the nodes, and keys are sealed with what it makes.
             Command::Serve
             | Command::CheckConfig(_)
@@ -179,6 +201,9 @@ impl Cli {
             Command::Audit(command) => audit::run(command, output, &loaded?.config),
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),
+            Command::Backup(arguments) => backup::run(&arguments, output, &loaded?.config),
+            Command::Restore(arguments) => restore::run(&arguments, output, &loaded?.config),
+            Command::Verify(arguments) => verify::run(&arguments, output, &loaded?.config),
         }
     }
 }

@@ -21,6 +21,7 @@ use std::{
 };
 
 use delivery::{
+    backup::{AreaConfig, Key},
     identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
     provider::ProvidersConfig,
@@ -122,6 +123,15 @@ impl StoreConfig {
     }
 }
 
+/// Copies of what is kept.
+#[derive(Clone, Debug)]
+pub struct BackupConfig {
+    /// Where they are made, and how large one may be.
+    pub area: AreaConfig,
+    /// Whom they are encrypted for unless somebody is named.
+    pub key: Option<Key>,
+}
+
 /// Other nodes.
 #[derive(Clone)]
 pub struct ClusterConfig {
@@ -203,6 +213,8 @@ pub struct Config {
     pub webhook: WebhookConfig,
     /// Storage.
     pub store: StoreConfig,
+    /// Backups.
+    pub backup: BackupConfig,
     /// Other nodes.
     pub cluster: ClusterConfig,
     /// Identity.
@@ -372,6 +384,13 @@ impl Config {
                 redis_prefix: given.text("REDIS_PREFIX").unwrap_or_default(),
             },
             store,
+            backup: BackupConfig {
+                area: AreaConfig {
+                    path: given.path("DATABASE_BACKUP_PATH"),
+                    bytes_max: given.number("BACKUP_SIZE_MAX") as u64,
+                },
+                key: given.secret("BACKUP_ENCRYPTION_KEY").and_then(|text| Key::parse(&text).ok()),
+            },
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),
                 issuer: given.text("JWT_ISSUER").unwrap_or_default(),

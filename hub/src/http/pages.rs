@@ -25,13 +25,14 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DEL
 
 /// Request headers that mean something here and are not on the browsers' own list of harmless ones.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, idempotency-key, if-none-match, last-event-id, x-request-id",
+    "authorization, content-type, idempotency-key, if-none-match, last-event-id, x-backup-key, \
+     x-request-id",
 );
 
 /// Answer headers that scripts may read, beside those that they always may.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "allow, content-disposition, etag, idempotency-replayed, ratelimit, ratelimit-policy, retry-after, \
-     www-authenticate, x-request-id",
+     www-authenticate, x-backup-head, x-request-id",
 );
 
 /// Which pages may do what at a port.

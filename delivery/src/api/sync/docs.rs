@@ -18,7 +18,7 @@ pub(in crate::api) const TAG: Tag = Tag {
 /// Where an inbox can be resumed from.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "FailureData::Resync as it is on the wire")]
-struct Resync {
+pub(crate) struct Resync {
     /// The oldest position that can be resumed from.
     min_seq: Seq,
     /// The inbox's latest position.

@@ -29,6 +29,7 @@ use crate::{
     InboxKey,
     account::{AccountConfig, Accounts, RefreshKey},
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
+    backup::{Area, AreaConfig, Backups},
     connections::{Connections, Found, NodeReport, TooManyAsk},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
@@ -183,6 +184,13 @@ impl Api {
             outbound: Outbound::new(&counts).unwrap(),
             webhooks: webhooks.unwrap(),
             limiter: Arc::new(Limiter::new(limits, &counts)),
+            backups: Backups {
+                area: Area::new(
+                    AreaConfig { path: dir.path().join("backups"), bytes_max: 1 << 30 },
+                    &counts,
+                ),
+                key: None,
+            },
             config: ApiConfig { body_timeout, ..ApiConfig::default() },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     Fanout,
+    backup::{BackupError, Draft, Wanted},
     store::{
         Audience, Batch, BoxFuture, ChangePage, Channel, ChannelInfo, Directory, Group, Head,
         Health, InboxKey, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked,
@@ -165,6 +166,19 @@ impl Store for TestStore {
     ) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
         assert_ne!(id.as_str(), "panic", "asked for by a test");
         self.with(|store| store.get(inbox, id))
+    }
+
+    fn back_up(
+        &self,
+        inbox: &InboxKey,
+        wanted: Wanted,
+        draft: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>> {
+        let failing = *self.failing.lock();
+        match failing {
+            Some(error) => Box::pin(std::future::ready(Err(error().into()))),
+            None => self.store.back_up(inbox, wanted, draft),
+        }
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

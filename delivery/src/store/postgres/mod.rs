@@ -42,6 +42,7 @@
 //! wait for 100,000 devices; those of others are dropped and counted. See [`metrics::ALL`].
 
 mod append;
+mod backing_up;
 mod batcher;
 mod books;
 mod catch_up;
@@ -101,6 +102,7 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::import::restore;
 pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,

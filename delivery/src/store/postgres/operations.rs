@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     InboxKey, Store, StoreError,
+    backup::{BackupError, Draft, Wanted},
     store::{
         Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery, Mark,
         MarkTarget, Marked, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
@@ -198,6 +199,17 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
         let (core, key, id) = (Arc::clone(&self.core), inbox.clone(), id.clone());
         Box::pin(self.run(async move { core.get(&key, &id).await }))
+    }
+
+    fn back_up(
+        &self,
+        inbox: &InboxKey,
+        wanted: Wanted,
+        draft: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>> {
+        let (core, key) = (Arc::clone(&self.core), inbox.clone());
+        let copied = async move { Ok(core.back_up(&key, wanted, draft).await) };
+        Box::pin(async move { self.run(copied).await? })
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

@@ -25,6 +25,7 @@
 //! has a counter, see [`metrics::ALL`].
 
 mod ahead;
+mod backing_up;
 mod committer;
 mod cursors;
 mod directory;
@@ -50,6 +51,7 @@ mod publisher;
 mod queries;
 mod receipts;
 mod record;
+mod restore;
 mod schema;
 mod search;
 mod segment;
@@ -62,6 +64,7 @@ mod tests;
 mod threads;
 mod trim;
 mod user_files;
+mod verify;
 mod walk;
 mod worker;
 
@@ -107,14 +110,17 @@ use crate::{
     store::{Retention, Witness, limits},
 };
 
-pub(crate) use self::{
-    export::{Export, ExportError, InboxLine, MovedMessage, MovedRecord, Wanted},
-    moved::{Held, Mark as MovedMark},
-};
 pub use self::{
+    backing_up::back_up_folder,
     layout::{hub_dir, inbox_dir},
     moved::{MARK as MOVED_MARK, check_at_rest, check_not_moved},
     private::own_dir,
+    restore::restore,
+    verify::{Fault, Verified, verify_folder},
+};
+pub(crate) use self::{
+    export::{Export, ExportError, InboxLine, MovedMessage, MovedRecord, Wanted, cells},
+    moved::{Held, Mark as MovedMark},
 };
 
 /// How long an ack may wait in memory with the default settings: the longest wait of an inbox for

@@ -17,7 +17,9 @@ use super::{
     user_files::{FileError, UserFiles},
 };
 use crate::{
-    InboxKey, Store, StoreError, clock,
+    InboxKey, Store, StoreError,
+    backup::{BackupError, Draft, Wanted},
+    clock,
     store::{
         Audience, Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
         Mark, MarkTarget, Marked, Outgoing, Pressing, Retention, UnreadCounts, Watch, WatchGuard,
@@ -218,6 +220,16 @@ impl Store for SingleStore {
     ) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
         let (inbox, id) = (self.inbox(inbox), id.clone());
         Box::pin(async move { self.get_from(&inbox, &id).await })
+    }
+
+    fn back_up(
+        &self,
+        inbox: &InboxKey,
+        wanted: Wanted,
+        draft: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>> {
+        let key = inbox.clone();
+        Box::pin(async move { self.copy_out(&key, wanted, draft).await })
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{
     Kind, Setting,
-    Topic::{self, Auth, Cluster, Http, Limit, Log, Login, Process, Socket, Store, Webhook},
+    Topic::{
+        self, Auth, Backup, Cluster, Http, Limit, Log, Login, Process, Socket, Store, Webhook,
+    },
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -255,6 +257,27 @@ pub const ALL: &[Setting] = &[
         Kind::OffCount { min: 1, max: 1_000_000_000 },
         Store,
         "Each inbox keeps its latest so many messages; `off` keeps all.",
+    ),
+    setting(
+        "DATABASE_BACKUP_PATH",
+        "./data/backups",
+        Kind::Path,
+        Backup,
+        "Folder where backups are made. One that is downloaded lies there until it is sent: room for four times `BACKUP_SIZE_MAX` is enough.",
+    ),
+    setting(
+        "BACKUP_SIZE_MAX",
+        "4GiB",
+        Kind::Bytes { min: 64 << 10, max: 1 << 42 },
+        Backup,
+        "Largest backup, before compression. A larger one is refused with 507.",
+    ),
+    setting(
+        "BACKUP_ENCRYPTION_KEY",
+        "",
+        Kind::BackupKey,
+        Backup,
+        "For whom backups are encrypted that are to be and name nobody, and what encrypted ones are restored with: an age recipient (`age1…`, encrypts only), an age identity (`AGE-SECRET-KEY-1…`), or else a passphrase of 12 bytes or more.",
     ),
     setting(
         "DATABASE_URL",

@@ -78,6 +78,8 @@ pub enum Kind {
     RedisAddress,
     /// Where a PostgreSQL is; never printed, for it holds a password.
     DatabaseAddress,
+    /// A key of age, or a passphrase; never printed.
+    BackupKey,
     /// A URL that this process calls.
     Url,
     /// Where browsers find this process.
@@ -111,6 +113,8 @@ pub enum Topic {
     Webhook,
     /// What is kept on disk.
     Store,
+    /// Copies of that.
+    Backup,
     /// Other nodes.
     Cluster,
     /// Who is asking.
@@ -123,13 +127,14 @@ pub enum Topic {
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Process,
         Self::Http,
         Self::Socket,
         Self::Limit,
         Self::Webhook,
         Self::Store,
+        Self::Backup,
         Self::Cluster,
         Self::Auth,
         Self::Login,
@@ -146,6 +151,7 @@ impl Topic {
             Self::Limit => "Rate limits",
             Self::Webhook => "Webhooks",
             Self::Store => "Storage",
+            Self::Backup => "Backups",
             Self::Cluster => "Cluster",
             Self::Auth => "Identity",
             Self::Login => "Login providers",

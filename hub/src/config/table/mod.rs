@@ -30,14 +30,16 @@ impl Setting {
     /// Whether its value must never be printed.
     #[must_use]
     pub const fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret { .. } | Kind::RedisAddress | Kind::DatabaseAddress)
+        matches!(
+            self.kind,
+            Kind::Secret { .. } | Kind::RedisAddress | Kind::DatabaseAddress | Kind::BackupKey
+        )
     }
 }
 
-/// Variables of the seed that mean something only to parts which this build does not have. Setting
-/// one is no mistake (the seed's own example does), but it must not look as if it worked.
-pub const WITHOUT_EFFECT: &[&str] =
-    &["DATABASE_BACKUP_PATH", "BACKUP_ENCRYPTION_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// Variables that mean something only to parts which this build does not have. Setting one is no mistake, but
+/// it must not look as if it worked.
+pub const WITHOUT_EFFECT: &[&str] = &["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// The file of settings.
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";
@@ -48,6 +50,7 @@ pub const OWN_PREFIXES: &[&str] = &[
     "HTTP_",
     "PUSHHUB_",
     "STORE_",
+    "BACKUP_",
     "RATE_LIMIT_",
     "RETENTION_",
     "WEBHOOK_",

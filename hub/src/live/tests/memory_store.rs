@@ -10,6 +10,7 @@ use std::{
 
 use delivery::{
     Fanout, InboxKey, Store, StoreError,
+    backup::{BackupError, Draft, Wanted},
     store::{
         Audience, Batch, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage,
         ListQuery, Mark, MarkTarget, Marked, Pressing, Retention, StatusChange, Stored,
@@ -194,6 +195,15 @@ impl Store for MemoryStore {
 
     fn get(&self, _: &InboxKey, _: &MessageId) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
         ready(Err(StoreError::NotFound))
+    }
+
+    fn back_up(
+        &self,
+        _: &InboxKey,
+        _: Wanted,
+        _: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>> {
+        ready(Err(StoreError::Closing.into()))
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

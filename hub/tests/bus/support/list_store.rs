@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use delivery::{
     InboxKey, Store, StoreError,
+    backup::{BackupError, Draft, Wanted},
     store::{
         Batch, BoxFuture, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery, Mark,
         MarkTarget, Marked, Pressing, Retention, Stored, UnreadCounts, Watch, WatchGuard,
@@ -114,6 +115,15 @@ impl Store for ListStore {
 
     fn get(&self, _: &InboxKey, _: &MessageId) -> BoxFuture<'_, Result<InboxMessage, StoreError>> {
         ready(Err(StoreError::NotFound))
+    }
+
+    fn back_up(
+        &self,
+        _: &InboxKey,
+        _: Wanted,
+        _: Draft,
+    ) -> BoxFuture<'_, Result<Draft, BackupError>> {
+        ready(Err(StoreError::Closing.into()))
     }
 
     fn ack(&self, _: &InboxKey, _: &DeviceId, _: Seq) {}

@@ -121,13 +121,13 @@ impl Import {
 }
 
 /// Takes the lock, if nobody else has it.
-async fn is_free(client: &Client) -> Result<bool, Failure> {
+pub(super) async fn is_free(client: &Client) -> Result<bool, Failure> {
     let sql = "SELECT pg_try_advisory_lock($1)";
     row(client, sql, &[&locks::MOVING]).await?.map_or(Ok(false), |row| row.column(0))
 }
 
 /// Sessions of nodes.
-async fn nodes(client: &Client) -> Result<i64, Failure> {
+pub(super) async fn nodes(client: &Client) -> Result<i64, Failure> {
     let sql = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'pushhub'";
     row(client, sql, &[]).await?.map_or(Ok(0), |row| row.column(0))

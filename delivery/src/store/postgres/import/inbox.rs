@@ -19,6 +19,8 @@ use crate::store::{
 pub(crate) struct InboxPart<'a> {
     transaction: Transaction<'a>,
     id: i64,
+    /// It is part of a move, which goes on after it.
+    moved: bool,
     kept: i64,
     counts: [i64; COUNTED],
     tallies: BTreeMap<String, [i64; COUNTED]>,
@@ -35,13 +37,16 @@ impl Import {
         client: &'a mut Client,
         id: i64,
     ) -> Result<InboxPart<'a>, ImportError> {
-        let transaction = begin(client).await?;
-        let (kept, counts, tallies) = (0, [0; COUNTED], BTreeMap::new());
-        Ok(InboxPart { transaction, id, kept, counts, tallies, next_expiry: None })
+        Ok(InboxPart::new(begin(client).await?, id, true))
     }
 }
 
-impl InboxPart<'_> {
+impl<'a> InboxPart<'a> {
+    pub(super) fn new(transaction: Transaction<'a>, id: i64, moved: bool) -> Self {
+        let (kept, counts, tallies) = (0, [0; COUNTED], BTreeMap::new());
+        Self { transaction, id, moved, kept, counts, tallies, next_expiry: None }
+    }
+
     /// Takes in messages, whose bodies are here.
     pub(crate) async fn messages(
         &mut self,
@@ -106,7 +111,7 @@ impl InboxPart<'_> {
 
     /// The inbox is here.
     pub(crate) async fn finish(self, line: InboxLine) -> Result<(), ImportError> {
-        let Self { transaction, id, kept, counts, tallies, next_expiry } = self;
+        let Self { transaction, id, moved, kept, counts, tallies, next_expiry } = self;
         let InboxLine { head, min_seq, delivered, acked, cursors, counts: _ } = line;
         let [unread, read, archived, recalled] = counts;
         let sql = "UPDATE inboxes SET head = $2, min_seq = $3, kept = $4, unread = $5, read = $6,
@@ -140,7 +145,9 @@ impl InboxPart<'_> {
             let sql = "INSERT INTO reached (inbox, delivered, acked) VALUES ($1, $2, $3)";
             execute(&transaction, sql, &[&id, &delivered, &acked]).await?;
         }
-        execute(&transaction, "INSERT INTO moved_inboxes (inbox) VALUES ($1)", &[&id]).await?;
+        if moved {
+            execute(&transaction, "INSERT INTO moved_inboxes (inbox) VALUES ($1)", &[&id]).await?;
+        }
         Ok(pool::commit(transaction).await?)
     }
 }

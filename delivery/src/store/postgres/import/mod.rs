@@ -9,12 +9,14 @@ mod cell;
 mod check;
 mod claim;
 mod inbox;
+mod restore;
 pub(crate) mod targets;
 
 use std::pin::pin;
 
 use tokio_postgres::{binary_copy::BinaryCopyInWriter, types::ToSql};
 
+pub use self::restore::restore;
 pub(crate) use self::{bodies::Ids, claim::Claim, targets::Target};
 use super::{
     PostgresStore,

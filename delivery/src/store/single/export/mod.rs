@@ -220,7 +220,7 @@ impl SingleStore {
 }
 
 /// Reads all columns of a row.
-pub(super) fn cells(row: &Row<'_>) -> rusqlite::Result<Cells> {
+pub(crate) fn cells(row: &Row<'_>) -> rusqlite::Result<Cells> {
     (0..row.as_ref().column_count())
         .map(|at| {
             Ok(match row.get_ref(at)? {
