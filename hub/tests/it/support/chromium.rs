@@ -1,6 +1,7 @@
 //! A real browser with one page in it, driven by its DevTools protocol.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -40,13 +41,24 @@ const KEYS: &[(&str, u32, &str)] = &[
 impl Tab {
     /// Starts a browser that reaches this machine only.
     pub(crate) async fn start(width: u32, height: u32) -> Self {
+        Self::start_knowing(width, height, "").await
+    }
+
+    /// As [`Tab::start`], and what is called `host` is at this address.
+    pub(crate) async fn start_where(width: u32, height: u32, host: &str, at: SocketAddr) -> Self {
+        Self::start_knowing(width, height, &format!("MAP {host} {at}, ")).await
+    }
+
+    async fn start_knowing(width: u32, height: u32, hosts: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let said = profile.path().join("said");
         let child = Command::new("chromium")
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update"])
             .args(["--disable-sync", "--remote-debugging-port=0", "--lang=en"])
-            .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+            // What is asked for by `http` is not tried with TLS first.
+            .arg("--disable-features=HttpsUpgrades")
+            .arg(format!("--host-resolver-rules={hosts}MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
             .arg(format!("--user-data-dir={}", profile.path().join("profile").display()))
             .arg("about:blank")
             .stdin(Stdio::null())
@@ -230,6 +242,21 @@ impl Tab {
             shot["data"].as_str().unwrap(),
         );
         std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes.unwrap()).unwrap();
+    }
+
+    /// As [`Tab::picture`], wide and narrow, light and dark.
+    pub(crate) async fn pictures(&mut self, name: &str) {
+        if std::env::var_os("CONSOLE_PICTURES").is_none() {
+            return;
+        }
+        for scheme in ["dark", "light"] {
+            let feature = json!({"name": "prefers-color-scheme", "value": scheme});
+            self.call("Emulation.setEmulatedMedia", json!({"features": [feature]})).await;
+            for (width, height) in [(390, 844), (1280, 900)] {
+                self.resize(width, height).await;
+                self.picture(&format!("{name}-{width}-{scheme}")).await;
+            }
+        }
     }
 }
 

@@ -4,6 +4,10 @@ import { get, post, Refused, signIn } from '../api.js';
 import { button, copyable, field, form, h, reason, secret } from '../ui.js';
 import { t } from '../words.js';
 
+/** What an authenticator app needs. */
+export const enrolment = ({ secret: text, otpauth_uri: href }, about) =>
+  h('div.list', h('p', about), copyable(text, t('login.secret')), h('p.faint', h('a', { href }, t('login.open'))));
+
 export default function login({ why, code, done, signal }) {
   const place = h('div.steps');
   const show = (...nodes) => { place.replaceChildren(...nodes.filter(Boolean)); place.querySelector('input')?.focus(); };
@@ -24,7 +28,7 @@ export default function login({ why, code, done, signal }) {
     return node;
   }
 
-  function second({ challenge, enrolment }) {
+  function second({ challenge, enrolment: newly }) {
     const node = form([field(t('login.code'), 'code', { inputmode: 'numeric', autocomplete: 'one-time-code', required: true, hint: t('login.code.about') })], t('login.go'), async ({ code }) => {
       try {
         await accept(await post('auth/totp', { challenge, code: code.replace(/\s/g, '') }, { quiet: true }));
@@ -33,8 +37,7 @@ export default function login({ why, code, done, signal }) {
         if (error instanceof Refused && error.status === 401 && /challenge/.test(error.message)) first(error.message); else throw error;
       }
     }, { extra: button(t('back'), () => first(), { kind: 'quiet' }) });
-    const enrol = enrolment && h('div', h('p', t('login.enrol')), copyable(enrolment.secret, t('login.secret')), h('p.faint', h('a', { href: enrolment.otpauth_uri }, t('login.open'))));
-    show(h('h1', t('login.second')), enrol, node);
+    show(h('h1', t('login.second')), newly && enrolment(newly, t('login.enrol')), node);
   }
 
   function byToken() {
@@ -44,14 +47,13 @@ export default function login({ why, code, done, signal }) {
 
   const token = button(t('login.by_token'), byToken, { kind: 'quiet' });
   others.append(token);
-  // Only where this build and its settings have any.
-  get('login/providers', { signal, quiet: true }).then(({ providers = [] }) => {
-    others.prepend(...providers.map(({ name, title, login_url: href }) => h('a.button', { href: href.replace(/^\//, '') }, t('login.with', { provider: title ?? name }))));
+  get('login/providers', { signal, quiet: true }).then(({ providers }) => {
+    others.prepend(...providers.map(({ title, login_url: href }) => h('a.button', { href: href.replace(/^\//, '') }, t('login.with', { provider: title }))));
   }).catch(() => {});
   first(why);
   // Of a provider; its cookie says that it is this browser which began.
   if (code) {
-    post('login/exchange', { code }, { quiet: true, credentials: 'same-origin' }).then((done_) => (done_.token ? accept(done_) : second(done_))).catch((error) => first(reason(error)));
+    post('login/exchange', { code }, { quiet: true, credentials: 'same-origin' }).then((answer) => (answer.token ? accept(answer) : second(answer))).catch((error) => first(reason(error)));
   }
   return place;
 }
