@@ -2,7 +2,8 @@
 //!
 //! # Why a page cannot be turned against its admin
 //! * The session's token is in the tab's `sessionStorage` and goes into `Authorization`: no cookie, so a request
-//!   that another page makes carries nothing, and no other origin can read the token.
+//!   that another page makes carries nothing, and no other origin can read the token. The cookie of a login at the
+//!   issuer goes with the exchange of its code alone, and is worth nothing without that code.
 //! * The policy lets only these files run. There is no inline script or style, and with
 //!   `require-trusted-types-for` no text can become markup, whatever a message or a name says.
 //! * Nothing may frame it, and no window that opened it keeps a hand on it (`Cross-Origin-Opener-Policy`).

@@ -4,6 +4,8 @@
 const KEY = 'pushhub.session';
 const ROOT = new URL('.', document.baseURI);
 const ANSWER_MS_MAX = 20_000;
+/** How long a file may be on its way: a backup of a large inbox. */
+const FILE_MS_MAX = 600_000;
 
 let token = sessionStorage.getItem(KEY);
 
@@ -73,8 +75,8 @@ function headers(more = {}) {
   return token === null ? more : { ...more, Authorization: `Bearer ${token}` };
 }
 
-async function ask(method, place, { query, body, signal, quiet, credentials = 'omit' } = {}) {
-  const limit = AbortSignal.timeout(ANSWER_MS_MAX);
+async function ask(method, place, { query, body, signal, quiet, credentials = 'omit', ms = ANSWER_MS_MAX } = {}) {
+  const limit = AbortSignal.timeout(ms);
   const json = body === undefined ? {} : { 'Content-Type': 'application/json' };
   let response;
   try {
@@ -97,10 +99,15 @@ async function ask(method, place, { query, body, signal, quiet, credentials = 'o
   return response;
 }
 
+async function refuse(response) {
+  const answer = await response.json().catch(() => ({}));
+  throw new Refused(response.status, answer.message ?? response.statusText, answer.error);
+}
+
 async function call(method, place, options) {
   const response = await ask(method, `api/v3/admin/${place}`, options);
+  if (!response.ok) await refuse(response);
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refused(response.status, answer.message ?? response.statusText, answer.error);
   return options?.whole ? answer : answer.data;
 }
 
@@ -124,6 +131,16 @@ export async function raw(place, options) {
   return response;
 }
 
+/** Lets the browser keep a file of the API, which it could not fetch by a link: a link shows no token. */
+export async function download(place, name, options) {
+  const response = await ask('GET', `api/v3/admin/${place}`, { ...options, ms: FILE_MS_MAX });
+  if (!response.ok) await refuse(response);
+  const href = URL.createObjectURL(await response.blob());
+  Object.assign(document.createElement('a'), { href, download: name }).click();
+  // The browser has begun to read it by then.
+  setTimeout(() => URL.revokeObjectURL(href), ANSWER_MS_MAX);
+}
+
 /** Readiness, which answers 503 with the same words. */
 export async function health(options) {
   const response = await ask('GET', 'health/ready', options);
@@ -135,10 +152,7 @@ export async function* events(place, { query, signal }) {
   const response = await fetch(url(`api/v3/admin/${place}`, query), {
     headers: headers({ Accept: 'text/event-stream' }), signal, credentials: 'omit', cache: 'no-store',
   });
-  if (!response.ok) {
-    const answer = await response.json().catch(() => ({}));
-    throw new Refused(response.status, answer.message ?? response.statusText, answer.error);
-  }
+  if (!response.ok) await refuse(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {

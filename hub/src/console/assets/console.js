@@ -68,8 +68,11 @@ function navigation() {
 }
 
 function shell() {
+  const names = [h('b', me.name), h('small', `${t(`role.${me.role}`)}${me.tenant_id ? ` · ${me.tenant_id}` : ''}`)];
+  // Whoever logs in without a password has nothing of their own to change here.
+  const who = me.admin?.has_password ? h('button.who', { type: 'button', title: t('own'), onclick: async () => (await import('./views/oneself.js')).default() }, icon('user'), h('span', names)) : h('div.who', names);
   const side = h('aside', h('div.side-head', brand(), tool(t('close'), 'close', () => app.classList.remove('open'), { class: 'tool narrow' })), navigation(),
-    h('div.side-foot', h('div.who', h('b', me.name), h('small', `${t(`role.${me.role}`)}${me.tenant_id ? ` · ${me.tenant_id}` : ''}`)), tool(t('logout'), 'out', leave)));
+    h('div.side-foot', who, tool(t('logout'), 'out', leave)));
   const bar = h('div.bar', tool(t('navigation'), 'menu', () => { app.classList.add('open'); side.querySelector('a')?.focus(); }, { class: 'tool narrow', 'aria-controls': 'navigation' }),
     button(t('jump'), palette, { kind: 'jump', symbol: 'search', title: 'Ctrl K', 'aria-label': t('jump') }), h('span.grow'), seesAll() && tenants(), ...settings(), tool(t('keys'), 'list', keys, { class: 'tool wide-only' }));
   const skip = h('a.skip', { href: '#main', onclick: (event) => { event.preventDefault(); document.querySelector('#main h1')?.focus(); } }, t('skip'));
@@ -141,6 +144,8 @@ async function enter() {
 }
 
 async function leave() {
+  // What the view still asks for would be refused.
+  leaving.abort();
   await post('auth/logout', undefined, { quiet: true }).catch(() => {});
   signOut();
   location.hash = '';

@@ -48,6 +48,7 @@ const ICONS = {
   tail: 'M2 3h12M2 6.5h8M2 10h10M2 13.5h5', sun: 'M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M3 13l1-1M12 4l1-1',
   out: 'M6 2H2.5v12H6M10 5l3 3-3 3M13 8H6', menu: 'M2 4h12M2 8h12M2 12h12', search: 'M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10zM11 11l3.5 3.5',
   copy: 'M5.5 5.5h8v8h-8zM10.5 5.5v-3h-8v8h3', close: 'M3.5 3.5l9 9M12.5 3.5l-9 9', plus: 'M8 2.5v11M2.5 8h11', check: 'M2.5 8.5 6 12l7.5-8', back: 'M10 3 5 8l5 5',
+  book: 'M4 2h9v12H4zM4 2 2.5 3.5V14H4M6.5 5.5h4M6.5 8.5h4',
   wall: 'M2 3h12v10H2zM2 8h12M8 3v5M5 8v5M11 8v5', refresh: 'M13.5 8A5.5 5.5 0 1 1 11.5 3.7M13.5 1.5v3h-3',
 };
 export const icon = (name) =>
@@ -256,7 +257,7 @@ export const choice = (label, options, value, apply) =>
 
 /** Names and values, one below the other. */
 export const facts = (pairs) =>
-  h('dl.facts', pairs.filter(Boolean).map(([name, value]) => h('div', h('dt', name), h('dd', value === '' || value === null || value === undefined ? '–' : value))));
+  h('dl.facts', pairs.filter(Boolean).map(([name, value]) => h('div', h('dt', name), h('dd', value === '' || value === null || value === undefined || value === false ? '–' : value))));
 
 /** A text that is to be taken elsewhere. */
 export function copyable(text, name) {

@@ -18,4 +18,5 @@ export const VIEWS = [
   { id: 'webhooks', group: 'access', icon: 'hook', key: 'w', load: () => import('./views/webhooks.js') },
   { id: 'tenants', group: 'access', icon: 'wall', key: 'd', needs: 'admin', all: true, load: () => import('./views/tenants.js') },
   { id: 'admins', group: 'access', icon: 'shield', key: 'a', may: keepsAdmins, load: () => import('./views/admins.js') },
+  { id: 'audit', group: 'access', icon: 'book', key: 'r', load: () => import('./views/audit.js') },
 ];

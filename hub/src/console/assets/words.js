@@ -35,6 +35,11 @@ const relative = new Intl.RelativeTimeFormat(language, { numeric: 'auto', style:
 export const time = (iso) => (iso ? moment.format(new Date(iso)) : '–');
 export const clockTime = (at) => clock.format(new Date(at));
 
+const DAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'];
+const weekday = new Intl.DateTimeFormat(language, { weekday: 'short', timeZone: 'UTC' });
+/** Days of the API, in their order. The first of January 2024 was a Monday. */
+export const weekdays = (days) => DAYS.flatMap((day, at) => (days.includes(day) ? [weekday.format(Date.UTC(2024, 0, 1 + at))] : [])).join(' ');
+
 const STEPS = [[60, 'second'], [60, 'minute'], [24, 'hour'], [30, 'day'], [12, 'month'], [Infinity, 'year']];
 export function ago(iso) {
   if (!iso) return '–';

@@ -2,6 +2,8 @@
 
 mod clicks;
 mod keyboard;
+mod people;
+mod records;
 mod roles;
 mod single_sign_on;
 

@@ -98,6 +98,11 @@ impl Tab {
 
     /// Asks the browser for something and waits for its answer.
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.ask(method, params).await;
+        answer.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.asked += 1;
         let id = self.asked;
         let mut question = json!({"id": id, "method": method, "params": params});
@@ -111,8 +116,10 @@ impl Tab {
             let Ok(text) = message.to_text() else { continue };
             let Ok(said) = serde_json::from_str::<Value>(text) else { continue };
             if said["id"] == id {
-                assert!(said.get("error").is_none(), "{method}: {}", said["error"]);
-                return said["result"].clone();
+                return match said.get("error") {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(said["result"].clone()),
+                };
             }
             self.notice(&said);
         }
@@ -162,10 +169,19 @@ impl Tab {
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'").await;
     }
 
+    /// What came of an expression; nothing where its page was left meanwhile, as by a reload that it asks for.
+    async fn evaluate(&mut self, question: Value) -> Value {
+        match self.ask("Runtime.evaluate", question).await {
+            Ok(answer) => answer,
+            Err(error) if error["message"] == "Inspected target navigated or closed" => Value::Null,
+            Err(error) => panic!("Runtime.evaluate: {error}"),
+        }
+    }
+
     /// The value of an expression, which may be a promise.
     pub(crate) async fn eval(&mut self, expression: &str) -> Value {
         let question = json!({"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true});
-        let answer = self.call("Runtime.evaluate", question).await;
+        let answer = self.evaluate(question).await;
         let failed = &answer["exceptionDetails"];
         assert!(failed.is_null(), "{expression}: {failed}");
         answer["result"]["value"].clone()
@@ -178,7 +194,7 @@ impl Tab {
             // While a page is being left there is nothing to ask.
             let question =
                 json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-            let value = self.call("Runtime.evaluate", question).await["result"]["value"].clone();
+            let value = self.evaluate(question).await["result"]["value"].clone();
             if !matches!(value, Value::Null | Value::Bool(false)) && value != "" && value != 0 {
                 return value;
             }
@@ -250,8 +266,9 @@ impl Tab {
             return;
         }
         for scheme in ["dark", "light"] {
-            let feature = json!({"name": "prefers-color-scheme", "value": scheme});
-            self.call("Emulation.setEmulatedMedia", json!({"features": [feature]})).await;
+            let features = json!([{"name": "prefers-color-scheme", "value": scheme},
+                {"name": "prefers-reduced-motion", "value": "reduce"}]);
+            self.call("Emulation.setEmulatedMedia", json!({"features": features})).await;
             for (width, height) in [(390, 844), (1280, 900)] {
                 self.resize(width, height).await;
                 self.picture(&format!("{name}-{width}-{scheme}")).await;

@@ -1,8 +1,8 @@
 // People: who there is, and of one of them the connections, sessions and rights.
 
-import { del, get, may, page, path, post, put, walled } from '../api.js';
+import { del, download, get, may, page, path, post, put, walled } from '../api.js';
 import { act, badge, button, card, choice, code, confirm, dialog, facts, field, filter, form, h, heading, link, list, status, to, toast, when, words } from '../ui.js';
-import { number, t, word } from '../words.js';
+import { number, t, weekdays, word } from '../words.js';
 
 export default (view) => (view.args[0] ? one(view) : all(view));
 
@@ -50,6 +50,20 @@ async function one({ args: [id], signal, again }) {
     again();
   }));
 
+  const remove = () => dialog(t('users.delete'), (close) => {
+    const node = form([field(t('users.delete.confirm', { user: id }), 'confirm', { autocapitalize: 'none', spellcheck: 'false', wide: true })], t('users.delete'), async () => {
+      const { state } = await del(path`users/${id}`, { query: walled() });
+      close();
+      toast(t(`users.${state}`));
+      location.hash = to('users');
+    }, { danger: true, extra: button(t('cancel'), () => close()) });
+    const sure = () => { node.querySelector('[type=submit]').disabled = node.elements.confirm.value !== id; };
+    node.addEventListener('input', sure);
+    sure();
+    return h('div', h('p', t('users.delete.about')), node);
+  });
+  const data = h('div.row', may('operator') && button(t('users.backup'), (event) => act(event, () => download(path`users/${id}/backup/database`, `backup_${id}.db`, { query: walled(), signal }))), may('admin') && button(t('users.delete'), remove, { kind: 'danger' }));
+
   const sessions = list(t('sessions'), [
     { label: t('device'), show: (session) => h('span', session.device_name || session.device_id || '–') },
     { label: t('provider'), show: (session) => session.provider, quiet: true },
@@ -76,7 +90,8 @@ async function one({ args: [id], signal, again }) {
   ], (next) => page(path`users/${id}/messages`, 'messages', { query: walled(asked), signal, next, size: 20 }), { signal, none: () => h('p.faint', t('inbox.none')) });
   const look = (changes) => { Object.assign(asked, changes); act(null, inbox.load); };
 
-  await Promise.all([sessions.load(), sockets.load(), inbox && inbox.load()]);
+  const [preferences] = await Promise.all([get(path`users/${id}/preferences`, { query: walled(), signal }), sessions.load(), sockets.load(), inbox && inbox.load()]);
+  const quiet = preferences.quiet_hours;
   return [
     back,
     heading(id, [user.username, user.email].filter(Boolean).join(' · '), ...actions),
@@ -88,7 +103,13 @@ async function one({ args: [id], signal, again }) {
         [t('users.added'), h('span.badges', user.added_roles.map((role) => badge(role, 'good')))],
         [t('created'), when(user.created_at)],
       ]), may('operator') && h('div.row', button(t('users.roles'), roles))),
-      card(t('devices'), sockets.node)),
+      card(t('devices'), sockets.node),
+      card(t('users.preferences'), facts([
+        [t('users.quiet'), quiet && h('span', `${quiet.start} – ${quiet.end} ${quiet.time_zone ?? ''}`, h('small.faint', ` ${weekdays(quiet.days)} · ${t('users.quiet.from', { n: quiet.allow_priority })}`), !quiet.enabled && badge(t('users.quiet.off'), 'warn'))],
+        [t('users.muted'), preferences.muted_channels.length > 0 && h('span.badges', preferences.muted_channels.map((channel) => badge(channel)))],
+        [t('languages'), preferences.languages.join(', ')],
+      ])),
+      may('operator') && card(t('users.data'), data)),
     inbox && card(t('inbox'), h('div.row.tools', filter(t('inbox.find'), '', (q) => look({ q })), choice(t('status'), ['all', 'unread', 'read', 'archived'].map((value) => [value, value === 'all' ? t('webhooks.every') : word('status', value)]), 'all', (value) => look({ status: value }))), inbox.node),
     card(t('sessions'), sessions.node, may('operator') && h('div.row.end', button(t('sessions.end_all'), async (event) => {
       const node = event.currentTarget;
