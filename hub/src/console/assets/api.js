@@ -4,8 +4,8 @@
 const KEY = 'pushhub.session';
 const ROOT = new URL('.', document.baseURI);
 const ANSWER_MS_MAX = 20_000;
-/** How long a file may be on its way: a backup of a large inbox. */
-const FILE_MS_MAX = 600_000;
+/** For what takes long: a backup of a large inbox, a look at the whole audit log. */
+export const LONG_MS_MAX = 600_000;
 
 let token = sessionStorage.getItem(KEY);
 
@@ -133,7 +133,7 @@ export async function raw(place, options) {
 
 /** Lets the browser keep a file of the API, which it could not fetch by a link: a link shows no token. */
 export async function download(place, name, options) {
-  const response = await ask('GET', `api/v3/admin/${place}`, { ...options, ms: FILE_MS_MAX });
+  const response = await ask('GET', `api/v3/admin/${place}`, { ...options, ms: LONG_MS_MAX });
   if (!response.ok) await refuse(response);
   const href = URL.createObjectURL(await response.blob());
   Object.assign(document.createElement('a'), { href, download: name }).click();

@@ -77,6 +77,15 @@ async fn the_log_is_paged_and_verified() {
     let whole = format!("The log is whole: all {entries} entries");
     assert!(said.as_str().unwrap().starts_with(&whole), "{said}");
     tab.pictures("audit-verified").await;
+    // Somebody with a hand on the file.
+    let file = rusqlite::Connection::open(server.storage().join(".hub/control.db")).unwrap();
+    let harm = "DROP TRIGGER audit_entry_stands; UPDATE audit_entry SET status = 403 WHERE seq = 3";
+    file.execute_batch(harm).unwrap();
+    tab.click("button", "Verify the log").await;
+    let said = tab.until("document.querySelector('.notice.bad')?.innerText").await;
+    let said = said.as_str().unwrap();
+    let changed = "Entry 3 is not as it was written; the 2 before it hold.";
+    assert!(said.starts_with(changed), "{said}");
     well(&mut tab);
     // All of it is looked through, so only who sees all may.
     let lee = server.sign_in("lee", "admin", Some("default")).await;

@@ -1,6 +1,6 @@
 // What admins have changed, and whether the log of it is whole.
 
-import { get, page, seesAll, walled } from '../api.js';
+import { get, LONG_MS_MAX, page, seesAll, walled } from '../api.js';
 import { act, badge, button, clip, code, dialog, facts, filter, h, heading, list, moment, table, when } from '../ui.js';
 import { bytes, number, t, time, word } from '../words.js';
 
@@ -53,7 +53,7 @@ export default async function audit({ query, signal, search }) {
 
   const verdict = h('p.notice', { role: 'status', hidden: true });
   const verify = async (event) => {
-    const found = await act(event, () => get('audit/verify', { signal }));
+    const found = await act(event, () => get('audit/verify', { signal, ms: LONG_MS_MAX }));
     if (!found) return;
     verdict.hidden = false;
     verdict.className = found.verdict === 'whole' ? 'notice good' : 'notice bad';
