@@ -21,7 +21,7 @@ macro_rules! golden {
 
 /// What servers say.
 pub const SERVER_FRAMES: &[Golden] = golden!("server":
-    "welcome" "message" "message_full" "status_update" "status_update_action" "status_update_by_server" "sync_complete"
+    "welcome" "message" "message_full" "message_silent" "status_update" "status_update_action" "status_update_by_server" "sync_complete"
     "resync_required" "presence" "token_expiring" "ping" "pong" "error" "error_without_ref" "disconnect");
 
 /// What clients say.

@@ -93,6 +93,7 @@ fn error_types_keep_their_slug_and_status() {
             ("internal", 500),
             ("provider_failed", 502),
             ("unavailable", 503),
+            ("insufficient_storage", 507),
         ],
         "add at will, never rename or renumber"
     );

@@ -160,8 +160,13 @@ const OWN_LOGIN: [&str; 2] = ["/api/v3/admin/auth", "/api/v3/admin/me"];
 const LOOKS: &str = "/api/v3/admin/templates/{id}/preview";
 
 /// What people were sent or will be: who only looks after the hub need not read it.
-const LETTERS: [&str; 2] =
-    ["/api/v3/admin/users/{id}/messages", "/api/v3/admin/messages/scheduled"];
+pub(crate) const LETTERS: [&str; 5] = [
+    "/api/v3/admin/users/{id}/messages",
+    "/api/v3/admin/users/{id}/export",
+    "/api/v3/admin/users/{id}/backup/database",
+    "/api/v3/admin/users/{id}/backup/messages",
+    "/api/v3/admin/messages/scheduled",
+];
 
 /// The role that an endpoint of admins needs: the one place that says so, for what is enforced and for what
 /// the description says.

@@ -14,7 +14,10 @@ use protocol::{TenantId, Time};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::doc::{Endpoint, Part};
+use super::{
+    caller::LETTERS,
+    doc::{Endpoint, Part},
+};
 use crate::{
     audit::{Actor, ActorKind, NewEntry, detail, made_up},
     identity::AdminCaller,
@@ -26,23 +29,16 @@ const BELOW: &str = "/api/v3/admin/";
 /// Most bytes of a request's path that are kept; ids in a path have no more together.
 const TARGET_BYTES_MAX: usize = 1_024;
 
-/// What is only read, and leaves a trace all the same: whose letters an admin has read is known.
-const READ: [&str; 4] = [
-    "/api/v3/admin/users/{id}/export",
-    "/api/v3/admin/users/{id}/messages",
-    "/api/v3/admin/users/{id}/backup/database",
-    "/api/v3/admin/users/{id}/backup/messages",
-];
-
 /// The ids of the operations that leave a trace.
 pub(crate) struct Actions(HashMap<(Method, &'static str), String>);
 
 impl Actions {
-    /// All that change something, and [`READ`].
+    /// All that change something, and what reads [`LETTERS`]: whose letters an admin has read is known.
     pub(crate) fn new<S>(endpoints: &[Endpoint<S>]) -> Self {
         let all = endpoints.iter().map(|endpoint| &endpoint.operation);
-        let leaving = all
-            .filter(|operation| operation.method != Method::GET || READ.contains(&operation.path));
+        let leaving = all.filter(|operation| {
+            operation.method != Method::GET || LETTERS.contains(&operation.path)
+        });
         let actions = leaving
             .map(|operation| ((operation.method.clone(), operation.path), operation.id.clone()));
         Self(actions.collect())

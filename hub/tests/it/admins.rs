@@ -82,6 +82,28 @@ async fn each_role_may_what_it_is_for() {
 }
 
 #[tokio::test]
+async fn a_viewer_reads_nobodys_letters() {
+    let server = TestServer::start().await;
+    server.service().await.sent("ann", "hello").await;
+    let (viewer, operator) = (
+        server.sign_in("viewer", "viewer", None).await,
+        server.sign_in("operator", "operator", None).await,
+    );
+    for path in [
+        "users/ann/messages",
+        "users/ann/export",
+        "users/ann/backup/database",
+        "users/ann/backup/messages",
+        "messages/scheduled",
+    ] {
+        let path = format!("/api/v3/admin/{path}");
+        let as_role = |token: &str| server.admin_port().bearer(token);
+        as_role(&viewer.token).get(&path).await.refused(403, "forbidden");
+        assert_eq!(as_role(&operator.token).head_of(&path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_admin_of_a_tenant_sees_that_one_only() {
     let server = TestServer::start().await;
     let service = |id: &str, tenant: &str| json!({"id": id, "name": id, "tenant_id": tenant});

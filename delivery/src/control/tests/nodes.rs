@@ -12,7 +12,8 @@ use crate::template::{TemplateRequest, Templates, Writer};
 
 #[test]
 fn migrations_are_numbered_from_one() {
-    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=5));
+    let last = AREA.migrations.len() as i64;
+    assert!(AREA.migrations.iter().map(|migration| migration.version).eq(1..=last));
 }
 
 /// Two nodes on one database.
