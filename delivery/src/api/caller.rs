@@ -157,7 +157,7 @@ const USERS: &str = "/api/v3/admin/users";
 const OWN_LOGIN: [&str; 2] = ["/api/v3/admin/auth", "/api/v3/admin/me"];
 
 /// What answers and changes nothing, although it has a body.
-const LOOKS: &str = "/api/v3/admin/templates/{id}/preview";
+pub(crate) const LOOKS: &str = "/api/v3/admin/templates/{id}/preview";
 
 /// What people were sent or will be: who only looks after the hub need not read it.
 pub(crate) const LETTERS: [&str; 5] = [

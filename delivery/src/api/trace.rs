@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    caller::LETTERS,
+    caller::{LETTERS, LOOKS},
     doc::{Endpoint, Part},
 };
 use crate::{
@@ -37,7 +37,8 @@ impl Actions {
     pub(crate) fn new<S>(endpoints: &[Endpoint<S>]) -> Self {
         let all = endpoints.iter().map(|endpoint| &endpoint.operation);
         let leaving = all.filter(|operation| {
-            operation.method != Method::GET || LETTERS.contains(&operation.path)
+            LETTERS.contains(&operation.path)
+                || operation.method != Method::GET && operation.path != LOOKS
         });
         let actions = leaving
             .map(|operation| ((operation.method.clone(), operation.path), operation.id.clone()));
