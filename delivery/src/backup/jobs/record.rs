@@ -210,12 +210,12 @@ pub(super) struct Slot {
     _lock: File,
 }
 
+/// Jobs with their folders, as a process left them.
+pub(super) type Left = Vec<(Record, PathBuf)>;
+
 /// All slots below a folder that no other process holds, with the jobs in them. One of its own is made where there
 /// is none.
-pub(super) fn adopt(
-    folder: &Path,
-    known: &[PathBuf],
-) -> io::Result<(Vec<Slot>, Vec<(Record, PathBuf)>)> {
+pub(super) fn adopt(folder: &Path, known: &[PathBuf]) -> io::Result<(Vec<Slot>, Left)> {
     own_dir(folder)?;
     let (mut slots, mut jobs) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
@@ -248,7 +248,7 @@ fn hold(path: &Path) -> io::Result<Option<Slot>> {
 }
 
 /// The jobs of a slot. What is not whole goes: nobody was told of it, or it was on its way out.
-fn read(slot: &Path) -> io::Result<Vec<(Record, PathBuf)>> {
+fn read(slot: &Path) -> io::Result<Left> {
     let mut jobs = Vec::new();
     for entry in fs::read_dir(slot)? {
         let path = entry?.path();
