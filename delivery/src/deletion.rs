@@ -2,7 +2,7 @@
 //! nothing that this program keeps says anything of them.
 //!
 //! ```text
-//! control data: access ends, a row says what is to be done ─▶ store ─▶ webhooks ─▶ control data: the row goes
+//! control data: access ends, a row says what is to be done ─▶ backup jobs ─▶ store ─▶ webhooks ─▶ control data: the row goes
 //! ```
 //!
 //! The row is what makes one operation of it: whoever finds it, after a kill or on another node, does all of it
@@ -16,6 +16,7 @@ use metrics::{Counter, Recorder};
 use crate::{
     InboxKey, StoreError,
     account::{AccountError, Accounts, TAKEN_UP_AFTER},
+    backup::{BackupError, Jobs},
     metrics::Metric,
     store::Storage,
     webhook::{WebhookError, Webhooks},
@@ -46,6 +47,9 @@ pub enum DeletionError {
     /// Of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Of backups that are kept for the user.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Of webhooks.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
@@ -76,6 +80,7 @@ struct Inner {
     accounts: Arc<Accounts>,
     store: Arc<dyn Storage>,
     webhooks: Webhooks,
+    jobs: Arc<Jobs>,
     begun: Counter,
     finished: Counter,
     failed: Counter,
@@ -88,6 +93,7 @@ impl Deletions {
         accounts: Arc<Accounts>,
         store: Arc<dyn Storage>,
         webhooks: Webhooks,
+        jobs: Arc<Jobs>,
         recorder: &dyn Recorder,
     ) -> Self {
         DELETIONS.describe(recorder);
@@ -96,6 +102,7 @@ impl Deletions {
             accounts,
             store,
             webhooks,
+            jobs,
             begun: counter("begun"),
             finished: counter("finished"),
             failed: counter("failed"),
@@ -125,7 +132,11 @@ impl Deletions {
     /// All that follows from a deletion that was begun. Answers how many messages the inbox had.
     async fn finish(&self, inbox: &InboxKey) -> Result<u64, DeletionError> {
         let done = async {
+            // Of this node; others find in a minute that their jobs are of nobody.
+            self.0.jobs.forget(inbox).await?;
             let messages = self.0.store.forget(inbox).await?;
+            // And what was asked for meanwhile.
+            self.0.jobs.forget(inbox).await?;
             self.0.webhooks.forget_user(inbox).await?;
             self.0.accounts.end_deletion(inbox).await?;
             Ok(messages)

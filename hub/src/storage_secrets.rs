@@ -15,6 +15,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use delivery::{
     account::RefreshKey,
+    backup::LinkKey,
     identity::signing::SealingKey,
     limit::BudgetSecret,
     store::single::{hub_dir, own_dir},
@@ -109,6 +110,12 @@ impl Secrets {
     #[must_use]
     pub fn of_refresh_tokens(&self) -> RefreshKey {
         RefreshKey(self.derived(b"pushhub: refresh tokens"))
+    }
+
+    /// What links to backups are signed with.
+    #[must_use]
+    pub fn of_backup_links(&self) -> LinkKey {
+        LinkKey(self.derived(b"pushhub: links to backups"))
     }
 
     /// What the private keys of tokens are sealed with in the control data, which nodes share.

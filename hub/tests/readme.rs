@@ -19,6 +19,7 @@ fn metrics() -> String {
         delivery::api::METRICS,
         delivery::tail::METRICS,
         delivery::backup::METRICS,
+        delivery::backup::JOB_METRICS,
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,

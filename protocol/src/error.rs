@@ -61,6 +61,8 @@ error_types! {
     UriTooLong = "uri_too_long", 414;
     /// A `Content-Type` or `Content-Encoding` we do not read.
     UnsupportedMediaType = "unsupported_media_type", 415;
+    /// No byte of the `Range` that was asked for is there.
+    RangeNotSatisfiable = "range_not_satisfiable", 416;
     /// The request is well formed, its content is not; `fields` says where.
     Invalid = "invalid", 422;
     /// Slower, please.

@@ -28,7 +28,7 @@ use super::{
     users::user_id,
 };
 use crate::{
-    backup::{Kind, Made, Outer, PIECE, Place, Since, Wanted},
+    backup::{Key, Kind, Made, Outer, PIECE, Place, Since, Wanted},
     store::InboxKey,
 };
 
@@ -38,7 +38,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// Who the backup is encrypted for: an age recipient or a passphrase. A header, because URLs are logged.
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-backup-key");
 
-const MEDIA: HeaderValue = HeaderValue::from_static("application/octet-stream");
+pub(super) const MEDIA: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 const FLAG: Shape = Shape::Word(&["true", "false"]);
 
@@ -81,22 +81,31 @@ fn wanted(parameters: &mut Parameters, any: bool) -> Wanted {
     }
     let kind = parameters.word("type", &Kind::WORDS);
     let given = parameters.text("since");
-    let since = given.as_deref().map(str::parse::<Since>).transpose();
+    wanted_of(kind, given.as_deref(), |path, problem| parameters.say(path, problem))
+}
+
+/// The same of its parts; `say` hears what is wrong.
+pub(super) fn wanted_of(
+    kind: Option<Kind>,
+    given: Option<&str>,
+    mut say: impl FnMut(&str, String),
+) -> Wanted {
+    let since = given.map(str::parse::<Since>).transpose();
     let since = since.unwrap_or_else(|error| {
-        parameters.say("since", format!("must be a position or a time: it {error}"));
+        say("since", format!("must be a position or a time: it {error}"));
         None
     });
     match (kind.unwrap_or(Kind::Full), since) {
         (Kind::Incremental, Some(since)) => Wanted::Incremental(since),
         (Kind::Incremental, None) => {
             if given.is_none() {
-                parameters.say("since", "is needed with type=incremental");
+                say("since", "is needed with type=incremental".to_owned());
             }
             Wanted::Full
         }
         (kind, since) => {
             if since.is_some() {
-                parameters.say("since", "goes with type=incremental only");
+                say("since", "goes with type=incremental only".to_owned());
             }
             if kind == Kind::Messages { Wanted::Messages } else { Wanted::Full }
         }
@@ -111,6 +120,17 @@ fn outer(
 ) -> Result<Outer, ApiError> {
     let compress = parameters.word("compress", &FLAGS).unwrap_or(true);
     let encrypt = parameters.word("encrypt", &FLAGS).unwrap_or(false);
+    let (key, _) = key_of(state, encrypt, headers, |path, problem| parameters.say(path, problem))?;
+    Ok(Outer { compress, key })
+}
+
+/// Whom it is encrypted for, and whether the request says it itself.
+pub(super) fn key_of(
+    state: &ApiState,
+    encrypt: bool,
+    headers: &HeaderMap,
+    mut say: impl FnMut(&str, String),
+) -> Result<(Option<Key>, bool), ApiError> {
     let given = match headers.get(KEY).map(HeaderValue::to_str) {
         None => None,
         Some(Ok(text)) => Some(SecretString::from(text.to_owned())),
@@ -120,26 +140,28 @@ fn outer(
         (false, None) => None,
         (false, Some(_)) => {
             // Nobody may believe that what comes is encrypted.
-            parameters.say("encrypt", "must be true where there is an X-Backup-Key");
+            say("encrypt", "must be true where there is an X-Backup-Key".to_owned());
             None
         }
-        (true, Some(text)) => match crate::backup::Key::parse(&text) {
+        (true, Some(text)) => match Key::parse(&text) {
             Ok(key) => Some(key),
             Err(error) => return Err(ApiError::field("X-Backup-Key", error.to_string())),
         },
         (true, None) => {
             let key = state.0.backups.key.clone();
             if key.is_none() {
-                parameters.say("encrypt", "needs an X-Backup-Key: no BACKUP_ENCRYPTION_KEY is set");
+                let problem = "needs an X-Backup-Key: no BACKUP_ENCRYPTION_KEY is set";
+                say("encrypt", problem.to_owned());
             }
-            key
+            return Ok((key, false));
         }
     };
-    Ok(Outer { compress, key })
+    let own = key.is_some();
+    Ok((key, own))
 }
 
 /// `Content-Disposition` of a user's backup (seed 003 §5.3).
-fn disposition(user: &UserId, suffix: &str) -> HeaderValue {
+pub(super) fn disposition(user: &UserId, suffix: &str) -> HeaderValue {
     fn plain(byte: &u8) -> bool {
         byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
     }
@@ -170,7 +192,7 @@ fn disposition(user: &UserId, suffix: &str) -> HeaderValue {
 struct BrokenOff;
 
 /// Hands pieces to a client, from a thread that may wait.
-struct Pieces {
+pub(super) struct Pieces {
     to: mpsc::Sender<Option<Bytes>>,
     runtime: Handle,
     piece: Vec<u8>,
@@ -208,16 +230,22 @@ impl io::Write for Pieces {
 
 /// Sends a backup that was made.
 fn body(place: Place, made: Made, outer: Outer) -> Body {
+    streamed(move |pieces| made.write(&outer, pieces), || place.leave_whole())
+}
+
+/// Sends what is written by a thread that may wait, and does `whole` once all of it has gone.
+pub(super) fn streamed(
+    write: impl FnOnce(&mut Pieces) -> io::Result<()> + Send + 'static,
+    whole: impl FnOnce() + Send + 'static,
+) -> Body {
     let (to, receiver) = mpsc::channel::<Option<Bytes>>(1);
     let mut pieces = Pieces { to, runtime: Handle::current(), piece: Vec::new() };
-    tokio::task::spawn_blocking(move || {
-        match made.write(&outer, &mut pieces).and_then(|()| pieces.end()) {
-            Ok(()) => place.leave_whole(),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "a backup was broken off");
-            }
+    tokio::task::spawn_blocking(move || match write(&mut pieces).and_then(|()| pieces.end()) {
+        Ok(()) => whole(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a backup was broken off");
         }
     });
     Body::from_stream(futures_util::stream::unfold(Some(receiver), |receiver| async {

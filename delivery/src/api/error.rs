@@ -12,7 +12,7 @@ use super::preferences;
 use crate::{
     account::AccountError,
     admin::AdminError,
-    backup::BackupError,
+    backup::{BackupError, JobError},
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
@@ -115,6 +115,8 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(transparent)]
+    Job(#[from] JobError),
+    #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -131,6 +133,7 @@ impl From<DeletionError> for ApiError {
         match error {
             DeletionError::Account(error) => error.into(),
             DeletionError::Store(error) => error.into(),
+            DeletionError::Backup(error) => error.into(),
             DeletionError::Webhook(error) => error.into(),
         }
     }
@@ -222,6 +225,7 @@ impl ApiError {
             Self::Account(error) => self.account(error),
             Self::Login(error) => self.login(error),
             Self::Backup(error) => self.backup(error),
+            Self::Job(error) => self.job(error),
             Self::Admin(error) => self.admin(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
@@ -255,8 +259,28 @@ impl ApiError {
                 .says(T::ResyncRequired)
                 .with(FailureData::Resync { min_seq: *min_seq, head: *head }),
             BackupError::Running => self.says(T::RateLimited).retry(RETRY_AFTER_BUSY),
-            BackupError::TooLarge(_) | BackupError::Full => self.says(T::InsufficientStorage),
+            BackupError::TooLarge(_) | BackupError::Kept(_) | BackupError::Full => {
+                self.says(T::InsufficientStorage)
+            }
             BackupError::Left | BackupError::Io(_) | BackupError::Sqlite(_) => internal(),
+        }
+    }
+
+    fn job(&self, error: &JobError) -> Failure {
+        use ErrorType as T;
+        match error {
+            JobError::NotFound | JobError::NoFile(_) => self.says(T::NotFound),
+            JobError::TooMany | JobError::NodeFull => {
+                self.says(T::RateLimited).retry(RETRY_AFTER_DOWN)
+            }
+            JobError::NotReady => self.says(T::Conflict).retry(RETRY_AFTER_BUSY),
+            JobError::Forged | JobError::LinkExpired => self.says(T::Forbidden),
+            JobError::Range(bytes) => {
+                let failure = self.says(T::RangeNotSatisfiable);
+                Failure { length: Some(*bytes), ..failure }
+            }
+            JobError::Downloads => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
+            JobError::Backup(error) => self.backup(error),
         }
     }
 
@@ -492,6 +516,8 @@ pub(crate) struct Failure {
     pub(crate) fields: Vec<FieldProblem>,
     pub(crate) data: Option<FailureData>,
     pub(crate) retry_after: Option<Duration>,
+    /// How long the thing is of which a range was asked for.
+    pub(crate) length: Option<u64>,
     /// Whether the connection ends with this answer: its body was not read, or the node goes down.
     pub(crate) close: bool,
 }
@@ -515,6 +541,7 @@ impl Failure {
             fields: Vec::new(),
             data: None,
             retry_after: None,
+            length: None,
             close: false,
         }
     }
@@ -548,6 +575,10 @@ impl Failure {
     pub(crate) fn headers(&self, headers: &mut http::HeaderMap) {
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, after.as_secs().into());
+        }
+        if let Some(length) = self.length {
+            let range = HeaderValue::try_from(format!("bytes */{length}"));
+            headers.insert(header::CONTENT_RANGE, range.expect("digits"));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -12,6 +12,7 @@ mod admins;
 mod answer;
 mod audit;
 mod auth;
+mod backup_jobs;
 mod backups;
 mod body;
 mod caller;
@@ -227,8 +228,13 @@ impl ApiState {
             Arc::clone(&templates),
             Arc::clone(accounts.known_preferences()),
         );
-        let deletions =
-            Deletions::new(Arc::clone(&accounts), Arc::clone(&store), webhooks.clone(), recorder);
+        let deletions = Deletions::new(
+            Arc::clone(&accounts),
+            Arc::clone(&store),
+            webhooks.clone(),
+            Arc::clone(&backups.jobs),
+            recorder,
+        );
         let endpoints = user_endpoints().into_iter().chain(admin_endpoints());
         let routes: Vec<_> = endpoints
             .map(|endpoint| endpoint.operation)
@@ -327,6 +333,12 @@ fn user_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/sync" => sync::changes;
         get "/api/v3/backup/database" => backups::database;
         get "/api/v3/backup/messages" => backups::messages;
+        get "/api/v3/backup/jobs" => backup_jobs::list;
+        post "/api/v3/backup/jobs" => backup_jobs::create;
+        get "/api/v3/backup/jobs/{id}" => backup_jobs::get;
+        delete "/api/v3/backup/jobs/{id}" => backup_jobs::remove;
+        get "/api/v3/backup/jobs/{id}/file" => backup_jobs::file;
+        get "/api/v3/backup/files/{name}" => backup_jobs::linked;
         get "/api/v3/stats" => stats::of_service;
         get "/api/v3/webhooks" => webhooks::list::<Own>;
         post "/api/v3/webhooks" => webhooks::create::<Own>;

@@ -11,6 +11,7 @@ pub(crate) mod age;
 mod area;
 mod chain;
 mod file;
+mod jobs;
 mod read;
 mod seal;
 
@@ -21,12 +22,17 @@ pub use self::{
     area::{Area, AreaConfig, METRICS, Made, Place, RUNNING_MAX},
     chain::{RestoreError, chain},
     file::{Draft, Line},
+    jobs::{
+        DOWNLOADS_MAX, JOBS_MAX, JobError, Jobs, JobsConfig, LinkKey, METRICS as JOB_METRICS,
+        OF_USER_MAX, Record, State,
+    },
     read::{Opened, ReadError},
     seal::{Key, Outer},
 };
 pub(crate) use self::{
     area::aside,
     file::{Cursors, SinceSearch},
+    jobs::{Download, NewJob, copy},
     seal::PIECE,
 };
 use crate::store::StoreError;
@@ -38,6 +44,8 @@ pub struct Backups {
     pub area: std::sync::Arc<Area>,
     /// Whom those are encrypted for that are to be and name nobody (`BACKUP_ENCRYPTION_KEY`).
     pub key: Option<Key>,
+    /// Those that are made in the background and kept for a while.
+    pub jobs: std::sync::Arc<Jobs>,
 }
 
 /// What is in a backup.
@@ -133,6 +141,11 @@ pub enum BackupError {
     /// It is larger than one may be.
     #[error("the backup is larger than {0} bytes (BACKUP_SIZE_MAX)")]
     TooLarge(u64),
+    /// The files of jobs take as much as they may.
+    #[error(
+        "the files of backup jobs may take {0} bytes together (BACKUP_JOBS_SIZE_MAX); delete one"
+    )]
+    Kept(u64),
     /// The disk of `DATABASE_BACKUP_PATH` is full.
     #[error("there is no room for the backup; the disk of DATABASE_BACKUP_PATH is full")]
     Full,

@@ -22,7 +22,7 @@ use delivery::{
         doc::{self, Endpoint, Operation},
         starting_routes, user_routes,
     },
-    backup::{Area, Backups},
+    backup::{Area, Backups, Jobs, JobsConfig},
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
@@ -42,7 +42,7 @@ use self::{
 use crate::{
     bus::Inbound,
     census::Census,
-    config::{Config, ProcessConfig, Role, SocketConfig},
+    config::{BackupConfig, Config, ProcessConfig, Role, SocketConfig},
     console,
     foundation::{Foundation, overlap},
     health::{self, HealthState},
@@ -185,6 +185,8 @@ impl App {
             redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
         }
 
+        let backups = backups(config, &foundation, &*recorder).await;
+        let jobs = Arc::clone(&backups.jobs);
         let api = ApiParts {
             store: Arc::clone(&store),
             identity: Arc::clone(&foundation.identity),
@@ -194,10 +196,7 @@ impl App {
             outbound: foundation.outbound.clone(),
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
-            backups: Backups {
-                area: Area::new(config.backup.area.clone(), &*recorder),
-                key: config.backup.key.clone(),
-            },
+            backups,
             config: ApiConfig {
                 body_timeout: config.http.body_timeout,
                 retention: config.store.retention,
@@ -224,6 +223,9 @@ impl App {
         ];
         if let Some(rate) = config.socket.shed_rate.filter(|_| role.holds_sockets()) {
             background.push(tokio::spawn(Arc::clone(&live).shed(rate)));
+        }
+        if role.delivers() {
+            background.push(tokio::spawn(jobs.run(Arc::clone(&store) as Arc<dyn Storage>)));
         }
         background.extend(telling.map(tokio::spawn));
         background.extend(counting.map(tokio::spawn));
@@ -301,6 +303,31 @@ impl App {
         }
         tracing::info!(seconds = started.elapsed().as_secs_f64(), "drained");
     }
+}
+
+/// What backups are made with, and the jobs that are there.
+async fn backups(
+    config: &Config,
+    foundation: &Foundation,
+    recorder: &(dyn metrics::Recorder + Send + Sync),
+) -> Backups {
+    let BackupConfig { area, key, job_kept, jobs_bytes_max } = config.backup.clone();
+    let jobs = JobsConfig {
+        path: area.path.clone(),
+        kept: job_kept,
+        bytes_max: jobs_bytes_max,
+        link_key: foundation.secrets.of_backup_links(),
+    };
+    let area = Area::new(area, recorder);
+    let jobs = Jobs::new(jobs, Arc::clone(&area), key.clone(), recorder);
+    if config.process.role.delivers()
+        && let Err(error) = jobs.take_up().await
+    {
+        // It is tried again every minute; everything else needs no folder of backups.
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "backup jobs cannot be looked through now");
+    }
+    Backups { area, key, jobs }
 }
 
 /// Opens what the node is built on. While a database is away, the ports say so.

@@ -130,6 +130,10 @@ pub struct BackupConfig {
     pub area: AreaConfig,
     /// Whom they are encrypted for unless somebody is named.
     pub key: Option<Key>,
+    /// How long the file of a job is kept.
+    pub job_kept: Duration,
+    /// Most bytes of all files of jobs together.
+    pub jobs_bytes_max: u64,
 }
 
 /// Other nodes.
@@ -390,6 +394,8 @@ impl Config {
                     bytes_max: given.number("BACKUP_SIZE_MAX") as u64,
                 },
                 key: given.secret("BACKUP_ENCRYPTION_KEY").and_then(|text| Key::parse(&text).ok()),
+                job_kept: given.duration("BACKUP_JOB_KEPT"),
+                jobs_bytes_max: given.number("BACKUP_JOBS_SIZE_MAX") as u64,
             },
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),

@@ -9,6 +9,7 @@ mod admins;
 mod after_sending;
 mod audit;
 mod auth;
+mod backup_jobs;
 mod backups;
 mod bad_input;
 mod browser;

@@ -22,7 +22,7 @@ const ABOUT: &str = "One SQLite file, which any `sqlite3` opens; `.schema` expla
     comes, and then read as fast as it is taken; an answer that cannot be finished is broken off. One at a time for a user, \
     four on a node.";
 
-fn key() -> Field {
+pub(in crate::api) fn key() -> Field {
     may(
         "X-Backup-Key",
         text(usize::MAX),

@@ -110,6 +110,7 @@ parts!(A B C D E F G H);
 
 impl<S> Part for State<S> {}
 impl Part for HeaderMap {}
+impl Part for http::Method {}
 impl Part for Request {}
 impl Part for RawQuery {}
 impl Part for Toll {}

@@ -29,7 +29,7 @@ use crate::{
     InboxKey,
     account::{AccountConfig, Accounts, RefreshKey},
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
-    backup::{Area, AreaConfig, Backups},
+    backup::{Area, AreaConfig, Backups, Jobs, JobsConfig, LinkKey},
     connections::{Connections, Found, NodeReport, TooManyAsk},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
@@ -175,6 +175,16 @@ impl Api {
         let counts = Counts::default();
         let webhooks =
             Webhooks::open(dir.path(), WebhookConfig::default(), Arc::clone(&control), &counts);
+        let path = dir.path().join("backups");
+        let area = Area::new(AreaConfig { path: path.clone(), bytes_max: 1 << 30 }, &counts);
+        let jobs = JobsConfig {
+            path,
+            kept: Duration::from_secs(60),
+            bytes_max: 1 << 30,
+            link_key: LinkKey([7; 32]),
+        };
+        let jobs = Jobs::new(jobs, Arc::clone(&area), None, &counts);
+        let backups = Backups { area, key: None, jobs };
         let parts = ApiParts {
             store: Arc::clone(&store) as Arc<dyn crate::store::Storage>,
             identity: Arc::clone(&identity),
@@ -184,13 +194,7 @@ impl Api {
             outbound: Outbound::new(&counts).unwrap(),
             webhooks: webhooks.unwrap(),
             limiter: Arc::new(Limiter::new(limits, &counts)),
-            backups: Backups {
-                area: Area::new(
-                    AreaConfig { path: dir.path().join("backups"), bytes_max: 1 << 30 },
-                    &counts,
-                ),
-                key: None,
-            },
+            backups,
             config: ApiConfig { body_timeout, ..ApiConfig::default() },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),

@@ -263,7 +263,7 @@ pub const ALL: &[Setting] = &[
         "./data/backups",
         Kind::Path,
         Backup,
-        "Folder where backups are made. One that is downloaded lies there until it is sent: room for four times `BACKUP_SIZE_MAX` is enough.",
+        "Folder where backups are made. One that is downloaded lies there until it is sent: room for four times `BACKUP_SIZE_MAX` is enough, and `BACKUP_JOBS_SIZE_MAX` for those that are kept.",
     ),
     setting(
         "BACKUP_SIZE_MAX",
@@ -271,6 +271,20 @@ pub const ALL: &[Setting] = &[
         Kind::Bytes { min: 64 << 10, max: 1 << 42 },
         Backup,
         "Largest backup, before compression. A larger one is refused with 507.",
+    ),
+    setting(
+        "BACKUP_JOB_KEPT",
+        "24h",
+        Kind::Duration { min: seconds(1), max: seconds(30 * 86_400) },
+        Backup,
+        "How long the file of a backup job can be downloaded, and its link is good.",
+    ),
+    setting(
+        "BACKUP_JOBS_SIZE_MAX",
+        "16GiB",
+        Kind::Bytes { min: 64 << 10, max: 1 << 42 },
+        Backup,
+        "Most bytes that the files of backup jobs take together on a node. Beyond, jobs are refused with 507, or fail.",
     ),
     setting(
         "BACKUP_ENCRYPTION_KEY",

@@ -32,7 +32,10 @@ async fn execute(port: Port, operation: Described<'_>) -> (String, Answered) {
         let answer = stage.call(&operation, port, &example, &by).await;
         let status = u64::from(answer.status);
         assert_eq!(Some(status), example.0["status"].as_u64(), "{id}: {name}: {}", answer.body);
-        if leaves_a_trace(port, &operation) && answer.status < 300 {
+        // A login at the issuer whose second step is still to come: nobody is in.
+        let half_way =
+            id == "single_sign_on_exchange" && answer.body["data"]["challenge"].is_string();
+        if leaves_a_trace(port, &operation) && answer.status < 300 && !half_way {
             let log = stage.server.as_admin().get("/api/v3/admin/audit?size=1").await.ok();
             let latest = &log["entries"][0];
             assert_eq!((&latest["action"], &latest["status"]), (&json!(id), &json!(status)));

@@ -161,6 +161,11 @@ impl TestServer {
         &self.storage
     }
 
+    /// Where it makes backups, unless a test says otherwise.
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.temporary.path().join("backups")
+    }
+
     /// Starts it again on the same folder. It must not be running.
     pub(crate) async fn spawn(&mut self) {
         if let Err(ended) = self.try_spawn().await {
@@ -207,7 +212,7 @@ impl TestServer {
             .args(arguments)
             .env_clear()
             .env("USER_STORAGE_PATH", &self.storage)
-            .env("DATABASE_BACKUP_PATH", self.temporary.path().join("backups"))
+            .env("DATABASE_BACKUP_PATH", self.backups())
             .envs(&self.env)
             .current_dir(self.temporary.path())
             .stdin(Stdio::null())
