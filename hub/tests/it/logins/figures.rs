@@ -16,7 +16,7 @@ async fn how_long_a_callback_takes() {
     for provider in ALL {
         let (mut first, mut known) = (vec![], vec![]);
         for n in 0..LOGINS {
-            site.fakes.person(provider, &format!("person-{}", n % (LOGINS / 2)));
+            site.fakes.person(provider, &(10_000 + n % (LOGINS / 2)).to_string());
             let mut browser = site.browser();
             let begun = browser.begin(provider, "").await;
             let back = browser.sign_in(&begun.auth_url).await;
