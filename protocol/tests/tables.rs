@@ -86,6 +86,7 @@ fn error_types_keep_their_slug_and_status() {
             ("payload_too_large", 413),
             ("uri_too_long", 414),
             ("unsupported_media_type", 415),
+            ("range_not_satisfiable", 416),
             ("invalid", 422),
             ("rate_limited", 429),
             ("quota_exceeded", 429),
