@@ -6,7 +6,7 @@ use protocol::ServerFrame;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::document::Documents;
+use super::{SOON, document::Documents, eventually_within};
 
 /// A caller with one identity.
 #[derive(Clone)]
@@ -219,11 +219,18 @@ impl Api {
         }
     }
 
-    /// The caller's changes after a position, all of them, by polling.
+    /// The caller's changes after a position, all of them, by polling. A node that cannot read its database at the
+    /// moment says so, and is asked again as clients do.
     pub(crate) async fn changes_after(&self, mut since: u64) -> Vec<ServerFrame> {
         let mut changes = vec![];
         loop {
-            let data = self.get(&format!("/api/v3/sync?since={since}&limit=500")).await.ok();
+            let path = format!("/api/v3/sync?since={since}&limit=500");
+            let data = eventually_within("the inbox can be read", SOON, async || {
+                let answer = self.get(&path).await;
+                (answer.status != 503).then_some(answer)
+            })
+            .await
+            .ok();
             let page = data["changes"].as_array().expect("data.changes").clone();
             if page.is_empty() {
                 return changes;
