@@ -2,50 +2,12 @@
 
 use std::fs;
 
-use reqwest::{Method, StatusCode, header::HeaderMap};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Api, TestServer, disk::Mount, eventually};
+use crate::support::{Api, TestServer, disk::Mount, download::fetch, eventually};
 
 const JOBS: &str = "/api/v3/backup/jobs";
-
-/// As it comes over the wire.
-struct Raw {
-    status: StatusCode,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
-}
-
-impl Raw {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-/// Reads at most so many bytes of an answer, then goes away.
-async fn fetch(
-    server: &TestServer,
-    method: Method,
-    path: &str,
-    headers: &[(&str, &str)],
-    most: usize,
-) -> Raw {
-    let mut request =
-        reqwest::Client::new().request(method, format!("http://{}{path}", server.user));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let mut response = request.send().await.unwrap();
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut bytes = Vec::new();
-    while bytes.len() < most
-        && let Some(chunk) = response.chunk().await.unwrap()
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes.truncate(most);
-    Raw { status, headers, bytes }
-}
 
 async fn asked(api: &Api, body: Value) -> String {
     api.post(JOBS, body).await.ok()["job_id"].as_str().unwrap().to_owned()
@@ -90,7 +52,7 @@ async fn a_download_that_is_cut_goes_on_to_identical_bytes() {
     let (path, token) = (format!("{JOBS}/{id}/file"), ann.credentials().to_owned());
     let authorization = ("authorization", token.as_str());
 
-    let whole = fetch(&server, Method::GET, &path, &[authorization], usize::MAX).await;
+    let whole = fetch(server.user, Method::GET, &path, &[authorization], usize::MAX).await;
     assert_eq!((whole.status, whole.bytes.len()), (StatusCode::OK, bytes));
     assert!(bytes > 1 << 20, "{bytes} bytes");
     let etag = whole.header("etag").to_owned();
@@ -111,7 +73,7 @@ async fn a_download_that_is_cut_goes_on_to_identical_bytes() {
             let most = 1 + (round * 7_919 + got.len() * 31 + cuts * 104_729) % (bytes / 3);
             let range = format!("bytes={}-", got.len());
             let headers = [authorization, ("range", &*range), ("if-range", &*etag)];
-            let part = fetch(&server, Method::GET, &path, &headers, most).await;
+            let part = fetch(server.user, Method::GET, &path, &headers, most).await;
             assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
             let says = format!("bytes {}-{}/{bytes}", got.len(), bytes - 1);
             assert_eq!(part.header("content-range"), says);
@@ -123,16 +85,16 @@ async fn a_download_that_is_cut_goes_on_to_identical_bytes() {
 
     // Of another file the whole one comes; behind the end is nothing; a HEAD says how much there is.
     let other = [authorization, ("range", "bytes=5-"), ("if-range", "\"another\"")];
-    let again = fetch(&server, Method::GET, &path, &other, usize::MAX).await;
+    let again = fetch(server.user, Method::GET, &path, &other, usize::MAX).await;
     assert!(again.status == StatusCode::OK && again.bytes == whole.bytes);
     let behind = [authorization, ("range", "bytes=999999999-")];
-    let behind = fetch(&server, Method::GET, &path, &behind, usize::MAX).await;
+    let behind = fetch(server.user, Method::GET, &path, &behind, usize::MAX).await;
     assert_eq!(behind.status, StatusCode::RANGE_NOT_SATISFIABLE);
     assert_eq!(behind.header("content-range"), format!("bytes */{bytes}"));
     let last = [authorization, ("range", "bytes=-9")];
-    let last = fetch(&server, Method::GET, &path, &last, usize::MAX).await;
+    let last = fetch(server.user, Method::GET, &path, &last, usize::MAX).await;
     assert_eq!(last.bytes, whole.bytes[bytes - 9..]);
-    let head = fetch(&server, Method::HEAD, &path, &[authorization], usize::MAX).await;
+    let head = fetch(server.user, Method::HEAD, &path, &[authorization], usize::MAX).await;
     assert_eq!((head.status, head.header("etag")), (StatusCode::OK, &*etag));
     assert_eq!((head.header("content-length"), head.bytes.len()), (&*bytes.to_string(), 0));
 
@@ -141,7 +103,7 @@ async fn a_download_that_is_cut_goes_on_to_identical_bytes() {
     server.crash_and_restart().await;
     let half = format!("bytes={}-", bytes / 2);
     let headers = [authorization, ("range", &*half), ("if-range", &*etag)];
-    let rest = fetch(&server, Method::GET, &path, &headers, usize::MAX).await;
+    let rest = fetch(server.user, Method::GET, &path, &headers, usize::MAX).await;
     assert!(rest.status == StatusCode::PARTIAL_CONTENT && rest.bytes == whole.bytes[bytes / 2..]);
 }
 
@@ -153,12 +115,12 @@ async fn a_link_opens_one_file_and_nothing_else_and_only_the_owner_has_it() {
     let ann = server.as_user("ann");
     let id = asked(&ann, json!({"compress": false})).await;
     let link = over(&ann, &id).await["download_url"].as_str().unwrap().to_owned();
-    let by_link = fetch(&server, Method::GET, &link, &[], usize::MAX).await;
+    let by_link = fetch(server.user, Method::GET, &link, &[], usize::MAX).await;
     assert!(by_link.status == StatusCode::OK && by_link.bytes.starts_with(b"SQLite format 3\0"));
     let cache =
         by_link.header("cache-control").strip_prefix("public, immutable, max-age=").unwrap();
     assert!((86_000..=86_400).contains(&cache.parse::<u32>().unwrap()), "{cache}");
-    let part = fetch(&server, Method::GET, &link, &[("range", "bytes=0-5")], usize::MAX).await;
+    let part = fetch(server.user, Method::GET, &link, &[("range", "bytes=0-5")], usize::MAX).await;
     assert_eq!((part.status, &*part.bytes), (StatusCode::PARTIAL_CONTENT, &b"SQLite"[..]));
 
     // Another name, another time, another signature.

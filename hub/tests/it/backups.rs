@@ -2,41 +2,23 @@
 
 use std::{fs, path::Path, process::Command};
 
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::AsyncReadExt;
 
-use crate::support::{Api, TestServer, eventually};
+use crate::support::{
+    Api, TestServer,
+    download::{Raw, begin, fetch, files_have_followed},
+    eventually,
+};
 
 const DATABASE: &str = "/api/v3/backup/database";
 const MESSAGES: &str = "/api/v3/backup/messages";
 
-/// As it comes over the wire.
-struct Raw {
-    status: StatusCode,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
-}
-
-impl Raw {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
 async fn get(address: std::net::SocketAddr, api: &Api, path: &str, key: Option<&str>) -> Raw {
-    let mut request = reqwest::Client::new()
-        .get(format!("http://{address}{path}"))
-        .header("authorization", api.credentials());
-    if let Some(key) = key {
-        request = request.header("x-backup-key", key);
-    }
-    let response = request.send().await.unwrap();
-    let (status, headers) = (response.status(), response.headers().clone());
-    Raw { status, headers, bytes: response.bytes().await.unwrap().to_vec() }
+    let mut headers = vec![("authorization", api.credentials())];
+    headers.extend(key.map(|key| ("x-backup-key", key)));
+    fetch(address, Method::GET, path, &headers, usize::MAX).await
 }
 
 /// Runs a line of a shell in a folder, and gives what it printed.
@@ -179,21 +161,10 @@ async fn it_is_streamed_and_one_at_a_time() {
         service.post("/api/v3/messages/send-batch", json!({"messages": vec![one; 50]})).await.ok();
     }
     let ann = server.as_user("ann");
-    eventually("the files have followed", || async {
-        server.metrics().await.lines().any(|line| line == "pushhub_store_lag_records 0")
-            || !server.keeps_files()
-    })
-    .await;
+    files_have_followed(&server).await;
     let before = server.rss();
-    let mut stream = TcpStream::connect(server.user).await.unwrap();
-    let request = format!(
-        "GET {DATABASE}?compress=false HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {}\r\n\r\n",
-        ann.credentials()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut first = [0; 64];
-    stream.read_exact(&mut first).await.unwrap();
-    assert!(first.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&first));
+    let path = format!("{DATABASE}?compress=false");
+    let mut stream = begin(&server, &ann, &path).await;
     let refused = ann.get(DATABASE).await;
     refused.refused(429, "rate_limited");
     assert!(!refused.header("retry-after").is_empty());
@@ -212,17 +183,14 @@ async fn it_is_streamed_and_one_at_a_time() {
     println!("a backup of {} bytes took {most} bytes of memory at its most", bytes.len());
     assert!(bytes.len() > 600 * 64_000, "{} bytes", bytes.len());
     assert!(most < 32 << 20, "{most} bytes more than before");
-    let begin = bytes.windows(16).position(|window| window == b"SQLite format 3\0").unwrap();
+    let begins = bytes.windows(16).position(|window| window == b"SQLite format 3\0").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("b.db"), &bytes[begin..]).unwrap();
+    fs::write(folder.path().join("b.db"), &bytes[begins..]).unwrap();
     let said =
         shell(folder.path(), "sqlite3 b.db 'PRAGMA integrity_check; SELECT head FROM backup'");
     assert_eq!(said, "ok\n600");
     // Who goes away gives the place up, and nothing of it is left.
-    let mut gone = TcpStream::connect(server.user).await.unwrap();
-    gone.write_all(request.as_bytes()).await.unwrap();
-    gone.read_exact(&mut first).await.unwrap();
-    drop(gone);
+    drop(begin(&server, &ann, &path).await);
     eventually("there is room again", || async { ann.head_of(MESSAGES).await.status == 200 }).await;
     let metrics = server.metrics().await;
     assert!(metrics.contains("pushhub_backups_total{result=\"whole\"}"), "{metrics}");

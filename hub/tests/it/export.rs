@@ -2,14 +2,16 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::AsyncReadExt;
 
 use crate::{
     sessions::log_in,
-    support::{Answer, TestServer, api::message_to, eventually},
+    support::{
+        Answer, TestServer,
+        api::message_to,
+        download::{begin, files_have_followed},
+        eventually,
+    },
 };
 
 const OWN: &str = "/api/v3/auth/export";
@@ -144,22 +146,9 @@ async fn it_is_read_as_it_is_taken_and_one_at_a_time() {
         service.post("/api/v3/messages/send-batch", batch).await.ok();
     }
     let ann = server.as_user("ann");
-    // All of it is in its files: what waits for them is not counted.
-    eventually("the files have followed", || async {
-        server.metrics().await.lines().any(|line| line == "pushhub_store_lag_records 0")
-            || !server.keeps_files()
-    })
-    .await;
+    files_have_followed(&server).await;
     let before = server.rss();
-    let mut stream = TcpStream::connect(server.user).await.unwrap();
-    let request = format!(
-        "GET {OWN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {}\r\n\r\n",
-        ann.credentials()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut first = [0; 64];
-    stream.read_exact(&mut first).await.unwrap();
-    assert!(first.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&first));
+    let mut stream = begin(&server, &ann, OWN).await;
     let refused = ann.get(OWN).await;
     refused.refused(503, "unavailable");
     assert!(!refused.header("retry-after").is_empty());
@@ -180,10 +169,7 @@ async fn it_is_read_as_it_is_taken_and_one_at_a_time() {
     // Three pages of 1 MB, and what reading and the allocator take besides; not the 39 MB of it all.
     assert!(most < 20 << 20, "{most} bytes more than before");
     // Who goes away gives the place up.
-    let mut gone = TcpStream::connect(server.user).await.unwrap();
-    gone.write_all(request.as_bytes()).await.unwrap();
-    gone.read_exact(&mut first).await.unwrap();
-    drop(gone);
+    drop(begin(&server, &ann, OWN).await);
     eventually("there is room again", || async { ann.head_of(OWN).await.status == 200 }).await;
     let metrics = server.metrics().await;
     assert!(metrics.contains("pushhub_exports_total{result=\"whole\"}"), "{metrics}");

@@ -15,6 +15,7 @@ pub(crate) mod cluster;
 pub(crate) mod device;
 pub(crate) mod disk;
 pub(crate) mod document;
+pub(crate) mod download;
 pub(crate) mod history;
 pub(crate) mod hooks;
 pub(crate) mod preload;
