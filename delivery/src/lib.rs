@@ -46,4 +46,5 @@ pub mod words;
 
 pub use fanout::Fanout;
 pub use migration::{Migrated, Tables};
+pub use sql::Tls;
 pub use store::{InboxKey, Store, StoreError};

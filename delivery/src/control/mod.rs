@@ -38,15 +38,11 @@ use std::{
 use ::metrics::Recorder;
 use protocol::{ServiceId, Time};
 use tokio::sync::Semaphore;
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
 
 use crate::{
     clock::{SharedClock, WallClock},
     migration::{Migrated, Tables},
-    sql::{Database, postgres, sqlite},
+    sql::{Database, Tls, postgres, sqlite},
 };
 
 pub use copy::ControlCounts;
@@ -136,17 +132,11 @@ impl Control {
     /// be used.
     ///
     /// `clock` follows the database's from here on, and is what all of the node should go by.
-    pub fn open_postgres<T>(
+    pub fn open_postgres(
         config: tokio_postgres::Config,
-        tls: T,
+        tls: impl Tls,
         clock: SharedClock,
-    ) -> Result<Self, ControlError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+    ) -> Result<Self, ControlError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
         let mut writing = postgres::Connection::new(&server, &AREA);
         postgres::migrate(&mut writing)?;
@@ -160,16 +150,10 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::open_postgres`].
-    pub fn migrate_postgres<T>(
+    pub fn migrate_postgres(
         config: tokio_postgres::Config,
-        tls: T,
-    ) -> Result<Migrated, ControlError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+        tls: impl Tls,
+    ) -> Result<Migrated, ControlError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
         Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
     }
@@ -178,16 +162,10 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::open_postgres`].
-    pub fn examine_postgres<T>(
+    pub fn examine_postgres(
         config: tokio_postgres::Config,
-        tls: T,
-    ) -> Result<Tables, ControlError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+        tls: impl Tls,
+    ) -> Result<Tables, ControlError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
         Ok(postgres::look(&mut postgres::Connection::new(&server, &AREA))?)
     }

@@ -12,7 +12,7 @@ mod row;
 pub(crate) mod sqlite;
 mod value;
 
-pub use self::error::SqlError;
+pub use self::{error::SqlError, postgres::Tls};
 pub(crate) use self::{
     row::Row,
     value::{Value, values},

@@ -54,10 +54,6 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use protocol::Time;
 use tokio::sync::{Notify, watch};
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
 use tokio_rustls::rustls::RootCertStore;
 
 use self::{
@@ -75,7 +71,7 @@ use crate::{
     migration::{Migrated, Tables},
     networks::Networks,
     outbound::{Allowed, Resolve, SystemResolver, system_roots},
-    sql::{Database, SqlError, postgres, sqlite},
+    sql::{Database, SqlError, Tls, postgres, sqlite},
 };
 
 pub use crate::{outbound::URL_BYTES_MAX, sql::SqlError as DatabaseError};
@@ -233,19 +229,13 @@ impl Webhooks {
     /// # Errors
     /// [`WebhookError::Database`], also for a database that this build is too old for,
     /// [`WebhookError::Io`], [`WebhookError::Tls`].
-    pub fn open_postgres<T>(
+    pub fn open_postgres(
         database: tokio_postgres::Config,
-        tls: T,
+        tls: impl Tls,
         config: WebhookConfig,
         control: Arc<Control>,
         recorder: &dyn Recorder,
-    ) -> Result<Self, WebhookError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+    ) -> Result<Self, WebhookError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
         Self::open_postgres_in(World::real(&control), &server, config, control, recorder)
     }
@@ -254,16 +244,10 @@ impl Webhooks {
     ///
     /// # Errors
     /// As [`Webhooks::open_postgres`].
-    pub fn migrate_postgres<T>(
+    pub fn migrate_postgres(
         database: tokio_postgres::Config,
-        tls: T,
-    ) -> Result<Migrated, WebhookError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+        tls: impl Tls,
+    ) -> Result<Migrated, WebhookError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, database, tls)?);
         Ok(postgres::migrate(&mut postgres::Connection::new(&server, &AREA))?)
     }
@@ -272,16 +256,10 @@ impl Webhooks {
     ///
     /// # Errors
     /// As [`Webhooks::open_postgres`].
-    pub fn examine_postgres<T>(
+    pub fn examine_postgres(
         config: tokio_postgres::Config,
-        tls: T,
-    ) -> Result<Tables, WebhookError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+        tls: impl Tls,
+    ) -> Result<Tables, WebhookError> {
         let server = Arc::new(postgres::Server::new(AREA.words.name, config, tls)?);
         Ok(postgres::look(&mut postgres::Connection::new(&server, &AREA))?)
     }

@@ -11,6 +11,25 @@ use tokio_postgres::{
 use super::{CONNECT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::sql::SqlError;
 
+/// A way to encrypt connections, or not to, for whichever thread makes them.
+pub trait Tls:
+    MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send + TlsConnect<Socket, Future: Send>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Tls for T where
+    T: MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send + TlsConnect<Socket, Future: Send>>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// What is said first on each connection.
 pub(super) fn settings() -> String {
     let millis = |time: Duration| time.as_millis();
@@ -37,13 +56,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// `name` is that of the area, for logs.
-    pub(crate) fn new<T>(name: &'static str, mut config: Config, tls: T) -> std::io::Result<Self>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
+    pub(crate) fn new(
+        name: &'static str,
+        mut config: Config,
+        tls: impl Tls,
+    ) -> std::io::Result<Self> {
         if config.get_application_name().is_none() {
             config.application_name("pushhub");
         }

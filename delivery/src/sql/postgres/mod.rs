@@ -23,6 +23,7 @@ use tokio_postgres::{
 };
 
 pub(crate) use connect::Server;
+pub use connect::Tls;
 pub(crate) use migrate::{Words as MigrateWords, look, run as migrate};
 
 use super::{Area, Insert, Row, Statements, Value};
