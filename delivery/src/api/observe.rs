@@ -54,7 +54,9 @@ pub(crate) async fn observe(
         }
         Ok(()) => {
             request.extensions_mut().insert(toll.clone());
-            request.extensions_mut().insert(trace.clone());
+            if trace.leaves_one() {
+                request.extensions_mut().insert(trace.clone());
+            }
             caught(next.run(request)).await
         }
         Err(limited) => Ok(ApiError::from(limited).into_response()),
@@ -83,8 +85,10 @@ pub(crate) async fn observe(
             response.headers_mut().insert(http::header::ALLOW, allow);
         }
     }
-    let now = state.0.audit.now();
-    if let Some(entry) = trace.entry(now, toll.address(), text(&id), response.status()) {
+    if trace.leaves_one()
+        && let now = state.0.audit.now()
+        && let Some(entry) = trace.entry(now, toll.address(), text(&id), response.status())
+    {
         state.0.audit.record(entry).await;
     }
     let took = began.elapsed();

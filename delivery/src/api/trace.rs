@@ -47,11 +47,9 @@ impl Actions {
 
     /// The trace of a request, where it leaves one.
     pub(crate) fn trace(&self, request: &Request, route: Option<&str>) -> Trace {
-        let action = route.filter(|route| route.starts_with(BELOW)).and_then(|route| {
-            let key = (request.method().clone(), route);
-            self.0.iter().find(|((method, path), _)| (method, *path) == (&key.0, key.1))
-        });
-        let Some((_, action)) = action else { return Trace(None) };
+        let below = route.filter(|route| route.starts_with(BELOW));
+        let action = below.and_then(|route| self.0.get(&(request.method().clone(), route)));
+        let Some(action) = action else { return Trace(None) };
         let path = request.uri().path();
         let path = path.strip_prefix(BELOW).unwrap_or(path);
         let path = percent_decode_str(path).decode_utf8_lossy().replace('\0', "");
