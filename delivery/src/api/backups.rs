@@ -25,7 +25,7 @@ use super::{
     query::{Parameters, TENANT_ID},
     shape::{Field, Form, Shape, formed, may},
     trace::Trace,
-    users::user_id,
+    users::{known, user_id},
 };
 use crate::{
     backup::{Key, Kind, Made, Outer, PIECE, Place, Since, Wanted},
@@ -316,7 +316,7 @@ async fn of_user(
     let outer = outer(state, &mut parameters, headers)?;
     parameters.finish()?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
-    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    known(state, &inbox).await?;
     let response = answer(state, &inbox, wanted, outer).await?;
     trace.of_tenant(&inbox.tenant);
     Ok(response)

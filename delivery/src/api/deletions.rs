@@ -16,12 +16,11 @@ use super::{
     body::{Decoded, Payload},
     caller::{Admin, User},
     error::ApiError,
-    query::Parameters,
     shape::{ID, Shape, must},
     trace::Trace,
-    users::{QUERY, user_id},
+    users::in_path,
 };
-use crate::{deletion::Deleted, store::InboxKey};
+use crate::deletion::Deleted;
 
 /// The body by which users delete themselves.
 #[derive(Deserialize)]
@@ -73,10 +72,7 @@ pub(super) async fn of_user(
     OriginalUri(uri): OriginalUri,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let inbox = in_path(&admin, &uri, id)?;
     trace.of_tenant(&inbox.tenant);
     let deleted = state.0.deletions.delete(&inbox).await?;
     let shown = Shown::new(&inbox.user, deleted);

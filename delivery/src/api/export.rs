@@ -26,9 +26,8 @@ use super::{
     caller::{Admin, User},
     error::{ApiError, message},
     preferences,
-    query::Parameters,
     trace::Trace,
-    users::{QUERY, user_id},
+    users::{in_path, known},
 };
 use crate::{
     account::{Linked, Profile, Session},
@@ -489,11 +488,8 @@ pub(super) async fn of_user(
     OriginalUri(uri): OriginalUri,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
-    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    let inbox = in_path(&admin, &uri, id)?;
+    known(&state, &inbox).await?;
     trace.of_tenant(&inbox.tenant);
     answer(&state, inbox).await
 }

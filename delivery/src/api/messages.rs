@@ -20,7 +20,7 @@ use super::{
     query::{ListRequest, Parameters},
     shape::{Field, ID, may},
     trace::Trace,
-    users::user_id,
+    users::{known, user_id},
 };
 use crate::{
     StoreError,
@@ -75,7 +75,7 @@ pub(super) async fn of_user(
         admin.asked_tenant(parameters).unwrap_or_default()
     })?;
     let inbox = InboxKey::new(tenant, user_id(id)?);
-    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    known(&state, &inbox).await?;
     trace.of_tenant(&inbox.tenant);
     shown(&state, &inbox, request, answer).await
 }

@@ -6,7 +6,6 @@ use axum::{
     extract::{OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
 };
-use http::Uri;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,10 +15,9 @@ use super::{
     body::{Decoded, Payload},
     caller::{Admin, User},
     error::ApiError,
-    query::Parameters,
     shape::{Form, ID, POSITION, Shape, formed, may, must},
     trace::Trace,
-    users::{QUERY, user_id},
+    users::{in_path, known},
 };
 use crate::{
     account::KeptPreferences,
@@ -123,7 +121,7 @@ pub(super) async fn update_own(
     answer: Answer,
     Decoded(request): Decoded<PreferencesRequest>,
 ) -> Result<Response, ApiError> {
-    save(&state, &user.inbox, request, answer).await
+    Ok(answer.success(&save(&state, &user.inbox, request).await?))
 }
 
 /// `GET /admin/users/{id}/preferences`
@@ -134,7 +132,9 @@ pub(super) async fn of_user(
     OriginalUri(uri): OriginalUri,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    show(&state, &known_user(&state, &admin, &uri, id).await?, answer).await
+    let inbox = in_path(&admin, &uri, id)?;
+    known(&state, &inbox).await?;
+    show(&state, &inbox, answer).await
 }
 
 /// `PUT /admin/users/{id}/preferences`
@@ -147,27 +147,13 @@ pub(super) async fn update_of_user(
     id: Result<Path<String>, PathRejection>,
     Decoded(request): Decoded<PreferencesRequest>,
 ) -> Result<Response, ApiError> {
-    let inbox = known_user(&state, &admin, &uri, id).await?;
+    let inbox = in_path(&admin, &uri, id)?;
+    known(&state, &inbox).await?;
     trace.of_tenant(&inbox.tenant);
     trace.before(Shown::from(state.0.accounts.preferences(&inbox).await?));
-    let saved = save(&state, &inbox, request, answer).await?;
-    trace.after(Shown::from(state.0.accounts.preferences(&inbox).await?));
-    Ok(saved)
-}
-
-/// The user in the path, if there is one.
-async fn known_user(
-    state: &ApiState,
-    admin: &Admin,
-    uri: &Uri,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<InboxKey, ApiError> {
-    let mut parameters = Parameters::new(uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
-    state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
-    Ok(inbox)
+    let saved = save(&state, &inbox, request).await?;
+    trace.after(&saved);
+    Ok(answer.success(&saved))
 }
 
 async fn show(state: &ApiState, inbox: &InboxKey, answer: Answer) -> Result<Response, ApiError> {
@@ -178,10 +164,9 @@ async fn save(
     state: &ApiState,
     inbox: &InboxKey,
     request: PreferencesRequest,
-    answer: Answer,
-) -> Result<Response, ApiError> {
+) -> Result<Shown, ApiError> {
     let expected = request.expected_version;
     let preferences = request.check().map_err(ApiError::Invalid)?;
     let kept = state.0.accounts.save_preferences(inbox, preferences, expected).await?;
-    Ok(answer.success(&Shown::from(kept)))
+    Ok(Shown::from(kept))
 }

@@ -118,6 +118,19 @@ pub(super) fn user_id(id: UserPath) -> Result<UserId, ApiError> {
     UserId::new(id).map_err(|_| ApiError::NoUser)
 }
 
+/// The user in the path, of the tenant that the query [`QUERY`] says.
+pub(super) fn in_path(admin: &Admin, uri: &Uri, id: UserPath) -> Result<InboxKey, ApiError> {
+    let mut parameters = Parameters::new(uri, QUERY)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    parameters.finish()?;
+    Ok(InboxKey::new(tenant, user_id(id)?))
+}
+
+/// What is known of a user, whom there must be.
+pub(super) async fn known(state: &ApiState, inbox: &InboxKey) -> Result<UserRecord, ApiError> {
+    state.0.directory.user(inbox).await?.ok_or(ApiError::NoUser)
+}
+
 /// `GET /admin/users`
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -148,11 +161,8 @@ pub(super) async fn get(
     OriginalUri(uri): OriginalUri,
     id: UserPath,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
-    let record = state.0.directory.user(&inbox).await?.ok_or(ApiError::NoUser)?;
+    let inbox = in_path(&admin, &uri, id)?;
+    let record = known(&state, &inbox).await?;
     Ok(answer.success(&Known::new(&state, &inbox.tenant, &record)))
 }
 
@@ -166,10 +176,7 @@ pub(super) async fn set_roles(
     id: UserPath,
     Decoded(Roles { roles }): Decoded<Roles>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let inbox = in_path(&admin, &uri, id)?;
     let added_roles = Some(check_roles(roles).map_err(ApiError::Invalid)?);
     let change = UserChange { added_roles, department: None };
     let record = change_user(&state, &trace, &inbox, change).await?;
@@ -217,10 +224,7 @@ pub(super) async fn set_department(
     id: UserPath,
     Decoded(Department { department }): Decoded<Department>,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(&uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let inbox = in_path(&admin, &uri, id)?;
     if department.as_deref().is_some_and(|name| department_role(name).is_none()) {
         let problem = format!(
             "must have 1 to {DEPARTMENT_BYTES_MAX} bytes without control characters, or be null"
@@ -265,10 +269,7 @@ async fn set_disabled(
     id: UserPath,
     disabled: bool,
 ) -> Result<Response, ApiError> {
-    let mut parameters = Parameters::new(uri, QUERY)?;
-    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
-    parameters.finish()?;
-    let inbox = InboxKey::new(tenant, user_id(id)?);
+    let inbox = in_path(admin, uri, id)?;
     // Made where there was none: one who has not come yet can be kept out.
     let record = state.0.directory.change_user(&inbox, UserChange::default()).await?;
     trace.of_tenant(&inbox.tenant);

@@ -25,7 +25,7 @@ pub(crate) fn of_user() -> Doc {
         who: Who::ADMINS,
         others: Others::Same,
         path: vec![must("id", ID, "The user's id.")],
-        query: super::QUERY,
+        query: users::QUERY,
         headers: vec![],
         answer: Reply::data::<Shown<'static>>("What became of the user."),
         more: vec![

@@ -32,62 +32,24 @@ const CHANNEL_CURSOR: Field = may(
      `sort=priority`.",
 );
 
+/// What lists begin with, what may stand in the middle, and what all of them have.
+macro_rules! list {
+    ([$($first:ident),*] $($of:ident)?) => {
+        &[
+            $($first,)* STATUS, IS_READ, MESSAGE_TYPE, $($of,)? PRIORITY_MIN, SENDER, SINCE, UNTIL,
+            METADATA, SORT, TEXT, INCLUDE,
+        ]
+    };
+}
+
 /// The query of a list of messages.
-pub(crate) const LIST: &[Field] = &[
-    PAGE,
-    SIZE,
-    CURSOR,
-    STATUS,
-    IS_READ,
-    MESSAGE_TYPE,
-    CHANNEL,
-    PRIORITY_MIN,
-    SENDER,
-    SINCE,
-    UNTIL,
-    METADATA,
-    SORT,
-    TEXT,
-    INCLUDE,
-];
+pub(crate) const LIST: &[Field] = list!([PAGE, SIZE, CURSOR] CHANNEL);
 
 /// The same of a user's inbox, for admins.
-pub(crate) const LIST_OF_USER: &[Field] = &[
-    TENANT_ID,
-    PAGE,
-    SIZE,
-    CURSOR,
-    STATUS,
-    IS_READ,
-    MESSAGE_TYPE,
-    CHANNEL,
-    PRIORITY_MIN,
-    SENDER,
-    SINCE,
-    UNTIL,
-    METADATA,
-    SORT,
-    TEXT,
-    INCLUDE,
-];
+pub(crate) const LIST_OF_USER: &[Field] = list!([TENANT_ID, PAGE, SIZE, CURSOR] CHANNEL);
 
 /// The query of a list of a channel's messages.
-pub(crate) const LIST_OF_CHANNEL: &[Field] = &[
-    PAGE,
-    SIZE,
-    CHANNEL_CURSOR,
-    STATUS,
-    IS_READ,
-    MESSAGE_TYPE,
-    PRIORITY_MIN,
-    SENDER,
-    SINCE,
-    UNTIL,
-    METADATA,
-    SORT,
-    TEXT,
-    INCLUDE,
-];
+pub(crate) const LIST_OF_CHANNEL: &[Field] = list!([PAGE, SIZE, CHANNEL_CURSOR]);
 
 const STATUS: Field = may(
     "status",
