@@ -204,11 +204,11 @@ impl Jobs {
         };
         let record = match kept {
             Ok(done) => {
-                self.done.increment(1);
+                self.metrics.done.increment(1);
                 done
             }
             Err(error) => {
-                self.failed.increment(1);
+                self.metrics.failed.increment(1);
                 record.state = State::Failed;
                 record.error = Some(record::sentence(&error));
                 failed(&error, &record.id);

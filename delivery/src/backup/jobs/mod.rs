@@ -7,8 +7,10 @@
 //! Jobs are of the node that made them and lie in its folder of backups ([`record`]). In memory is how they stand; on
 //! disk is what a restart begins again from. [`maker`] is the only one who makes them.
 
+mod error;
 mod link;
 mod maker;
+mod metrics;
 mod record;
 
 use std::{
@@ -20,17 +22,22 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Counter, Gauge, Recorder};
+use ::metrics::Recorder;
 use parking_lot::Mutex;
 use protocol::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use self::record::{FILE, NEW_FILE, Sealed, Slot};
+use self::{
+    metrics::JobMetrics,
+    record::{FILE, NEW_FILE, Sealed, Slot},
+};
 use super::{Area, BackupError, Key, Outer, Wanted, area::aside};
-use crate::{InboxKey, clock::now, metrics::Metric, store::Storage};
+use crate::{InboxKey, clock::now, store::Storage};
 
 pub use self::{
+    error::JobError,
     link::LinkKey,
+    metrics::ALL as METRICS,
     record::{Record, State},
 };
 
@@ -51,60 +58,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Pause before a job is tried again whose user downloads a backup just then, and the shortest between two looks.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-const JOBS: Metric = Metric::gauge(
-    "pushhub_backup_jobs",
-    "state",
-    "Jobs of this node: queued, running, done, failed, expired.",
-);
-const KEPT: Metric =
-    Metric::gauge("pushhub_backup_jobs_kept_bytes", "", "Bytes of files of jobs that are kept.");
-const OVER: Metric = Metric::counter(
-    "pushhub_backup_jobs_total",
-    "result",
-    "Jobs: done, failed, or refused because of a limit.",
-);
-
-/// Every metric of jobs.
-pub const METRICS: &[Metric] = &[JOBS, KEPT, OVER];
-
-const STATES: [State; 5] =
-    [State::Queued, State::Running, State::Done, State::Failed, State::Expired];
-
-/// A job, or its file, cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    /// There is none of that id, or it is another's.
-    #[error("there is no such backup job here; a job is kept by the node that made it")]
-    NotFound,
-    /// The user has as many as may be.
-    #[error("a user has at most {OF_USER_MAX} backup jobs; delete one")]
-    TooMany,
-    /// The node has.
-    #[error("this node has at most {JOBS_MAX} backup jobs; come back later")]
-    NodeFull,
-    /// It is not made yet.
-    #[error("the backup is not ready; GET the job with wait=30s")]
-    NotReady,
-    /// It failed, or has expired.
-    #[error("the job has no file: it {0}")]
-    NoFile(&'static str),
-    /// A link that was not made here.
-    #[error("the link is not one of ours")]
-    Forged,
-    /// A link whose time is over.
-    #[error("the link has expired")]
-    LinkExpired,
-    /// No byte of what was asked for is there; the file has so many.
-    #[error("the range begins behind the end of the file")]
-    Range(u64),
-    /// As many files are sent as may be.
-    #[error("as many backups are sent as may be; come back in a moment")]
-    Downloads,
-    /// Its backup, or its folder.
-    #[error(transparent)]
-    Backup(#[from] BackupError),
-}
 
 /// What can be set.
 #[derive(Clone)]
@@ -143,11 +96,7 @@ pub struct Jobs {
     disk: tokio::sync::Mutex<()>,
     changed: watch::Sender<()>,
     downloads: Arc<Semaphore>,
-    by_state: [(State, Gauge); 5],
-    kept: Gauge,
-    done: Counter,
-    failed: Counter,
-    refused: Counter,
+    metrics: JobMetrics,
 }
 
 /// What is to be made.
@@ -176,10 +125,6 @@ impl Jobs {
         configured: Option<Key>,
         recorder: &dyn Recorder,
     ) -> Arc<Self> {
-        for metric in METRICS {
-            metric.describe(recorder);
-        }
-        let over = |result| OVER.to_counter(recorder, &[("result", result)]);
         Arc::new(Self {
             config,
             area,
@@ -188,12 +133,7 @@ impl Jobs {
             disk: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(()),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
-            by_state: STATES
-                .map(|state| (state, JOBS.to_gauge(recorder, &[("state", state.word())]))),
-            kept: KEPT.to_gauge(recorder, &[]),
-            done: over("done"),
-            failed: over("failed"),
-            refused: over("refused"),
+            metrics: JobMetrics::new(recorder),
         })
     }
 
@@ -233,20 +173,8 @@ impl Jobs {
     }
 
     fn has_changed(&self) {
-        let (known, at) = (self.known.lock(), now());
-        let mut counts = [0_u32; 5];
-        let mut bytes = 0;
-        for job in known.jobs.values() {
-            let record = job.record.at(at);
-            let of = STATES.iter().position(|state| *state == record.state);
-            counts[of.expect("all states are there")] += 1;
-            bytes += record.bytes.filter(|_| record.state == State::Done).unwrap_or_default();
-        }
-        drop(known);
-        for ((_, gauge), count) in self.by_state.iter().zip(counts) {
-            gauge.set(f64::from(count));
-        }
-        self.kept.set(bytes as f64);
+        let at = now();
+        self.metrics.show(self.known.lock().jobs.values().map(|job| job.record.at(at)));
         self.changed.send_replace(());
     }
 
@@ -269,7 +197,7 @@ impl Jobs {
             made,
             Err(JobError::TooMany | JobError::NodeFull | JobError::Backup(BackupError::Kept(_)))
         ) {
-            self.refused.increment(1);
+            self.metrics.refused.increment(1);
         }
         made
     }
