@@ -177,6 +177,7 @@ async fn serve(live: &Arc<Live>) -> std::net::SocketAddr {
     let router = live.routes();
     let limits = HttpLimits {
         header_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
         body_timeout: Duration::from_secs(60),
         connections_max: 100_000,
     };

@@ -62,6 +62,7 @@ pub(super) fn refuse(config: &Config, purpose: Purpose, problems: &mut Vec<Probl
         Purpose::Manage => {}
     }
     refuse_fast_rotation(config, problems);
+    refuse_rest_below_heads(config, problems);
     let (user, admin) = (config.process.user_address, config.process.admin_address);
     if user.port() != 0 && user == admin {
         problems.push(Problem {
@@ -85,6 +86,21 @@ fn refuse_fast_rotation(config: &Config, problems: &mut Vec<Problem>) {
                 "given: \"{}\", which is too often while tokens live for {} (JWT_EXPIRE_TIME): more than {SIGNING_KEYS_MAX} keys would have to check at a time",
                 show_duration(age),
                 show_duration(config.auth.access_ttl)
+            ),
+        });
+    }
+}
+
+/// A head is read in what a connection may rest: below, the shorter time would stand for both.
+fn refuse_rest_below_heads(config: &Config, problems: &mut Vec<Problem>) {
+    let http = &config.http;
+    if http.idle_timeout < http.header_timeout {
+        problems.push(Problem {
+            name: "HTTP_IDLE_TIMEOUT".to_owned(),
+            text: format!(
+                "given: \"{}\", which is below HTTP_HEADER_TIMEOUT ({}): a connection may rest at least as long as a head may take",
+                show_duration(http.idle_timeout),
+                show_duration(http.header_timeout)
             ),
         });
     }
@@ -150,6 +166,13 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
         warnings.push(format!(
             "WS_PING_INTERVAL={}: many proxies close a connection that is silent for {}; keep the interval below half of theirs",
             show_duration(socket.ping_interval),
+            show_duration(PROXY_IDLE_TIMEOUT)
+        ));
+    }
+    if config.http.idle_timeout <= PROXY_IDLE_TIMEOUT {
+        warnings.push(format!(
+            "HTTP_IDLE_TIMEOUT={}: many proxies keep a connection for {} and would send on one that is just closed; keep it above theirs",
+            show_duration(config.http.idle_timeout),
             show_duration(PROXY_IDLE_TIMEOUT)
         ));
     }

@@ -66,6 +66,8 @@ pub struct ProcessConfig {
 pub struct HttpConfig {
     /// Longest wait for a request's head.
     pub header_timeout: Duration,
+    /// Longest rest of a connection between two requests.
+    pub idle_timeout: Duration,
     /// Longest wait for a request's body.
     pub body_timeout: Duration,
     /// Most connections of a port, sockets not counted.
@@ -353,6 +355,7 @@ impl Config {
             },
             http: HttpConfig {
                 header_timeout: given.duration("HTTP_HEADER_TIMEOUT"),
+                idle_timeout: given.duration("HTTP_IDLE_TIMEOUT"),
                 body_timeout: given.duration("HTTP_BODY_TIMEOUT"),
                 connections_max: given.number("HTTP_MAX_CONNECTIONS"),
             },

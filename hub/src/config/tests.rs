@@ -299,6 +299,19 @@ fn the_address_of_the_bus_is_checked_and_never_printed() {
 }
 
 #[test]
+fn connections_rest_no_shorter_than_heads_take_and_no_shorter_than_proxies_think() {
+    let short = [("HTTP_IDLE_TIMEOUT", "9s")];
+    let ConfigError { problems, .. } = Config::load(&environment(&short), None).unwrap_err();
+    assert_eq!(problems[0].name, "HTTP_IDLE_TIMEOUT");
+    assert!(problems[0].text.contains("below HTTP_HEADER_TIMEOUT (10s)"), "{problems:?}");
+    let seen = |idle: &str| {
+        let given = Config::load(&environment(&[("HTTP_IDLE_TIMEOUT", idle)]), None).unwrap();
+        given.warnings.iter().any(|warning| warning.starts_with("HTTP_IDLE_TIMEOUT="))
+    };
+    assert!(seen("60s") && !seen("61s"));
+}
+
+#[test]
 fn keys_are_not_replaced_faster_than_they_end() {
     let fast = [("JWT_KEY_ROTATION", "1h"), ("JWT_EXPIRE_TIME", "24h")];
     let ConfigError { problems, .. } = Config::load(&environment(&fast), None).unwrap_err();

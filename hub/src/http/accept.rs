@@ -20,8 +20,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ACCEPT_PAUSE, HEAD_BYTES_MAX, HEADERS_MAX, HttpLimits, HttpMetrics, Pages,
-    READ_BUFFER_BYTES_MAX, io::WatchedStream, refusal::Refusal, service::ConnectionService,
-    takeover::TakeoverSlot,
+    READ_BUFFER_BYTES_MAX,
+    head_timer::HeadTimer,
+    io::WatchedStream,
+    refusal::Refusal,
+    service::ConnectionService,
+    takeover::{Takeover, TakeoverSlot},
 };
 
 /// Accepts connections until `shutdown`, then closes the listener and returns; the connections are
@@ -77,6 +81,7 @@ pub async fn serve(
             peer,
             router: router.clone(),
             limits,
+            slots: Arc::clone(&slots),
             pages: pages.clone(),
             metrics: Arc::clone(&metrics),
             slot,
@@ -87,9 +92,10 @@ pub async fn serve(
 
 fn builder(limits: HttpLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Without a timer hyper silently has no header timeout at all.
+    // Without a timer hyper silently has no header timeout at all. It begins with the answer before, so
+    // that it bounds a connection's rest; a head is timed by `HeadTimer`.
     http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(limits.idle_timeout.max(limits.header_timeout))
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(READ_BUFFER_BYTES_MAX)
@@ -103,6 +109,7 @@ struct Connection {
     peer: SocketAddr,
     router: Router,
     limits: HttpLimits,
+    slots: Arc<Semaphore>,
     pages: Pages,
     metrics: Arc<HttpMetrics>,
     slot: OwnedSemaphorePermit,
@@ -110,13 +117,15 @@ struct Connection {
 
 impl Connection {
     async fn run(self, http: http1::Builder, shutdown: CancellationToken) {
-        let Self { stream, peer, router, limits, pages, metrics, slot } = self;
+        let Self { stream, peer, router, limits, slots, pages, metrics, slot } = self;
         let (stream, verdict) = WatchedStream::new(stream);
+        let mut head = HeadTimer::new(limits.header_timeout, Arc::clone(&verdict));
         let takeover = Arc::new(TakeoverSlot::default());
         let open = OpenConnection::new(&metrics);
         let service = Arc::new(ConnectionService {
             router,
             limits,
+            slots,
             pages,
             metrics: Arc::clone(&metrics),
             peer,
@@ -134,32 +143,49 @@ impl Connection {
                 Pin::new(&mut connection).graceful_shutdown();
             }
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(Err(ended));
+                return Poll::Ready(Ended::Closed(ended));
+            }
+            if head.poll_late(cx).is_ready() {
+                return Poll::Ready(Ended::HeadLate);
             }
             // Nothing of an earlier answer is lost: hyper reads the next request when all is written.
-            takeover.lock().take().map_or(Poll::Pending, |takeover| Poll::Ready(Ok(takeover)))
+            takeover
+                .lock()
+                .take()
+                .map_or(Poll::Pending, |takeover| Poll::Ready(Ended::Taken(takeover)))
         });
-        let ended = match ended.await {
-            Ok(takeover) => {
+        match ended.await {
+            Ended::Taken(takeover) => {
                 let parts = connection.into_parts().expect("a connection is upgraded when it ends");
                 let (stream, early) = parts.io.into_inner().into_stream(&parts.read_buf);
                 drop((open, slot));
                 return takeover.finish(stream, early);
             }
-            Err(ended) => ended,
-        };
-        if let Err(error) = ended {
-            if error.is_timeout() {
-                metrics.timeouts.increment(1);
-            } else if error.is_parse_too_large() {
-                metrics.refused(Refusal::HeadTooLarge);
-            } else if error.is_parse() {
-                metrics.refused(Refusal::Malformed);
+            Ended::HeadLate => metrics.timeouts.increment(1),
+            Ended::Closed(Err(error)) => {
+                if error.is_timeout() {
+                    metrics.idle.increment(1);
+                } else if error.is_parse_too_large() {
+                    metrics.refused(Refusal::HeadTooLarge);
+                } else if error.is_parse() {
+                    metrics.refused(Refusal::Malformed);
+                }
+                tracing::debug!(%error, "connection ended");
             }
-            tracing::debug!(%error, "connection ended");
+            Ended::Closed(Ok(())) => {}
         }
         drop((open, slot));
     }
+}
+
+/// How a connection's time as HTTP ends.
+enum Ended {
+    /// An answer takes the stream along.
+    Taken(Takeover),
+    /// A request's head took longer than `HTTP_HEADER_TIMEOUT`. There is no answer: nobody has asked yet.
+    HeadLate,
+    /// By either side.
+    Closed(hyper::Result<()>),
 }
 
 /// Counts a connection while it lives, also when its task is aborted.

@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -20,16 +23,24 @@ use super::{
     scanner::{Found, HeadScanner},
 };
 
-/// What the stream tells the service of the same connection.
+/// What the stream tells the others of the same connection: the service, and who times its heads.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     fault: OnceLock<Found>,
+    /// All is read and written by the one task of the connection.
+    past_head: AtomicBool,
 }
 
 impl Verdict {
     /// The fault of this request, if it has one.
     pub(super) fn of(&self, request: u64) -> Option<Found> {
         self.fault.get().filter(|found| found.request == request).copied()
+    }
+
+    /// Whether a request's head has begun and not ended. The first begins with the connection, so
+    /// that one which says nothing is not taken for one at rest.
+    pub(super) fn awaits_head(&self) -> bool {
+        !self.past_head.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +115,7 @@ impl AsyncRead for WatchedStream {
             // The scanner reports once; nothing can be set before.
             let _ = this.verdict.fault.set(found);
         }
+        this.verdict.past_head.store(!this.scanner.awaits_head(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

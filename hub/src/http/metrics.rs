@@ -23,7 +23,12 @@ const ACCEPT_ERRORS: Metric = Metric::counter(
 const TIMEOUTS: Metric = Metric::counter(
     "pushhub_http_header_timeouts_total",
     "listener",
-    "Connections closed because no request's head arrived in time, idle ones included.",
+    "Connections closed because a request's head did not arrive in time.",
+);
+const IDLE: Metric = Metric::counter(
+    "pushhub_http_idle_timeouts_total",
+    "listener",
+    "Connections closed because they had rested for HTTP_IDLE_TIMEOUT.",
 );
 const REFUSED: Metric = Metric::counter(
     "pushhub_http_refused_total",
@@ -32,7 +37,7 @@ const REFUSED: Metric = Metric::counter(
 );
 
 /// The metrics of this area.
-pub const ALL: &[Metric] = &[CONNECTIONS, ACCEPTED, ACCEPT_ERRORS, TIMEOUTS, REFUSED];
+pub const ALL: &[Metric] = &[CONNECTIONS, ACCEPTED, ACCEPT_ERRORS, TIMEOUTS, IDLE, REFUSED];
 
 /// Which port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,7 @@ pub struct HttpMetrics {
     pub(super) accepted: Counter,
     pub(super) accept_errors: Counter,
     pub(super) timeouts: Counter,
+    pub(super) idle: Counter,
     refused: [Counter; Refusal::ALL.len()],
 }
 
@@ -76,6 +82,7 @@ impl HttpMetrics {
             accepted: ACCEPTED.to_counter(recorder, &port),
             accept_errors: ACCEPT_ERRORS.to_counter(recorder, &port),
             timeouts: TIMEOUTS.to_counter(recorder, &port),
+            idle: IDLE.to_counter(recorder, &port),
             refused: Refusal::ALL.map(|refusal| {
                 REFUSED.to_counter(recorder, &[port[0], ("reason", refusal.label())])
             }),

@@ -13,6 +13,7 @@
 //! after an upgrade, by [`take_over`] after any other answer.
 
 mod accept;
+mod head_timer;
 mod io;
 mod metrics;
 pub(crate) mod origin;
@@ -48,9 +49,13 @@ pub const URI_BYTES_MAX: usize = 8_000;
 /// bounds memory of a connection and not its body.
 const READ_BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// What a client is told to wait when the port is full, in seconds. Slots come back within
-/// `HTTP_HEADER_TIMEOUT` at the latest, most within milliseconds.
+/// What a client is told to wait when the port is full, in seconds. Slots of requests come back within
+/// milliseconds, those of connections at rest within `HTTP_IDLE_TIMEOUT`.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// While less than one in so many of a port's connections is free, answers close theirs instead of letting
+/// it rest: a quarter is room for some seconds of newcomers.
+const CROWDED: usize = 4;
 
 /// Pause after an accept that failed for want of descriptors or memory: without it the loop would
 /// spin on the same error at full speed.
@@ -59,8 +64,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Limits of one port.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// Longest wait for a request's head, and longest idle time of a kept connection.
+    /// Longest wait for a request's head, from its first byte; for the first, from the accept.
     pub header_timeout: Duration,
+    /// Longest rest of a connection between two requests.
+    pub idle_timeout: Duration,
     /// Longest wait for a request's body, from its first read to its end.
     pub body_timeout: Duration,
     /// Most connections; those that left HTTP do not count.
@@ -71,6 +78,7 @@ impl From<&HttpConfig> for HttpLimits {
     fn from(config: &HttpConfig) -> Self {
         Self {
             header_timeout: config.header_timeout,
+            idle_timeout: config.idle_timeout,
             body_timeout: config.body_timeout,
             connections_max: config.connections_max,
         }

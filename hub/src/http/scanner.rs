@@ -91,6 +91,12 @@ impl HeadScanner {
         None
     }
 
+    /// Whether the rest of a head is still to come: some of it is there, or it is the first one.
+    pub(super) fn awaits_head(&self) -> bool {
+        let begun = self.in_fields || self.line_len > 0;
+        self.state == State::Head && (begun || self.request == 0)
+    }
+
     fn keep(&mut self, piece: &[u8]) {
         let free = LINE_BYTES_SEEN - self.line_len;
         let taken = piece.len().min(free);
@@ -176,6 +182,19 @@ mod tests {
             let found: Vec<Found> =
                 stream.chunks(cut).filter_map(|piece| scanner.feed(piece)).collect();
             assert_eq!(found, [Found { request: 2, fault: Fault::LengthAndEncoding }], "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_awaited_from_its_first_byte_to_its_last_and_the_first_one_from_the_start() {
+        let mut scanner = HeadScanner::default();
+        assert!(scanner.awaits_head(), "the first");
+        assert_eq!(scanner.feed(GOOD), None);
+        assert!(!scanner.awaits_head(), "at rest");
+        let (body, head) = (b"line\nline\n\r\n".len(), GOOD.len() - 12);
+        for (index, byte) in GOOD.iter().enumerate() {
+            assert_eq!(scanner.feed(&[*byte]), None);
+            assert_eq!(scanner.awaits_head(), index + 1 < head, "byte {index} of {head} + {body}");
         }
     }
 

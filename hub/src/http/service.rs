@@ -17,11 +17,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::{sync::Semaphore, time::Sleep};
 use tower::ServiceExt;
 
 use super::{
-    HttpLimits, HttpMetrics, Pages, URI_BYTES_MAX,
+    CROWDED, HttpLimits, HttpMetrics, Pages, URI_BYTES_MAX,
     io::Verdict,
     pages::{Grant, Judged, preflight},
     protect::protect,
@@ -33,6 +33,8 @@ use super::{
 pub(super) struct ConnectionService {
     pub(super) router: Router,
     pub(super) limits: HttpLimits,
+    /// Of the port's connections.
+    pub(super) slots: Arc<Semaphore>,
     pub(super) pages: Pages,
     pub(super) metrics: Arc<HttpMetrics>,
     pub(super) peer: SocketAddr,
@@ -79,8 +81,10 @@ impl ConnectionService {
     }
 
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        // A body of unknown length hides where the next head begins from the scanner.
-        let last = request.headers().contains_key(header::TRANSFER_ENCODING);
+        // A body of unknown length hides where the next head begins from the scanner. And where few slots
+        // are left, those at rest are not to keep newcomers out; who is told so loses no request.
+        let last = request.headers().contains_key(header::TRANSFER_ENCODING)
+            || self.slots.available_permits() < self.limits.connections_max / CROWDED;
         let late = Arc::new(AtomicBool::new(false));
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(ConnectInfo(self.peer));

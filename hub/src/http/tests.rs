@@ -36,6 +36,7 @@ struct Server {
 fn limits() -> HttpLimits {
     HttpLimits {
         header_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(600),
         body_timeout: Duration::from_millis(300),
         connections_max: 100,
     }
@@ -254,12 +255,15 @@ async fn what_hyper_refuses_gets_a_sentence_too() {
 async fn slow_heads_silent_and_idle_connections_are_closed() {
     let server = Server::start(limits()).await;
     let mut silent = server.connect().await;
+    let mut second = server.connect().await;
+    second.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET").await.unwrap();
     let mut half = server.connect().await;
     half.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
     let mut idle = server.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert_eq!(read_to_close(&mut silent).await, "");
     assert!(!read_to_close(&mut half).await.contains("200"));
+    assert!(read_to_close(&mut second).await.ends_with("ok"));
     assert!(read_to_close(&mut idle).await.ends_with("ok"));
     server.tracker.close();
     timeout(DEADLINE, server.tracker.wait()).await.unwrap();
@@ -268,7 +272,43 @@ async fn slow_heads_silent_and_idle_connections_are_closed() {
         metrics.contains("pushhub_http_header_timeouts_total{listener=\"user\"} 3"),
         "{metrics}"
     );
+    assert!(metrics.contains("pushhub_http_idle_timeouts_total{listener=\"user\"} 1"), "{metrics}");
     assert!(metrics.contains("pushhub_http_connections{listener=\"user\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_outlives_the_time_that_a_head_may_take() {
+    let server = Server::start(HttpLimits { idle_timeout: DEADLINE, ..limits() }).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    read_until(&mut idle, "ok").await;
+    let mut younger = server.connect().await;
+    assert_eq!(read_to_close(&mut younger).await, "", "closed at the limit of heads");
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    read_until(&mut idle, "ok").await;
+}
+
+#[tokio::test]
+async fn connections_are_not_kept_at_rest_where_few_slots_are_left() {
+    let long = DEADLINE * 6;
+    let server =
+        Server::start(HttpLimits { connections_max: 4, idle_timeout: long, ..limits() }).await;
+    let mut kept = vec![];
+    for number in 1..=3 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let answer = read_until(&mut stream, "ok").await;
+        assert!(!answer.contains("connection: close"), "{number}: {answer}");
+        kept.push(stream);
+    }
+    for _ in 0..10 {
+        let answer = server.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(answer.contains("connection: close") && answer.ends_with("ok"), "{answer}");
+    }
+    for stream in &mut kept {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        read_until(stream, "ok").await;
+    }
 }
 
 #[tokio::test]
@@ -308,7 +348,7 @@ async fn one_connection_too_many_gets_503_and_a_closed_one_makes_room() {
 #[tokio::test]
 async fn shutdown_finishes_the_request_in_flight_and_closes_idle_connections() {
     let long = Duration::from_secs(60);
-    let server = Server::start(HttpLimits { header_timeout: long, ..limits() }).await;
+    let server = Server::start(HttpLimits { idle_timeout: long, ..limits() }).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     read_until(&mut idle, "ok").await;

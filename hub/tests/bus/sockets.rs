@@ -141,8 +141,12 @@ impl Node {
         bus.start(Arc::new(inbound) as Arc<dyn Inbound>);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let limits =
-            HttpLimits { header_timeout: SOON, body_timeout: SOON, connections_max: 1_000 };
+        let limits = HttpLimits {
+            header_timeout: SOON,
+            idle_timeout: SOON,
+            body_timeout: SOON,
+            connections_max: 1_000,
+        };
         let counts = Arc::new(HttpMetrics::new(&NoopRecorder, Listener::User));
         let (token, tracker) = (CancellationToken::new(), TaskTracker::new());
         let pages = Pages::new(Listener::User, &[]);

@@ -30,9 +30,7 @@ impl Scene {
             .env("WS_HANDSHAKE_TIMEOUT", "1s")
             .start()
             .await;
-        // Connections that are kept would be closed after that second of rest, at times just when the
-        // next request goes out on them.
-        let service = server.service().await.header("Connection", "close");
+        let service = server.service().await;
         let onlooker = server.connect("onlooker").await;
         Self { server, service, onlooker, sent: 0 }
     }

@@ -74,7 +74,14 @@ pub const ALL: &[Setting] = &[
         "10s",
         Kind::Duration { min: MIN_MS, max: seconds(300) },
         Http,
-        "Longest time for a request's head to arrive, and for a connection to stay open without a request.",
+        "Longest time for a request's head to arrive, from its first byte, or from the accept.",
+    ),
+    setting(
+        "HTTP_IDLE_TIMEOUT",
+        "75s",
+        Kind::Duration { min: MIN_MS, max: seconds(3_600) },
+        Http,
+        "Longest rest of a connection between two requests. Keep it above what clients and proxies rest (60s in many load balancers), so that they close first: a request on a connection that is just closed fails.",
     ),
     setting(
         "HTTP_BODY_TIMEOUT",

@@ -200,6 +200,7 @@ impl Server {
         let router = live.routes();
         let limits = HttpLimits {
             header_timeout: PATIENCE,
+            idle_timeout: PATIENCE,
             body_timeout: PATIENCE,
             connections_max: 100_000,
         };
