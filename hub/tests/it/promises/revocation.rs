@@ -80,6 +80,11 @@ async fn bites(on: &TestServer, there: &TestServer) {
     }
     // An event stream is a connection like any other.
     let pair = log_in(on, "ann", "tablet").await;
+    let api = there.api().bearer(&pair.access);
+    eventually_within("ann may come in again", BITES_WITHIN, || async {
+        (api.get("/api/v3/messages").await.status == 200).then_some(())
+    })
+    .await;
     let mut stream = there.stream("ann").raw_token(&pair.access).open().await;
     let start = Instant::now();
     on.api().bearer(&pair.access).post("/api/v3/auth/logout", Value::Null).await.ok();
