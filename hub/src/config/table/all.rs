@@ -259,6 +259,13 @@ pub const ALL: &[Setting] = &[
         "Each inbox keeps its latest so many messages; `off` keeps all.",
     ),
     setting(
+        "DATA_ENCRYPTION_KEYS",
+        "",
+        Kind::ContentKeys,
+        Store,
+        "Keys with which the content of messages is encrypted at rest (AES-256-GCM), as `id:base64` of 32 bytes, with commas or lines between. The first one writes, all read; `plain` in the first one's place writes without. Nothing is encrypted where none is given. All nodes must have the same. See [Encryption at rest](#encryption-at-rest).",
+    ),
+    setting(
         "DATABASE_BACKUP_PATH",
         "./data/backups",
         Kind::Path,
