@@ -23,6 +23,8 @@ impl ContentKeys {
     /// Opens every body of a backup's messages.
     pub(crate) fn open_backup(&self, db: &Connection, tenant: &TenantId) -> Result<(), RewriteError> {
         // By its first bytes: a body that is not sealed is not looked at any further.
+        // What was sealed is overwritten: it is longer, and cannot be compressed.
+        db.execute_batch("PRAGMA main.secure_delete = ON")?;
         let which = "substr(body, 1, 11) = '{\"sealed\":\"'";
         rewrite_messages(db, which, |body| self.open(tenant, body)).map(drop)
     }

@@ -21,6 +21,7 @@ mod console;
 mod deletion;
 mod described;
 mod doctor;
+mod encryption;
 mod export;
 mod history_checker;
 mod idempotency;
