@@ -204,6 +204,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Filter, valid for `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// Whether pseudonyms stand in place of ids, names and addresses.
+    pub masked: bool,
 }
 
 /// All settings, checked.
@@ -420,7 +422,11 @@ impl Config {
                 admin_token: given.secret("ADMIN_TOKEN"),
             },
             providers: providers::providers(given),
-            log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },
+            log: LogConfig {
+                format,
+                filter: given.text("LOG_LEVEL").unwrap_or_default(),
+                masked: given.text("LOG_PERSONAL_DATA").as_deref() == Some("masked"),
+            },
         }
     }
 }

@@ -28,6 +28,7 @@ mod idempotency;
 mod installed;
 mod lists;
 mod logins;
+mod masking;
 mod migrate;
 mod operate;
 mod own_login;

@@ -730,6 +730,13 @@ pub const ALL: &[Setting] = &[
         "Form of the log on stderr.",
     ),
     setting(
+        "LOG_PERSONAL_DATA",
+        "full",
+        Kind::Choice(&["full", "masked"]),
+        Log,
+        "What the log says of who somebody is: `full` has ids of users, names of admins and addresses of clients, which whoever looks into an attack needs; `masked` has a pseudonym in place of each, the same for the same one as long as `JWT_SECRET` stays (where that is not set, until the next start).",
+    ),
+    setting(
         "LOG_LEVEL",
         "info",
         Kind::LogFilter,
