@@ -19,6 +19,7 @@ pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod connections;
+pub mod content;
 pub mod control;
 pub mod deletion;
 pub mod fanout;

@@ -5,7 +5,7 @@
 //! ([`Body`]) and writes the second half, some 90 bytes, in front of it for each recipient. The
 //! bytes are the same as if [`Message`] had been encoded whole; a test holds them together.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -206,7 +206,12 @@ pub struct Body {
     json_tail: Bytes,
     msgpack: OnceLock<MsgPackEntries>,
     facts: OnceLock<Box<BodyFacts>>,
+    /// The message itself, where this is its sealed form and was made here.
+    readable: OnceLock<Arc<Body>>,
 }
+
+/// What the tail of a sealed body begins with; that of any other begins with `"id":`.
+const SEALED: &[u8] = b"\"sealed\":\"";
 
 /// What stores and statistics look at of a message, without its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -283,7 +288,62 @@ impl Body {
 
     /// From another node: `tail` is what [`Body::json_tail`] gave.
     pub(crate) fn from_tail(id: MessageId, expire_at: Option<Time>, tail: Bytes) -> Self {
-        Self { id, expire_at, json_tail: tail, msgpack: OnceLock::new(), facts: OnceLock::new() }
+        Self {
+            id,
+            expire_at,
+            json_tail: tail,
+            msgpack: OnceLock::new(),
+            facts: OnceLock::new(),
+            readable: OnceLock::new(),
+        }
+    }
+
+    /// The form in which a store keeps a message whose content is encrypted: `sealed`, a text that needs no
+    /// escapes in JSON, has all of it; `outer` is what may be read without a key. Whoever has `readable`, which
+    /// it was made from, can be spared opening it, see [`Body::readable`].
+    #[must_use]
+    pub fn new_sealed(sealed: &str, outer: &MessageFields, readable: Arc<Self>) -> Self {
+        let body = Self::around(sealed, outer);
+        Self { readable: OnceLock::from(readable), ..body }
+    }
+
+    fn around(sealed: &str, outer: &MessageFields) -> Self {
+        debug_assert!(sealed.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)));
+        let body = Self::new(outer);
+        let mut tail =
+            Vec::with_capacity(SEALED.len() + sealed.len() + 2 + body.json_tail.len());
+        tail.extend_from_slice(SEALED);
+        tail.extend_from_slice(sealed.as_bytes());
+        tail.extend_from_slice(b"\",");
+        tail.extend_from_slice(&body.json_tail);
+        Self { json_tail: tail.into(), ..body }
+    }
+
+    /// The same message, sent at another moment: one that waited for its time. What is sealed cannot say so; the
+    /// moment, in milliseconds, stands behind it and a full stop.
+    ///
+    /// # Errors
+    /// As [`Body::fields`].
+    pub fn sent_at(&self, created_at: Time) -> Result<Self, BodyError> {
+        let fields = MessageFields { created_at, ..self.fields()? };
+        let Some(sealed) = self.sealed() else { return Ok(Self::new(&fields)) };
+        let mut parts = sealed.splitn(3, '.');
+        let (key, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        Ok(Self::around(&format!("{key}.{text}.{}", created_at.millis()), &fields))
+    }
+
+    /// What [`Body::new_sealed`] was given as `sealed`; none for a body that can be read as it is.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&str> {
+        let rest = self.json_tail.strip_prefix(SEALED)?;
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        std::str::from_utf8(&rest[..end]).ok()
+    }
+
+    /// The message that a sealed body was made from, where that was in this process.
+    #[must_use]
+    pub fn readable(&self) -> Option<&Arc<Self>> {
+        self.readable.get()
     }
 
     /// Its id.
@@ -316,7 +376,7 @@ impl Body {
     /// Bytes held in memory, roughly: for queue limits.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.json_tail.len() + 128
+        self.json_tail.len() + 128 + self.readable().map_or(0, |readable| readable.weight())
     }
 
     /// What stores look at. Kept from [`Body::new`], else parsed when first asked; empty for a body

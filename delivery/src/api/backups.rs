@@ -40,7 +40,8 @@ pub(super) const KEY: HeaderName = HeaderName::from_static("x-backup-key");
 
 pub(super) const MEDIA: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-const FLAG: Shape = Shape::Word(&["true", "false"]);
+/// A flag of a query.
+pub(super) const FLAG: Shape = Shape::Word(&["true", "false"]);
 
 const TYPE: Field = may(
     "type",
@@ -72,7 +73,8 @@ pub(super) const MESSAGES: &[Field] = &[COMPRESS, ENCRYPT];
 pub(super) const DATABASE_OF: &[Field] = &[TENANT_ID, TYPE, SINCE, COMPRESS, ENCRYPT];
 pub(super) const MESSAGES_OF: &[Field] = &[TENANT_ID, COMPRESS, ENCRYPT];
 
-const FLAGS: [(&str, bool); 2] = [("true", true), ("false", false)];
+/// What [`FLAG`] may be.
+pub(super) const FLAGS: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 /// What a query asks for; `any` where it says what is in it.
 fn wanted(parameters: &mut Parameters, any: bool) -> Wanted {

@@ -262,7 +262,10 @@ impl ApiError {
             BackupError::TooLarge(_) | BackupError::Kept(_) | BackupError::Full => {
                 self.says(T::InsufficientStorage)
             }
-            BackupError::Left | BackupError::Io(_) | BackupError::Sqlite(_) => internal(),
+            BackupError::Left
+            | BackupError::Io(_)
+            | BackupError::Sqlite(_)
+            | BackupError::Content(_) => internal(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! that does not read at all gives its place up after [`STALL`].
 
 pub(super) mod docs;
+mod mask;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,11 +24,14 @@ use tokio::sync::mpsc;
 
 use super::{
     ApiState,
+    backups::{FLAG, FLAGS},
     caller::{Admin, User},
     error::{ApiError, message},
     preferences,
+    query::{Parameters, TENANT_ID},
+    shape::{Field, may},
     trace::Trace,
-    users::{in_path, known},
+    users::{known, user_id},
 };
 use crate::{
     account::{Linked, Profile, Session},
@@ -71,6 +75,16 @@ pub(super) const EXPORTS: Metric = Metric::counter(
     "result",
     "Exports of users: whole, broken off by an error or a client, or refused because too many ran.",
 );
+
+/// What an admin may ask for.
+const QUERY: &[Field] = &[
+    TENANT_ID,
+    may(
+        "masked",
+        FLAG,
+        "Without names, e-mail addresses and telephone numbers: fields of those are `***`, and so is what looks like one in any other text; `false` unless said.",
+    ),
+];
 
 /// Those that run.
 pub(crate) struct Exports {
@@ -289,11 +303,19 @@ struct Export {
     step: Option<Step>,
     lines: u64,
     piece: Vec<u8>,
+    /// Without names, addresses and telephone numbers.
+    masked: bool,
 }
 
 impl Export {
     fn line(&mut self, line: &Line<'_>) {
-        serde_json::to_writer(&mut self.piece, line).expect("lines have string keys");
+        if self.masked {
+            let mut value = serde_json::to_value(line).expect("lines have string keys");
+            mask::mask(&mut value);
+            serde_json::to_writer(&mut self.piece, &value).expect("lines have string keys");
+        } else {
+            serde_json::to_writer(&mut self.piece, line).expect("lines have string keys");
+        }
         self.piece.push(b'\n');
         self.lines += 1;
     }
@@ -428,10 +450,11 @@ impl Export {
 struct BrokenOff;
 
 /// Answers with an export. What can be refused at once is; later the connection breaks off.
-async fn answer(state: &ApiState, inbox: InboxKey) -> Result<Response, ApiError> {
+async fn answer(state: &ApiState, inbox: InboxKey, masked: bool) -> Result<Response, ApiError> {
     let place = state.0.exports.begin(&inbox)?;
     let step = Some(Step::Person);
-    let mut export = Export { state: state.clone(), inbox, step, lines: 0, piece: Vec::new() };
+    let (state, piece) = (state.clone(), Vec::new());
+    let mut export = Export { state, inbox, step, lines: 0, piece, masked };
     let first = export.next().await?;
     // None is the end.
     let (sender, receiver) = mpsc::channel::<Option<Bytes>>(1);
@@ -475,7 +498,7 @@ pub(super) async fn own(
     State(state): State<ApiState>,
     User(user): User,
 ) -> Result<Response, ApiError> {
-    let response = answer(&state, user.inbox.clone()).await?;
+    let response = answer(&state, user.inbox.clone(), false).await?;
     tracing::info!(target: "security", event = "user_exported", by = user.user().as_str());
     Ok(response)
 }
@@ -488,8 +511,12 @@ pub(super) async fn of_user(
     OriginalUri(uri): OriginalUri,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let inbox = in_path(&admin, &uri, id)?;
+    let mut parameters = Parameters::new(&uri, QUERY)?;
+    let tenant = admin.asked_tenant(&mut parameters).unwrap_or_default();
+    let masked = parameters.word("masked", &FLAGS).unwrap_or(false);
+    parameters.finish()?;
+    let inbox = InboxKey::new(tenant, user_id(id)?);
     known(&state, &inbox).await?;
     trace.of_tenant(&inbox.tenant);
-    answer(&state, inbox).await
+    answer(&state, inbox, masked).await
 }

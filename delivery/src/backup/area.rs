@@ -18,6 +18,7 @@ use rustc_hash::FxHashSet;
 use super::{BackupError, Draft, Line, Outer, Wanted, seal::LAST_BYTES};
 use crate::{
     InboxKey,
+    content::{ContentKeys, RewriteError},
     metrics::Metric,
     store::{Store, single::own_dir},
 };
@@ -60,6 +61,8 @@ pub struct AreaConfig {
     pub path: PathBuf,
     /// Largest backup, in bytes before compression (`BACKUP_SIZE_MAX`).
     pub bytes_max: u64,
+    /// What content is encrypted with that is readable in a backup (`DATA_ENCRYPTION_KEYS`).
+    pub content: Arc<ContentKeys>,
 }
 
 /// The folder where backups are made.
@@ -225,7 +228,12 @@ impl Place {
         let path = draft.path().to_owned();
         let unlink = Unlink(path.clone());
         let draft = fill(draft).await?;
+        let (content, tenant) = (Arc::clone(&self.area.config.content), self.inbox.tenant.clone());
         let made = aside(move || -> Result<Made, BackupError> {
+            content.open_backup(draft.db(), &tenant).map_err(|error| match error {
+                RewriteError::Content(error) => BackupError::Content(error),
+                RewriteError::Sqlite(error) => draft.failed(error),
+            })?;
             let (path, line) = draft.close()?.ok_or_else(|| io::Error::other("not a backup"))?;
             let file = File::open(path)?;
             Ok(Made { bytes: file.metadata()?.len(), file, line })

@@ -146,6 +146,9 @@ pub enum BackupError {
         "the files of backup jobs may take {0} bytes together (BACKUP_JOBS_SIZE_MAX); delete one"
     )]
     Kept(u64),
+    /// Its content is encrypted, and cannot be opened.
+    #[error(transparent)]
+    Content(#[from] crate::content::ContentError),
     /// The disk of `DATABASE_BACKUP_PATH` is full.
     #[error("there is no room for the backup; the disk of DATABASE_BACKUP_PATH is full")]
     Full,

@@ -18,7 +18,7 @@ use super::{
     file::{APPLICATION_ID, FORMAT, Line},
     seal::{Key, LAST, LAST_BYTES, PIECE, hex},
 };
-use crate::InboxKey;
+use crate::{InboxKey, content::ContentKeys};
 
 /// What gzip begins with.
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -120,6 +120,15 @@ impl Opened {
         let (line, counts) = look(&db).map_err(damaged)?;
         let line = line.ok_or(ReadError::Foreign)?;
         Ok(Self { db, line, counts, unpacked })
+    }
+
+    /// Encrypts the content of its messages, for a store that keeps them so.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] where a message cannot be read.
+    pub fn seal_content(&self, keys: &ContentKeys) -> Result<(), ReadError> {
+        let sealed = keys.seal_backup(&self.db, &self.line.inbox.tenant);
+        sealed.map_err(|error| ReadError::Damaged(error.to_string()))
     }
 
     /// What it is.

@@ -20,6 +20,7 @@
 
 mod fold;
 mod highlight;
+mod look;
 #[cfg(test)]
 pub(crate) mod model;
 mod terms;

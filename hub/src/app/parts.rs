@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use delivery::{
+    Fanout,
     clock::SharedClock,
+    content::{ContentStore, Opening as ContentOpening},
     metrics::SharedRecorder,
     store::{
         Storage, Witness,
@@ -109,11 +111,13 @@ impl Opening<'_> {
             witness: Some(Arc::new(webhooks.clone())),
             ..single_config(self.config, self.descriptors)
         };
-        let (registry, recorder) = (Arc::clone(self.registry), Arc::clone(self.recorder));
+        let fanout = self.opening(Arc::clone(self.registry) as Arc<dyn Fanout>);
+        let recorder = Arc::clone(self.recorder);
         // A long journal is replayed before the first answer; not on a thread of the runtime.
-        let open = move || SingleStore::open(&settings, registry, &*recorder);
+        let open = move || SingleStore::open(&settings, fanout, &*recorder);
         let store =
             tokio::task::spawn_blocking(open).await?.context("the store cannot be opened")?;
+        let store = self.with_content(store);
         Ok(Parts { foundation, webhooks, store, bus: Arc::new(LocalBus), cluster: None })
     }
 
@@ -138,11 +142,23 @@ impl Opening<'_> {
             None => Arc::new(LocalBus),
         };
         let fanout = ClusterFanout::new(Arc::clone(self.registry), Arc::clone(&bus));
-        let store = PostgresStore::open(settings, Arc::new(fanout), &**self.recorder)
+        let fanout = self.opening(Arc::new(fanout));
+        let store = PostgresStore::open(settings, fanout, &**self.recorder)
             .await
             .context("the database cannot be used")?;
         let cluster = Cluster { store: Arc::clone(&store), redis, place };
+        let store = self.with_content(store);
         Ok(Parts { foundation, webhooks, store, bus, cluster: Some(cluster) })
+    }
+
+    /// In front of a fan-out, so that what is published can be read.
+    fn opening(&self, to: Arc<dyn Fanout>) -> Arc<ContentOpening> {
+        ContentOpening::new(to, Arc::clone(&self.config.store.content), &**self.recorder)
+    }
+
+    /// In front of a store, which keeps content encrypted where there are keys.
+    fn with_content(&self, store: Arc<dyn Storage>) -> Arc<dyn Storage> {
+        ContentStore::new(store, Arc::clone(&self.config.store.content), &**self.recorder)
     }
 
     async fn foundation(&self) -> anyhow::Result<Foundation> {

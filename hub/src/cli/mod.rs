@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod check_config;
 mod completions;
+mod content;
 mod doctor;
 mod http_client;
 mod keys;
@@ -123,6 +124,11 @@ enum Command {
         after_help = "Examples:\n  pushhub restore backup_user123.db.gz\n  pushhub restore --replace --user user123 sunday.db monday.db tuesday.db"
     )]
     Restore(restore::Arguments),
+    /// Counts by which of DATA_ENCRYPTION_KEYS the content of messages is encrypted, and writes it anew.
+    #[command(
+        after_help = "Examples:\n  pushhub content\n  pushhub content --rewrite\n\nA storage folder must not be served meanwhile; nodes may go on working on a database."
+    )]
+    Content(content::Arguments),
     /// Tells whole backups and storage folders from damaged ones.
     #[command(after_help = "Examples:\n  pushhub verify\n  pushhub verify backup_user123.db.gz")]
     Verify(verify::Arguments),
@@ -130,7 +136,7 @@ enum Command {
 
 fn after_long_help() -> String {
     format!(
-        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE, BACKUP_ENCRYPTION_KEY_FILE.\n\n{}",
+        "Without a command: serve.\n\nExit codes: 0 done, 1 failed, {EXIT_USAGE} wrong command line, {EXIT_CONFIG} wrong settings.\n\nSecrets may stand in a file: JWT_SECRET_FILE, ADMIN_TOKEN_FILE, DATABASE_URL_FILE, REDIS_URL_FILE, BACKUP_ENCRYPTION_KEY_FILE, DATA_ENCRYPTION_KEYS_FILE.\n\n{}",
         help_table()
     )
 }
@@ -174,6 +180,7 @@ impl Cli {
             | Command::Send(_)
             | Command::Backup(_)
             | Command::Restore(_)
+            | Command::Content(_)
             | Command::Verify(_) => Purpose::Manage,
             // Tokens are signed with the secret of the nodes, and keys are sealed with what it makes.
             Command::Serve
@@ -203,6 +210,7 @@ impl Cli {
             Command::Tail(arguments) => tail::run(arguments, loaded?),
             Command::Backup(arguments) => backup::run(&arguments, output, &loaded?.config),
             Command::Restore(arguments) => restore::run(&arguments, output, &loaded?.config),
+            Command::Content(arguments) => content::run(&arguments, output, &loaded?.config),
             Command::Verify(arguments) => verify::run(&arguments, output, &loaded?.config),
         }
     }

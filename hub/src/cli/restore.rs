@@ -123,7 +123,11 @@ fn open(arguments: &Arguments, config: &Config, place: &Path) -> anyhow::Result<
     if let Some(user) = arguments.user.as_ref().filter(|_| opened.is_empty()) {
         return Err(RestoreError::NoUser(user.to_string()).into());
     }
-    Ok(chain(opened)?)
+    let chained = chain(opened)?;
+    for one in &chained {
+        one.seal_content(&config.store.content).context("the content cannot be encrypted")?;
+    }
+    Ok(chained)
 }
 
 async fn into_folder(

@@ -27,7 +27,7 @@ use crate::{
 const END_MAX: Duration = Duration::from_millis(500);
 
 pub(super) fn run(loaded: Loaded) -> anyhow::Result<()> {
-    let logs = telemetry::init_logs(&loaded.config.log)?;
+    let logs = telemetry::init_logs(&loaded.config)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

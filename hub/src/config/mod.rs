@@ -17,11 +17,13 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use delivery::{
     backup::{AreaConfig, Key},
+    content::ContentKeys,
     identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
     provider::ProvidersConfig,
@@ -106,6 +108,8 @@ pub struct SocketConfig {
 pub struct StoreConfig {
     /// The folder.
     pub path: PathBuf,
+    /// What the content of messages is encrypted with, in the folder or the database.
+    pub content: Arc<ContentKeys>,
     /// Pause between copies from the journal to the users' files.
     pub flush_interval: Duration,
     /// Whether commits of the journal are synced.
@@ -202,6 +206,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Filter, valid for `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// Whether pseudonyms stand in place of ids, names and addresses.
+    pub masked: bool,
 }
 
 /// All settings, checked.
@@ -331,6 +337,11 @@ impl Config {
         let address = given.address("BIND_ADDRESS");
         let store = StoreConfig {
             path: given.path("USER_STORAGE_PATH"),
+            content: given
+                .text("DATA_ENCRYPTION_KEYS")
+                .and_then(|text| ContentKeys::parse(&text).ok())
+                .map(Arc::new)
+                .unwrap_or_default(),
             flush_interval: given.duration("STORE_FLUSH_INTERVAL"),
             journal_sync: given.text("STORE_JOURNAL_SYNC").as_deref() != Some("off"),
             open_files_max: given.optional_number("STORE_OPEN_FILES"),
@@ -390,16 +401,17 @@ impl Config {
                     .filter(|path| !path.as_os_str().is_empty()),
                 redis_prefix: given.text("REDIS_PREFIX").unwrap_or_default(),
             },
-            store,
             backup: BackupConfig {
                 area: AreaConfig {
                     path: given.path("DATABASE_BACKUP_PATH"),
                     bytes_max: given.number("BACKUP_SIZE_MAX") as u64,
+                    content: Arc::clone(&store.content),
                 },
                 key: given.secret("BACKUP_ENCRYPTION_KEY").and_then(|text| Key::parse(&text).ok()),
                 job_kept: given.duration("BACKUP_JOB_KEPT"),
                 jobs_bytes_max: given.number("BACKUP_JOBS_SIZE_MAX") as u64,
             },
+            store,
             auth: AuthConfig {
                 jwt_secret: given.secret("JWT_SECRET"),
                 issuer: given.text("JWT_ISSUER").unwrap_or_default(),
@@ -413,7 +425,11 @@ impl Config {
                 admin_token: given.secret("ADMIN_TOKEN"),
             },
             providers: providers::providers(given),
-            log: LogConfig { format, filter: given.text("LOG_LEVEL").unwrap_or_default() },
+            log: LogConfig {
+                format,
+                filter: given.text("LOG_LEVEL").unwrap_or_default(),
+                masked: given.text("LOG_PERSONAL_DATA").as_deref() == Some("masked"),
+            },
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use delivery::{
     admin::{ROLES_MAX, Role},
     backup::Key,
+    content::{ContentKeys, KeysError},
     identity::{NoIssuers, TrustedIssuers},
     limit::{RATE_MAX, Rate},
     networks::{NETWORKS_MAX, Networks},
@@ -92,6 +93,9 @@ impl Kind {
             Self::BackupKey => {
                 Key::parse(&text.to_owned().into()).is_ok().then(|| Value::Text(text.to_owned()))
             }
+            Self::ContentKeys => {
+                ContentKeys::parse(text).is_ok().then(|| Value::Text(text.to_owned()))
+            }
             Self::RedisAddress => {
                 text.parse::<RedisAddress>().is_ok().then(|| Value::Text(text.to_owned()))
             }
@@ -155,6 +159,7 @@ impl Kind {
             Self::Rate => format!("`off`, `N/s` or `N/s:burst` with numbers from 1 to {RATE_MAX}"),
             Self::Word => format!("1 to {WORD_BYTES_MAX} of the characters a-z A-Z 0-9 - _ . :"),
             Self::DatabaseAddress => "postgres://user:password@host:5432/database, with sslmode= disable, prefer, require or verify-full".to_owned(),
+            Self::ContentKeys => KeysError.to_string(),
             Self::BackupKey => "an age recipient (age1…), an age identity (AGE-SECRET-KEY-1…), or a passphrase of 12 bytes or more".to_owned(),
             Self::RedisAddress => ADDRESS_ALLOWED.to_owned(),
             Self::Url => "an https:// URL; http:// where its address is not public".to_owned(),

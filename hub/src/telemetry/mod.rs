@@ -3,9 +3,11 @@
 //! # Streams
 //! A log line's target is its stream (seed 003 §9.3): `access` (a request and its answer), `business` (what users and services did), `security` (who was let in
 //! or not), `error` (what went wrong); everything else is about the process and named by its module.
-//! `LOG_LEVEL=info,access=warn` picks by stream. Tokens, keys and bodies are in none of them.
+//! `LOG_LEVEL=info,access=warn` picks by stream. Tokens, keys and bodies are in none of them; whether users are named
+//! says `LOG_PERSONAL_DATA`, see [`masked`].
 
 mod log_writer;
+mod masked;
 
 use std::{backtrace::Backtrace, io, panic, sync::Arc, time::Duration};
 
@@ -14,9 +16,12 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::TryInitError};
 
-use self::log_writer::LogWriter;
+use self::{
+    log_writer::LogWriter,
+    masked::{Mask, MaskedLines},
+};
 use crate::{
-    config::{LogConfig, LogFormat},
+    config::{Config, LogFormat},
     process_metrics,
 };
 
@@ -97,9 +102,10 @@ impl Drop for Logs {
 ///
 /// # Errors
 /// [`LogError`] for a bad filter, or on the second call.
-pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
+pub fn init_logs(config: &Config) -> Result<Logs, LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+    let Config { log: config, store, auth, .. } = config;
     let mut filter = EnvFilter::builder().parse(&config.filter)?;
     for quiet in WRITES_CONTENT {
         filter = filter.add_directive(format!("{quiet}=info").parse()?);
@@ -107,7 +113,12 @@ pub fn init_logs(config: &LogConfig) -> Result<Logs, LogError> {
     let writer = LogWriter::spawn(io::stderr()).map_err(LogError::Thread)?;
     let lines = fmt::layer().with_writer(writer.clone());
     let registry = tracing_subscriber::registry().with(filter);
+    let json = config.format == LogFormat::Json;
     match config.format {
+        LogFormat::Text | LogFormat::Json if config.masked => {
+            let mask = Mask::new(auth.jwt_secret.as_ref(), &store.path);
+            registry.with(lines.event_format(MaskedLines { mask, json })).try_init()?;
+        }
         // Escape sequences only where somebody looks at them.
         LogFormat::Text => registry.with(lines.with_ansi(is_terminal())).try_init()?,
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,

@@ -56,7 +56,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Where something stands: files, by their content and their names, or tables, by all of their columns.
-fn places(storage: Result<&Path, &str>, needle: &str) -> Vec<String> {
+pub(crate) fn places(storage: Result<&Path, &str>, needle: &str) -> Vec<String> {
     match storage {
         Ok(folder) => {
             let has = |path: &Path| {
@@ -106,13 +106,13 @@ fn without_audit(hub: &Path, to: &Path) {
 }
 
 /// A server, and where it keeps what it keeps.
-struct Site {
-    server: TestServer,
+pub(crate) struct Site {
+    pub(crate) server: TestServer,
     database: Option<String>,
 }
 
 impl Site {
-    async fn start(change: impl FnOnce(Builder) -> Builder) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(Builder) -> Builder) -> Self {
         if std::env::var("TEST_SHAPE").as_deref() == Ok("cluster") {
             let cluster = Cluster::new();
             let server = change(cluster.node("a")).start().await;
@@ -138,7 +138,7 @@ impl Site {
         found
     }
 
-    fn places(&self, needle: &str) -> Vec<String> {
+    pub(crate) fn places(&self, needle: &str) -> Vec<String> {
         let storage = match &self.database {
             Some(database) => Err(database.as_str()),
             None => Ok(self.server.storage()),

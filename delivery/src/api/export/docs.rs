@@ -6,7 +6,8 @@ use protocol::ErrorType;
 use crate::api::{
     auth::docs::TAG as AUTH,
     doc::{By, Doc, Example, Given, ID, Others, Reply, Who, must},
-    users::{QUERY, docs::TAG as USERS},
+    export::QUERY,
+    users::docs::TAG as USERS,
 };
 
 const ABOUT: &str = "Lines of JSON, `{\"type\", \"data\"}`, written while they are read: `export`, `profile`, \

@@ -327,6 +327,7 @@ pub(super) fn sentence(error: &BackupError) -> String {
         | BackupError::Kept(_)
         | BackupError::Full => error.to_string(),
         BackupError::Store(_) => "messages could not be read just then; ask again".to_owned(),
+        BackupError::Content(error) => error.to_string(),
         BackupError::Left | BackupError::Io(_) | BackupError::Sqlite(_) => {
             "something went wrong here; the log says what".to_owned()
         }

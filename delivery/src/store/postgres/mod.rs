@@ -76,6 +76,7 @@ mod prune;
 mod publish;
 mod reads;
 mod receipts;
+mod recode;
 mod rows;
 mod schedule;
 mod search;
@@ -117,6 +118,7 @@ pub use self::{
     },
     migrate::MigrateError,
     pool::PoolError,
+    recode::{RecodeError, recode_database},
     probe::{ProbeError, connecting, may_pass, probe},
     tls::TlsError,
 };

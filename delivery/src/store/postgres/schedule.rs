@@ -161,11 +161,8 @@ async fn items(
 
 /// A message that is sent now: it is as old as its sending.
 fn as_of(body: &Arc<Body>, now: i64) -> Arc<Body> {
-    match body.fields() {
-        Ok(fields) => {
-            let created_at = Time::from_millis(now);
-            Arc::new(Body::new(&protocol::MessageFields { created_at, ..fields }))
-        }
+    match body.sent_at(Time::from_millis(now)) {
+        Ok(body) => Arc::new(body),
         // Not what we wrote: it is shown as it was stored, like any other such body.
         Err(_) => Arc::clone(body),
     }

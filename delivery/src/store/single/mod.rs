@@ -50,6 +50,7 @@ mod pruner;
 mod publisher;
 mod queries;
 mod receipts;
+mod recode;
 mod record;
 mod restore;
 mod schema;
@@ -115,6 +116,7 @@ pub use self::{
     layout::{hub_dir, inbox_dir},
     moved::{MARK as MOVED_MARK, check_at_rest, check_not_moved},
     private::own_dir,
+    recode::{RecodeError, recode_folder},
     restore::restore,
     verify::{Fault, Verified, verify_folder},
 };

@@ -235,6 +235,20 @@ pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
     spares(dir)?.iter().try_for_each(fs::remove_file)
 }
 
+/// Deletes every segment of a folder with what belongs to it, and the spares: all of it is in its files.
+pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        // Of some only the `-wal` may be left.
+        let name = name.to_str().and_then(|name| name.get(..NAME_BYTES));
+        if let Some(number) = name.and_then(number_of) {
+            remove(&self::path(dir, number))?;
+        }
+    }
+    remove_spares(dir)?;
+    File::open(dir)?.sync_all()
+}
+
 /// Deletes a retired segment, keeping its `-wal` as a spare if it is worth it.
 pub(super) fn recycle(path: &Path) -> io::Result<()> {
     let wal = with_suffix(path, "-wal");

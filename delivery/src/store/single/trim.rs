@@ -132,13 +132,13 @@ impl Trimmer {
 }
 
 #[cfg(target_os = "linux")]
-fn sync_file_system(root: &File) -> io::Result<()> {
+pub(super) fn sync_file_system(root: &File) -> io::Result<()> {
     // Since Linux 5.8 it reports write errors (man 2 syncfs).
     Ok(rustix::fs::syncfs(root)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sync_file_system(root: &File) -> io::Result<()> {
+pub(super) fn sync_file_system(root: &File) -> io::Result<()> {
     rustix::fs::sync();
     root.sync_all()
 }

@@ -73,14 +73,7 @@ pub fn verify_folder(
             }
         }
     }
-    let mut folders = inboxes_in(root)?;
-    let tenants = layout::tenants_dir(root);
-    if tenants.is_dir() {
-        for tenant in entries(&tenants)? {
-            folders.extend(inboxes_in(&tenant)?);
-        }
-    }
-    for folder in folders {
+    for folder in inbox_folders(root)? {
         verified.inboxes += 1;
         let messages = folder.join("messages.db");
         let found = open(&messages).and_then(|db| check_inbox(&db, &folder));
@@ -100,6 +93,18 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     found.sort();
     Ok(found)
+}
+
+/// The folders of all inboxes that have a file, of every tenant.
+pub(super) fn inbox_folders(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = inboxes_in(root)?;
+    let tenants = layout::tenants_dir(root);
+    if tenants.is_dir() {
+        for tenant in entries(&tenants)? {
+            folders.extend(inboxes_in(&tenant)?);
+        }
+    }
+    Ok(folders)
 }
 
 /// Folders of inboxes that have a file.

@@ -266,6 +266,13 @@ pub const ALL: &[Setting] = &[
         "Each inbox keeps its latest so many messages; `off` keeps all.",
     ),
     setting(
+        "DATA_ENCRYPTION_KEYS",
+        "",
+        Kind::ContentKeys,
+        Store,
+        "Keys with which the content of messages is encrypted at rest (AES-256-GCM), as `id:base64` of 32 bytes, with commas or lines between. The first one writes, all read; `plain` in the first one's place writes without. Nothing is encrypted where none is given. All nodes must have the same. See [Encryption at rest](#encryption-at-rest).",
+    ),
+    setting(
         "DATABASE_BACKUP_PATH",
         "./data/backups",
         Kind::Path,
@@ -728,6 +735,13 @@ pub const ALL: &[Setting] = &[
         Kind::Choice(&["text", "json"]),
         Log,
         "Form of the log on stderr.",
+    ),
+    setting(
+        "LOG_PERSONAL_DATA",
+        "full",
+        Kind::Choice(&["full", "masked"]),
+        Log,
+        "What the log says of who somebody is: `full` has ids of users, names of admins and addresses of clients, which whoever looks into an attack needs; `masked` has a pseudonym in place of each, the same for the same one as long as `JWT_SECRET` stays (where that is not set, until the next start).",
     ),
     setting(
         "LOG_LEVEL",

@@ -80,6 +80,8 @@ pub enum Kind {
     DatabaseAddress,
     /// A key of age, or a passphrase; never printed.
     BackupKey,
+    /// Keys of content at rest; never printed.
+    ContentKeys,
     /// A URL that this process calls.
     Url,
     /// Where browsers find this process.

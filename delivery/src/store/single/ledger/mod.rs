@@ -25,7 +25,7 @@ mod read;
 mod receipts;
 mod reread;
 mod scheduler;
-mod schema;
+pub(super) mod schema;
 mod stats;
 mod stats_query;
 mod walk;

@@ -38,7 +38,7 @@ pub(in super::super) fn sent(
             Some(json) => {
                 let fields: MessageFields =
                     serde_json::from_str(json).map_err(|error| invalid(7, Type::Text, error))?;
-                Some(Arc::new(Body::new(&fields)))
+                Some(Arc::new(Body::from_stored(id.clone(), fields.expire_at, json.as_bytes())))
             }
             None => None,
         };

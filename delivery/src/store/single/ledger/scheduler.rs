@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
-use protocol::{Body, Time};
+use protocol::Time;
 
 use super::{
     Ledger, QUEUE_BYTES_MAX,
@@ -206,8 +206,8 @@ impl Scheduler {
 
 /// A message that is sent now.
 fn as_of(record: &MessageRecord, now: Time) -> MessageRecord {
-    let body = match record.body.fields() {
-        Ok(fields) => Arc::new(Body::new(&protocol::MessageFields { created_at: now, ..fields })),
+    let body = match record.body.sent_at(now) {
+        Ok(body) => Arc::new(body),
         // Not what we wrote: it is shown as it was stored, like any other such body.
         Err(_) => Arc::clone(&record.body),
     };

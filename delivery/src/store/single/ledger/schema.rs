@@ -131,7 +131,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
 /// A message's id as a key: ids that sends make are kept in less than half of their text, in the
 /// order of time, so that new ones go to the end of the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum IdKey {
+pub(in super::super) enum IdKey {
     Uuid([u8; 16]),
     Text(MessageId),
 }
@@ -149,7 +149,7 @@ impl IdKey {
     }
 
     /// Reads a column.
-    pub(super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Self> {
+    pub(in super::super) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Self> {
         let value = row.get_ref(at)?;
         let key = || -> FromSqlResult<Self> {
             match value {
@@ -168,7 +168,7 @@ impl IdKey {
     }
 
     /// The id.
-    pub(super) fn id(&self) -> MessageId {
+    pub(in super::super) fn id(&self) -> MessageId {
         match self {
             Self::Uuid(bytes) => {
                 let text = format!("msg-{}", uuid::Uuid::from_bytes(*bytes).simple());
