@@ -18,8 +18,6 @@ skip=(
   search::on_a_full_disk
   described::examples::                              # its services_list shows the quick start's
   console::records::the_log_is_paged_and_verified    # harms control.db
-  console::clicks::the_overview_moves_while          # show the time from accepted to written, which is
-  console::clicks::a_message_is_written_sent_seen    # measured with files only
 )
 arguments=()
 for name in "${skip[@]}"; do arguments+=(--skip "$name"); done

@@ -149,7 +149,8 @@ impl Tail {
         }
         for stored in changes {
             let Change::Message { body, .. } = &stored.change else { continue };
-            let took = stored.accepted.filter(|_| written > 0).map(|asked| asked.elapsed());
+            let took =
+                stored.accepted.as_ref().filter(|_| written > 0).map(|asked| asked.at.elapsed());
             self.tell(TailEvent {
                 tenant: stored.inbox.tenant.clone(),
                 body: Arc::clone(body),

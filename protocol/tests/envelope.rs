@@ -27,7 +27,7 @@ fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
 
 fn message(seq: u64, body: &Arc<Body>) -> InboxChange {
     let state = MessageState::new(Seq(seq));
-    InboxChange { seq: Seq(seq), what: What::Message { state, body: Arc::clone(body) } }
+    InboxChange { seq: Seq(seq), what: What::Message { state, body: Arc::clone(body) }, age: None }
 }
 
 fn status(seq: u64, action: Option<PressedAction>) -> InboxChange {
@@ -38,7 +38,7 @@ fn status(seq: u64, action: Option<PressedAction>) -> InboxChange {
         at: support::time("2025-01-15T10:30:00.25Z"),
         action,
     };
-    InboxChange { seq: Seq(seq), what: What::Status(update) }
+    InboxChange { seq: Seq(seq), what: What::Status(update), age: None }
 }
 
 fn changes(changes: Vec<InboxChange>) -> Event {
@@ -84,7 +84,7 @@ fn samples() -> Vec<(&'static str, Event)> {
                 status(7, None),
                 status(8, Some(pressed)),
                 edited,
-                InboxChange { seq: Seq(10), what: What::InStore },
+                InboxChange { seq: Seq(10), what: What::InStore, age: None },
             ]),
         ),
         ("group", Event::Group { tenant: tenant(), pos: 70_000 }),
@@ -248,6 +248,26 @@ fn a_body_arrives_as_it_was_and_stands_once() {
 }
 
 #[test]
+fn the_age_of_a_change_is_told_where_it_is_known_and_costs_nothing_else() {
+    let body = Arc::new(Body::new(&support::plain_fields()));
+    let without = envelope(changes(vec![message(1, &body), status(2, None)])).encode();
+    let aged = |change, age| InboxChange { age: Some(age), ..change };
+    let press = Some(PressedAction { index: 1, action: "ok".to_owned() });
+    let all = vec![
+        aged(message(1, &body), 0),
+        aged(status(2, None), 1_500),
+        aged(status(3, press), u64::MAX),
+        InboxChange { seq: Seq(4), what: What::InStore, age: Some(7) },
+    ];
+    let bytes = envelope(changes(all)).encode();
+    let Event::Changes(read) = Envelope::decode(&bytes).unwrap().event else { panic!() };
+    let ages: Vec<_> = read.changes.iter().map(|change| change.age).collect();
+    assert_eq!(ages, [Some(0), Some(1_500), Some(u64::MAX), None]);
+    let Event::Changes(read) = Envelope::decode(&without).unwrap().event else { panic!() };
+    assert!(read.changes.iter().all(|change| change.age.is_none()), "an older node says none");
+}
+
+#[test]
 fn what_a_newer_node_says_is_passed_over() {
     // [1, 99, 5, 1, [...]]: a kind that is not known here.
     let unknown = [0x95, 1, 99, 5, 1, 0x92, 0xa1, b'x', 0x81, 0xa1, b'k', 0xc0];
@@ -265,7 +285,10 @@ fn what_a_newer_node_says_is_passed_over() {
     let change =
         [0x95, 1, 1, 5, 0, 0x94, 0xa1, b't', 0xa1, b'u', 0x90, 0x91, 0x94, 7, 50, 0xc3, 0xc0];
     let Event::Changes(read) = Envelope::decode(&change).unwrap().event else { panic!() };
-    assert!(matches!(read.changes[..], [InboxChange { seq: Seq(7), what: What::InStore }]));
+    assert!(matches!(
+        read.changes[..],
+        [InboxChange { seq: Seq(7), what: What::InStore, age: None }]
+    ));
 }
 
 #[test]
@@ -437,7 +460,7 @@ proptest! {
             status: if read { Status::Read } else { Status::Unread },
             read_at: read.then(|| Time::from_millis(millis)),
         };
-        let change = InboxChange { seq: Seq(seq), what: What::Message { state, body } };
+        let change = InboxChange { seq: Seq(seq), what: What::Message { state, body }, age: None };
         let bytes = envelope(changes(vec![change])).encode();
         let Event::Changes(back) = Envelope::decode(&bytes).unwrap().event else { panic!() };
         let What::Message { state: back, .. } = &back.changes[0].what else { panic!() };

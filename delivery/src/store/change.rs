@@ -1,6 +1,9 @@
 //! What happens in an inbox.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use protocol::{Body, DeviceId, MessageId, MessageState, PressedAction, Seq, Status, Time};
 
@@ -16,7 +19,33 @@ pub struct Stored {
     /// What.
     pub change: Change,
     /// When the store was asked, for latency metrics; only on live changes.
-    pub accepted: Option<Instant>,
+    pub accepted: Option<Accepted>,
+}
+
+/// A change of this age is not on its way any more, it has come back from somewhere (an inbox that nobody looked
+/// at for a week): how long that took says nothing about delivery.
+const DELIVERY_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// When the store was asked for a change.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// By this node's own clock, which only goes forwards.
+    pub at: Instant,
+}
+
+impl Accepted {
+    /// The store is being asked.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: Instant::now() }
+    }
+
+    /// It was asked so long ago, as another clock has measured it; none for what can be no delivery.
+    #[must_use]
+    pub fn ago(age: Duration) -> Option<Self> {
+        let at = Instant::now().checked_sub(age).filter(|_| age <= DELIVERY_AGE_MAX)?;
+        Some(Self { at })
+    }
 }
 
 /// What a change is.

@@ -44,7 +44,7 @@ use crate::backup::{BackupError, Draft, Wanted};
 pub(crate) use self::change::is_live;
 pub use self::{
     audience::{Audience, Batch, Group, Outgoing, SenderKey},
-    change::{Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored},
+    change::{Accepted, Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored},
     directory::{
         Channel, ChannelInfo, Directory, Member, MembersChanged, NameKind, TokenFacts, UserChange,
         UserRecord,

@@ -71,6 +71,8 @@ pub(super) struct Link {
 pub(super) struct Ping {
     pub(super) count: u64,
     pub(super) sent: Option<Instant>,
+    /// How long the latest one took.
+    took: Duration,
 }
 
 impl Link {
@@ -128,10 +130,17 @@ impl Link {
         if count == ping.count
             && let Some(sent) = ping.sent.take()
         {
-            round_trip.record(sent.elapsed());
+            ping.took = sent.elapsed();
+            round_trip.record(ping.took);
             drop(ping);
             self.wake.notify_one();
         }
+    }
+
+    /// How long what is published is on its way, by the latest ping: that goes from this node through the server
+    /// to this node, so what others publish takes about as long. Nothing before the first.
+    pub(super) fn way(&self) -> Duration {
+        self.ping.lock().took
     }
 
     /// Keeps the link up for ever.

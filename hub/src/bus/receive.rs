@@ -4,11 +4,14 @@
 //! this node does not take, Redis keeps for it (`client-output-buffer-limit pubsub`), and closes the
 //! connection when that is too much, which is noticed.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use delivery::{
     InboxKey,
-    store::{Change, StatusChange, Stored},
+    store::{Accepted, Change, StatusChange, Stored},
 };
 use protocol::{
     StatusUpdate,
@@ -61,7 +64,7 @@ fn message(node: &Arc<Node>, link: &Link, topic: &str, payload: &[u8]) {
                 node.doubt(Doubt::Hole);
             }
             node.metrics.received(event.label()).increment(1);
-            others(node, sender, event);
+            others(node, link, sender, event);
         }
         Err(error) => {
             let strange = match error {
@@ -102,9 +105,11 @@ fn own(node: &Node, link: &Link, event: &Event) {
     }
 }
 
-fn others(node: &Arc<Node>, sender: u64, event: Event) {
+fn others(node: &Arc<Node>, link: &Link, sender: u64, event: Event) {
     match event {
-        Event::Changes(changes) => node.inbound(|inbound| hand_over(inbound, changes)),
+        Event::Changes(changes) => {
+            node.inbound(|inbound| hand_over(inbound, changes, link.way()));
+        }
         Event::Group { tenant, pos } => node.inbound(|inbound| inbound.group(&tenant, pos)),
         Event::Connected(words) => connected(node, &words),
         Event::Presence { tenant, channel, joined, left } => {
@@ -186,11 +191,11 @@ fn connected(node: &Arc<Node>, words: &Connected) {
     }
 }
 
-/// Changes as the store would hand them over, in contiguous pieces.
-fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes) {
+/// Changes as the store would hand them over, in contiguous pieces; they were so long on their way.
+fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes, way: Duration) {
     let inbox = InboxKey::new(tenant, user);
     let mut piece: Vec<Stored> = Vec::with_capacity(changes.len());
-    for InboxChange { seq, what } in changes {
+    for InboxChange { seq, what, age } in changes {
         let change = match what {
             What::Message { state, body } => Change::Message { state, body },
             What::Status(StatusUpdate { message_id, status, device_id, at, action }) => {
@@ -204,7 +209,9 @@ fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes) 
                 continue;
             }
         };
-        piece.push(Stored { inbox: inbox.clone(), seq, change, accepted: None });
+        let age = age.map(|age| Duration::from_micros(age).saturating_add(way));
+        let accepted = age.and_then(Accepted::ago);
+        piece.push(Stored { inbox: inbox.clone(), seq, change, accepted });
     }
     if !piece.is_empty() {
         inbound.changes(&piece);

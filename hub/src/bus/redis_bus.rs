@@ -223,7 +223,8 @@ fn envelope_change(stored: &Stored) -> InboxChange {
             action: status.action.clone(),
         }),
     };
-    InboxChange { seq: stored.seq, what }
+    let age = stored.accepted.as_ref().map(|accepted| accepted.at.elapsed().as_micros());
+    InboxChange { seq: stored.seq, what, age: age.and_then(|age| u64::try_from(age).ok()) }
 }
 
 impl Bus for RedisBus {

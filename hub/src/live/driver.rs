@@ -367,7 +367,7 @@ impl Driver {
                 Ok(())
             }
             Action::Ack(seq) => {
-                self.ack(seq);
+                self.ack(seq, now);
                 Ok(())
             }
             Action::Read(target) => self.wait_for(Task::Read(target)),
@@ -401,9 +401,8 @@ impl Driver {
         metrics.connections(before, framing).decrement(1.0);
     }
 
-    /// What was never sent cannot have arrived: a cursor beyond it would skip messages later.
-    fn ack(&self, seq: Seq) {
-        let seq = seq.min(self.connection.outbox().lock().last());
+    fn ack(&self, seq: Seq, now: Instant) {
+        let seq = self.connection.outbox().lock().acked(seq, now, self.live.metrics());
         self.connection.confirmed(seq);
         if let Some(device) = self.connection.known_device() {
             self.live.store().ack(self.connection.inbox(), device, seq);

@@ -311,6 +311,7 @@ mod tests {
         };
         assert!(size(task) <= 448, "the task's future has {} bytes", size(task));
         let connection = size_of::<Connection>();
-        assert!(connection <= 256, "the connection has {connection} bytes");
+        // With the 16 of its `Arc` in the allocator's class of 320, as with any from 241 bytes on.
+        assert!(connection <= 264, "the connection has {connection} bytes");
     }
 }

@@ -45,7 +45,17 @@ const DELIVERY: Metric = Metric::histogram(
     "pushhub_delivery_seconds",
     "path",
     "Time from the store being asked to the kernel having the whole frame: live was written at \
-     once, queued waited for the socket.",
+     once, queued waited for the socket. A change that another node stored: its age there, by that \
+     node's clock, and the bus's latest round trip, which is one way from node to node; wall clocks \
+     are not compared. A message to a group in a cluster: from its commit, by the database's clock. \
+     What is older than ten minutes is not counted, it was not on its way.",
+);
+const ACK: Metric = Metric::histogram(
+    "pushhub_delivery_ack_seconds",
+    "",
+    "Time from the store being asked to the device's ack of a change that was pushed to it, measured \
+     as in pushhub_delivery_seconds. Of changes that wait for an ack at the same time the first 16 of \
+     a connection count. Event streams confirm nothing.",
 );
 const FRAMES_SENT: Metric = Metric::counter(
     "pushhub_frames_sent_total",
@@ -110,6 +120,7 @@ pub const ALL: &[Metric] = &[
     LIFESPAN,
     PING_RTT,
     DELIVERY,
+    ACK,
     FRAMES_SENT,
     SENT_BYTES,
     FRAMES_RECEIVED,
@@ -191,6 +202,7 @@ pub(super) struct LiveMetrics {
     pub(super) ping_rtt: Histogram,
     pub(super) delivery_live: Histogram,
     pub(super) delivery_queued: Histogram,
+    pub(super) ack: Histogram,
     frames_sent: [[Counter; FrameKind::ALL.len()]; Transport::ALL.len()],
     sent_bytes: [Counter; Transport::ALL.len()],
     frames_received: [Counter; ClientFrame::NAMES.len()],
@@ -234,6 +246,7 @@ impl LiveMetrics {
             lifespan: LIFESPAN.to_histogram(recorder, &[]),
             ping_rtt: PING_RTT.to_histogram(recorder, &[]),
             delivery_live: DELIVERY.to_histogram(recorder, &[("path", "live")]),
+            ack: ACK.to_histogram(recorder, &[]),
             delivery_queued: DELIVERY.to_histogram(recorder, &[("path", "queued")]),
             frames_sent: Transport::ALL.map(|transport| {
                 FrameKind::ALL.map(|kind| {

@@ -38,6 +38,7 @@ mod shed;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unacked;
 mod verifier;
 mod wire_frame;
 

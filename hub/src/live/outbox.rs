@@ -19,6 +19,7 @@ use super::{
     framing::Framing,
     metrics::{CatchUpReason, LiveMetrics, Replay},
     queue::{Io, Queue, Span, write, write_now},
+    unacked::Unacked,
     wire_frame::WireFrame,
 };
 
@@ -100,11 +101,12 @@ pub(super) struct Outbox {
     /// The highest position heard of; only kept up while not live.
     head_seen: Seq,
     queue: Option<Box<Queue>>,
+    unacked: Unacked,
 }
 
 impl Outbox {
     /// An outbox that catches up from the beginning and waits for [`Outbox::start`].
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             mode: Mode::CatchingUp,
             sync_owed: None,
@@ -112,6 +114,7 @@ impl Outbox {
             last: Seq::ZERO,
             head_seen: Seq::ZERO,
             queue: None,
+            unacked: Unacked::default(),
         }
     }
 
@@ -178,7 +181,7 @@ impl Outbox {
         self.last = newest.seq;
         if self.queue.is_none() {
             let mut delivered = None;
-            match write_now(frames, io) {
+            match write_now(frames, &mut self.unacked, io) {
                 Ok(None) => return (false, Some((before, newest.seq))),
                 Ok(Some(unwritten)) => {
                     let last = unwritten.whole.checked_sub(1).map(|last| frames[last].seq);
@@ -257,6 +260,14 @@ impl Outbox {
         if queue.reply_bytes > REPLY_BYTES_MAX { Err(TooManyReplies) } else { Ok(()) }
     }
 
+    /// The client confirmed everything up to here, as far as it was ever sent. Answers how far that is.
+    pub(super) fn acked(&mut self, seq: Seq, now: Instant, metrics: &LiveMetrics) -> Seq {
+        // What was never sent cannot have arrived: a cursor beyond it would skip messages later.
+        let seq = seq.min(self.last);
+        self.unacked.acked(seq, now, &metrics.ack);
+        seq
+    }
+
     /// Starts again from a position the client named.
     pub(super) fn sync(&mut self, since: Seq, metrics: &LiveMetrics) {
         if self.mode == Mode::Closed {
@@ -264,6 +275,7 @@ impl Outbox {
         }
         let head = self.last.max(self.head_seen);
         self.drop_changes(metrics);
+        self.unacked.clear();
         self.mode = Mode::CatchingUp;
         self.last = since;
         self.head_seen = head;
@@ -371,7 +383,7 @@ impl Outbox {
         match write(queue.frames.iter(), queue.front_written, io) {
             Ok(wrote) => {
                 let unblocked = std::mem::take(&mut queue.blocked);
-                let delivered = queue.advance(wrote.written, io);
+                let delivered = queue.advance(wrote.written, &mut self.unacked, io);
                 if !queue.frames.is_empty() {
                     return Ok((Flushed::More { unblocked }, delivered));
                 }

@@ -3,12 +3,14 @@
 use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
 
 use delivery::clock::WallClock;
+use metrics::Histogram;
 use protocol::Seq;
 use smallvec::SmallVec;
 
 use super::{
     framing::Transport,
     metrics::LiveMetrics,
+    unacked::Unacked,
     wire_frame::{FRAME_SLICES_MAX, FrameKind, WireFrame},
 };
 
@@ -158,7 +160,12 @@ impl Queue {
 
     /// So many bytes were written. Answers the changes whose frames are out now; of changes that do
     /// not follow one another (there was a `sync`, or a resync), only the later ones.
-    pub(super) fn advance(&mut self, mut written: usize, io: Io<'_>) -> Option<Span> {
+    pub(super) fn advance(
+        &mut self,
+        mut written: usize,
+        unacked: &mut Unacked,
+        io: Io<'_>,
+    ) -> Option<Span> {
         let mut gone: Option<Span> = None;
         self.progress_at = io.now;
         written += self.front_written;
@@ -173,14 +180,22 @@ impl Queue {
                     Some(_) | None => (Seq(front.seq.0.saturating_sub(1)), front.seq),
                 });
             }
-            io.metrics.frames_sent(io.transport, front.kind).increment(1);
-            if let Some(accepted) = front.accepted {
-                io.metrics.delivery_queued.record(io.now.saturating_duration_since(accepted));
-            }
+            went_out(&front, &io.metrics.delivery_queued, unacked, io);
         }
         self.front_written = written;
         io.metrics.outbox_bytes.decrement((before - self.bytes) as f64);
         gone
+    }
+}
+
+/// The kernel has all of a frame.
+fn went_out(frame: &WireFrame, delivery: &Histogram, unacked: &mut Unacked, io: Io<'_>) {
+    io.metrics.frames_sent(io.transport, frame.kind).increment(1);
+    if let Some(accepted) = &frame.accepted {
+        delivery.record(io.now.saturating_duration_since(accepted.at));
+        if io.transport == Transport::WebSocket {
+            unacked.wrote(frame.seq, accepted.at);
+        }
     }
 }
 
@@ -227,7 +242,11 @@ pub(super) struct Unwritten {
 }
 
 /// Writes changes that need not wait; `None` when all of them went out.
-pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<Unwritten>> {
+pub(super) fn write_now(
+    frames: &[WireFrame],
+    unacked: &mut Unacked,
+    io: Io<'_>,
+) -> io::Result<Option<Unwritten>> {
     let mut whole = 0;
     for _ in 0..OFFER_WRITES_MAX {
         let wrote = match write(frames[whole..].iter(), 0, io) {
@@ -241,10 +260,7 @@ pub(super) fn write_now(frames: &[WireFrame], io: Io<'_>) -> io::Result<Option<U
         while let Some(frame) = frames.get(whole).filter(|frame| frame.len() <= written) {
             written -= frame.len();
             whole += 1;
-            io.metrics.frames_sent(io.transport, frame.kind).increment(1);
-            if let Some(accepted) = frame.accepted {
-                io.metrics.delivery_live.record(io.now.saturating_duration_since(accepted));
-            }
+            went_out(frame, &io.metrics.delivery_live, unacked, io);
         }
         if wrote.written < wrote.offered {
             return Ok(Some(Unwritten { whole, written, blocked: true }));

@@ -4,10 +4,10 @@
 //! which keeps the size of the largest burst for ever. A frame here is a small prefix (what the
 //! transport wants first, and the recipient's half) and a tail that all recipients share.
 
-use std::{io::IoSlice, sync::Arc, time::Instant};
+use std::{io::IoSlice, sync::Arc};
 
 use bytes::Bytes;
-use delivery::store::{Change, StatusChange, Stored};
+use delivery::store::{Accepted, Change, StatusChange, Stored};
 use protocol::{CloseReason, Codec, MessageId, Seq, ServerFrame, Status, StatusUpdate, Time};
 use smallvec::SmallVec;
 
@@ -97,7 +97,7 @@ pub(super) struct WireFrame {
     /// Position of a change.
     pub(super) seq: Seq,
     /// When the store was asked, on live changes.
-    pub(super) accepted: Option<Instant>,
+    pub(super) accepted: Option<Accepted>,
     /// When it must not be shown any more, and what it would be then.
     pub(super) expires: Option<Arc<Expires>>,
 }
@@ -168,7 +168,7 @@ impl WireFrame {
             Change::Status(change) => Self::status(stored.seq, change, framing),
         };
         frame.seq = stored.seq;
-        frame.accepted = stored.accepted;
+        frame.accepted = stored.accepted.clone();
         frame
     }
 
@@ -178,7 +178,7 @@ impl WireFrame {
         let change = StatusChange::new(id.clone(), Status::Expired, *at);
         let mut frame = Self::status(self.seq, &change, *framing);
         frame.seq = self.seq;
-        frame.accepted = self.accepted;
+        frame.accepted = self.accepted.clone();
         Some(frame)
     }
 

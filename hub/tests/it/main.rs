@@ -26,6 +26,7 @@ mod export;
 mod history_checker;
 mod idempotency;
 mod installed;
+mod latency;
 mod lists;
 mod logins;
 mod masking;

@@ -149,6 +149,9 @@ pub struct InboxChange {
     pub seq: Seq,
     /// What changed.
     pub what: What,
+    /// How long before this was said the store was asked for it, in microseconds; a duration, so that no clocks
+    /// are compared. None where nobody knows, of an older node, and of [`What::InStore`].
+    pub age: Option<u64>,
 }
 
 /// What a change is.

@@ -181,7 +181,7 @@ fn change(from: &mut Reader<'_>, bodies: &[Arc<Body>]) -> Read<InboxChange> {
     let seq = Seq(from.uint()?);
     let short = DecodeError::Malformed("a change is too short");
     let beyond = |known: usize| more.checked_sub(known).ok_or(short);
-    let (what, more) = match from.uint()? {
+    let (what, mut more) = match from.uint()? {
         form::MESSAGE => {
             let more = beyond(6)?;
             let missing = DecodeError::Malformed("a change names a body that is not there");
@@ -208,8 +208,12 @@ fn change(from: &mut Reader<'_>, bodies: &[Arc<Body>]) -> Read<InboxChange> {
         // What a newer node says of a change stands in the store too, in words that this one knows.
         _ => (What::InStore, more),
     };
+    let age = match what {
+        What::Message { .. } | What::Status(_) => added(from, &mut more, Reader::uint)?,
+        What::InStore => None,
+    };
     from.rest(more)?;
-    Ok(InboxChange { seq, what })
+    Ok(InboxChange { seq, what, age })
 }
 
 fn action(from: &mut Reader<'_>) -> Read<PressedAction> {

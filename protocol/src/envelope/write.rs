@@ -219,15 +219,15 @@ fn write_changes(out: &mut Writer, changes: &Changes) {
         out.bin(body.json_tail());
     }
     out.array(changes.changes.len());
-    for InboxChange { seq, what } in &changes.changes {
+    for InboxChange { seq, what, age } in &changes.changes {
         let place = |body| bodies.iter().position(|known| Arc::ptr_eq(known, body));
         match what {
             What::Message { state, body } => match place(body) {
-                Some(place) => write_message(out, seq.0, state, place),
+                Some(place) => write_message(out, seq.0, state, place, *age),
                 None => write_in_store(out, seq.0),
             },
             What::Status(StatusUpdate { message_id, status, device_id, at, action }) => {
-                out.array(7);
+                out.array(7 + usize::from(age.is_some()));
                 out.uint(seq.0);
                 out.uint(form::STATUS);
                 out.str(message_id.as_str());
@@ -245,14 +245,15 @@ fn write_changes(out: &mut Writer, changes: &Changes) {
                     }
                     None => out.nil(),
                 }
+                age.iter().for_each(|age| out.uint(*age));
             }
             What::InStore => write_in_store(out, seq.0),
         }
     }
 }
 
-fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize) {
-    out.array(8);
+fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize, age: Option<u64>) {
+    out.array(8 + usize::from(age.is_some()));
     out.uint(seq);
     out.uint(form::MESSAGE);
     out.uint(body as u64);
@@ -261,6 +262,7 @@ fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize) 
     out.bool(state.is_read);
     out.uint(status_number(state.status));
     write_time(out, state.read_at);
+    age.iter().for_each(|age| out.uint(*age));
 }
 
 fn write_in_store(out: &mut Writer, seq: u64) {

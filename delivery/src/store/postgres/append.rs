@@ -19,32 +19,41 @@ use super::{
 use crate::{
     InboxKey, StoreError,
     store::{
-        Audience, Batch, Outgoing, SentState, StoredAnswer, limits::ANSWER_KEPT, metadata::askable,
+        Accepted, Audience, Batch, Outgoing, SentState, StoredAnswer, limits::ANSWER_KEPT,
+        metadata::askable,
     },
 };
 
 /// A message as it goes into `bodies`.
 struct Row<'a> {
     outgoing: &'a Outgoing,
+    accepted: &'a Accepted,
     audience: Audience,
     /// It waits for its time.
     scheduled: bool,
     pos: Option<i64>,
 }
 
+/// What a caller wants stored, and since when.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) accepted: &'a Accepted,
+}
+
 /// Stores batches in their order; what each is answered, or why none of them was stored.
 pub(super) async fn store(
     core: &Core,
-    batches: &[&Batch],
+    asked: &[Asked<'_>],
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let mut client = core.db.client().await?;
     let transaction = pool::begin(&mut client).await?;
     let now = core.now(&transaction).await?;
-    let refused = store_answers(&transaction, batches, now).await?;
-    let kept = batches.iter().enumerate().filter(|(at, _)| !refused.contains(at));
+    let refused = store_answers(&transaction, asked, now).await?;
+    let kept = asked.iter().enumerate().filter(|(at, _)| !refused.contains(at));
     let mut messages: Vec<Row<'_>> = kept
-        .flat_map(|(_, batch)| &batch.items)
-        .filter_map(|outgoing| Row::new(outgoing, now))
+        .flat_map(|(_, asked)| asked.batch.items.iter().map(|item| (item, asked.accepted)))
+        .filter_map(|(outgoing, accepted)| Row::new(outgoing, accepted, now))
         .collect();
     let shared = messages.iter().filter(|row| !row.scheduled && Item::is_shared(&row.audience));
     let mut places = deliver::places(&transaction, shared.map(|row| &row.outgoing.tenant)).await?;
@@ -65,7 +74,7 @@ pub(super) async fn store(
         items.push(Item {
             tenant: tenant.clone(),
             audience: row.audience.clone(),
-            content: Content::new(*id, Arc::clone(body)),
+            content: Content::new(*id, Arc::clone(body), Some(row.accepted.clone())),
             kind: Kind::Message,
             pos: row.pos,
         });
@@ -81,14 +90,14 @@ pub(super) async fn store(
     if messages.iter().any(|row| row.scheduled) {
         core.caught.alarm.notify_one();
     }
-    let answers = (0..batches.len())
+    let answers = (0..asked.len())
         .map(|at| if refused.contains(&at) { Err(StoreError::KeyTaken) } else { Ok(()) });
     Ok(answers.collect())
 }
 
 impl<'a> Row<'a> {
     /// None for a message that is for nobody.
-    fn new(outgoing: &'a Outgoing, now: i64) -> Option<Self> {
+    fn new(outgoing: &'a Outgoing, accepted: &'a Accepted, now: i64) -> Option<Self> {
         let audience = match &outgoing.audience {
             Audience::Everyone => Audience::Everyone,
             Audience::Some { users, groups } if users.is_empty() && groups.is_empty() => {
@@ -99,7 +108,7 @@ impl<'a> Row<'a> {
             }
         };
         let scheduled = outgoing.scheduled_at.is_some_and(|at| at.millis() > now);
-        Some(Self { outgoing, audience, scheduled, pos: None })
+        Some(Self { outgoing, accepted, audience, scheduled, pos: None })
     }
 }
 
@@ -115,13 +124,13 @@ fn once_each<T: Clone + Eq + std::hash::Hash>(list: &Arc<[T]>) -> Arc<[T]> {
 /// Stores answers to keys; answers whose key is taken.
 async fn store_answers(
     transaction: &Transaction<'_>,
-    batches: &[&Batch],
+    asked: &[Asked<'_>],
     now: i64,
 ) -> Result<HashSet<usize>, Failure> {
     let mut open: HashMap<(String, String, String), usize> = HashMap::new();
     let (mut refused, mut chosen) = (HashSet::new(), Vec::new());
-    for (at, batch) in batches.iter().enumerate() {
-        let Some(answer) = &batch.answer else { continue };
+    for (at, asked) in asked.iter().enumerate() {
+        let Some(answer) = &asked.batch.answer else { continue };
         let key = (answer.key.clone(), sender_text(&answer.sender), answer.tenant.to_string());
         match open.entry(key) {
             std::collections::hash_map::Entry::Occupied(_) => drop(refused.insert(at)),

@@ -15,10 +15,13 @@ use std::sync::{
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{append, core::Core};
+use super::{
+    append::{self, Asked},
+    core::Core,
+};
 use crate::{
     StoreError,
-    store::{Audience, Batch},
+    store::{Accepted, Audience, Batch},
 };
 
 /// Rows of inboxes that one transaction writes, about: from here on more of them are not cheaper by the
@@ -33,6 +36,7 @@ const WAITING_MAX: usize = 65_536;
 
 struct Member {
     batch: Batch,
+    accepted: Accepted,
     rows: usize,
     bytes: usize,
     reply: oneshot::Sender<Result<(), StoreError>>,
@@ -77,7 +81,7 @@ impl Batcher {
             return Err(refused("too much waits for the database"));
         }
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Member { batch, rows, bytes, reply }) {
+        match self.queue.try_send(Member { batch, accepted: Accepted::now(), rows, bytes, reply }) {
             Ok(()) => Ok(answer),
             Err(error) => {
                 self.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -146,7 +150,8 @@ async fn run(
 }
 
 async fn store(core: &Core, members: &[Member]) -> Vec<Result<(), StoreError>> {
-    let batches: Vec<&Batch> = members.iter().map(|member| &member.batch).collect();
+    let batches: Vec<Asked<'_>> =
+        members.iter().map(|Member { batch, accepted, .. }| Asked { batch, accepted }).collect();
     match core.retry(|| append::store(core, &batches)).await {
         Ok(answers) => answers,
         Err(failure) if members.len() > 1 && failure.is_of_one_member() => {

@@ -5,7 +5,7 @@
 //! was sent one after the other stands in that order. `tenants.pos` is held by whoever writes a record,
 //! to its commit: the records that can be seen are always the first ones, without a hole.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use protocol::TenantId;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -18,7 +18,7 @@ use super::{
     slot::Slot,
     work::Work,
 };
-use crate::store::SentState;
+use crate::store::{Accepted, SentState};
 
 /// Records that an inbox takes over at a time: bounds what a transaction holds of an inbox that was long
 /// away. There is another round for more.
@@ -152,7 +152,7 @@ async fn read_records(
         let current = match bodies.get(&id) {
             Some(content) => content.clone(),
             None => {
-                let mut content = Content::new(id, row.body(7)?);
+                let mut content = Content::new(id, row.body(7)?, None);
                 content.recalled = state_from(row.column(6)?) == SentState::Recalled;
                 bodies.insert(id, content.clone());
                 content
@@ -164,13 +164,11 @@ async fn read_records(
             collapse_key: row.column(12)?,
             ..Facts::clone(&current.facts)
         };
-        let content = Content { facts: Arc::new(facts), ..current };
-        let record = Record {
-            content,
-            rewrites: row.column(2)?,
-            recall: row.column(3)?,
-            at: row.column(4)?,
-        };
+        let at: i64 = row.column(4)?;
+        // Both by the database's clock, so that no two clocks are compared.
+        let age = Duration::from_millis(work.now.saturating_sub(at).try_into().unwrap_or(0));
+        let content = Content { facts: Arc::new(facts), accepted: Accepted::ago(age), ..current };
+        let record = Record { content, rewrites: row.column(2)?, recall: row.column(3)?, at };
         records.insert((row.id(0)?, row.column(1)?), record);
     }
     Ok(records)

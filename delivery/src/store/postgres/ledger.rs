@@ -17,8 +17,8 @@ use super::{
 use crate::{
     StoreError,
     store::{
-        Audience, SenderKey, SentMessage, SentPage, SentState, StoredAnswer, WaitingMessage,
-        WaitingPage, WaitingPosition,
+        Accepted, Audience, SenderKey, SentMessage, SentPage, SentState, StoredAnswer,
+        WaitingMessage, WaitingPage, WaitingPosition,
         limits::{ANSWER_KEPT, SENT_LOOK_MAX},
         metadata::askable,
         recalled::without_content,
@@ -262,7 +262,7 @@ impl Core {
         let item = Item {
             tenant: tenant.clone(),
             audience,
-            content: Content::new(sent.id, body),
+            content: Content::new(sent.id, body, Some(Accepted::now())),
             kind: Kind::Rewrite { recall, place: sent.pos },
             pos: places.get(tenant).copied(),
         };

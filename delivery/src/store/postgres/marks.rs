@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     InboxKey, StoreError,
-    store::{Happened, Head, Mark, MarkTarget, Marked, Pressing, is_live},
+    store::{Accepted, Happened, Head, Mark, MarkTarget, Marked, Pressing, is_live},
 };
 
 /// Which statuses a mark changes: what is recalled, expired or collapsed is not there for the user, so it
@@ -58,13 +58,14 @@ impl Core {
         mark: Mark,
         target: &MarkTarget,
     ) -> Result<Marked, Failure> {
-        self.reading(|strict| self.try_mark(key, device, mark, target, strict)).await
+        let accepted = &Accepted::now();
+        self.reading(|strict| self.try_mark(key, (device, accepted), mark, target, strict)).await
     }
 
     async fn try_mark(
         &self,
         key: &InboxKey,
-        device: Option<&DeviceId>,
+        (device, accepted): (Option<&DeviceId>, &Accepted),
         mark: Mark,
         target: &MarkTarget,
         strict: bool,
@@ -81,7 +82,7 @@ impl Core {
         let transaction = pool::begin(&mut client).await?;
         let mut work = self.lock_current(&transaction, key, id, strict).await?;
         let seqs = targets(&transaction, &mut work, mark, target).await?;
-        let by = By { device, at: work.now };
+        let by = By { device, at: work.now, accepted };
         let mut told = Vec::new();
         for message_seq in &seqs {
             let slot = &mut work.slots[0];
@@ -119,13 +120,14 @@ impl Core {
         message: &MessageId,
         index: u8,
     ) -> Result<Pressing, Failure> {
-        self.reading(|strict| self.try_press(key, device, message, index, strict)).await
+        let accepted = &Accepted::now();
+        self.reading(|strict| self.try_press(key, (device, accepted), message, index, strict)).await
     }
 
     async fn try_press(
         &self,
         key: &InboxKey,
-        device: Option<&DeviceId>,
+        (device, accepted): (Option<&DeviceId>, &Accepted),
         message: &MessageId,
         index: u8,
         strict: bool,
@@ -145,7 +147,7 @@ impl Core {
         let action = PressedAction { index, action: button.action };
         let message_seq = position(found.state.seq);
         work.read_some(&transaction, "m.inbox = $1 AND m.seq = $2", &[&id, &message_seq]).await?;
-        let by = By { device, at: work.now };
+        let by = By { device, at: work.now, accepted };
         let slot = &mut work.slots[0];
         slot.press(message_seq, action.clone(), by);
         let seq = slot.inbox.head;

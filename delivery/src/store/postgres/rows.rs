@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{Body, DeviceId, MessageId, MessageState, PressedAction, Status, Time};
 
 use super::columns::{COUNTED, plain, seq};
-use crate::InboxKey;
+use crate::{InboxKey, store::Accepted};
 
 /// A locked row of `inboxes`.
 #[derive(Clone, Debug)]
@@ -62,12 +62,14 @@ pub(super) struct Content {
     pub(super) facts: Arc<Facts>,
     /// Its sender took it back.
     pub(super) recalled: bool,
+    /// When the store was asked, as far as that is known.
+    pub(super) accepted: Option<Accepted>,
 }
 
 impl Content {
-    pub(super) fn new(id: i64, body: Arc<Body>) -> Self {
+    pub(super) fn new(id: i64, body: Arc<Body>, accepted: Option<Accepted>) -> Self {
         let facts = Arc::new(Facts::of(&body));
-        Self { id, body, facts, recalled: false }
+        Self { id, body, facts, recalled: false, accepted }
     }
 }
 

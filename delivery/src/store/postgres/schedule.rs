@@ -21,7 +21,7 @@ use super::{
     rows::Content,
     stats::Tally,
 };
-use crate::store::SentState;
+use crate::store::{Accepted, SentState};
 
 /// How often a node looks whether something is due. What is scheduled here for sooner wakes it.
 const TICK: Duration = Duration::from_millis(250);
@@ -130,6 +130,7 @@ async fn items(
 ) -> Result<(Vec<Item>, BTreeMap<TenantId, i64>), Failure> {
     let shared = due.iter().filter(|(_, sent)| Item::is_shared(&sent.message.audience));
     let mut places = deliver::places(transaction, shared.map(|(tenant, _)| tenant)).await?;
+    let accepted = Accepted::now();
     let (mut items, mut columns) = (Vec::new(), (vec![], vec![], vec![]));
     for (tenant, sent) in due {
         let mut pos = None;
@@ -146,7 +147,7 @@ async fn items(
         items.push(Item {
             tenant: tenant.clone(),
             audience: sent.message.audience.clone(),
-            content: Content::new(sent.id, body),
+            content: Content::new(sent.id, body, Some(accepted.clone())),
             kind: Kind::Message,
             pos,
         });

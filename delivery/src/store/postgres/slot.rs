@@ -10,7 +10,7 @@ use super::{
     columns::{COUNTED, kind, seq, status_code},
     rows::{Content, Facts, Inbox, Logged, Message, Written},
 };
-use crate::store::{Change, Mark, StatusChange, Stored, is_live};
+use crate::store::{Accepted, Change, Mark, StatusChange, Stored, is_live};
 
 /// What is published of a change.
 #[derive(Clone, Debug)]
@@ -20,11 +20,19 @@ enum Told {
     Status(StatusChange),
 }
 
+/// One change that is published, and when the store was asked for it.
+#[derive(Clone, Debug)]
+struct Telling {
+    what: Told,
+    accepted: Option<Accepted>,
+}
+
 /// Who did something, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct By<'a> {
     pub(super) device: Option<&'a DeviceId>,
     pub(super) at: i64,
+    pub(super) accepted: &'a Accepted,
 }
 
 /// One inbox in a transaction.
@@ -36,7 +44,7 @@ pub(super) struct Slot {
     /// Messages that were read or are new, in the order of their places.
     pub(super) messages: Vec<Message>,
     pub(super) log: Vec<Logged>,
-    told: Vec<Told>,
+    told: Vec<Telling>,
     /// By how much the counts of channels change.
     pub(super) tallies: Vec<(String, [i64; COUNTED])>,
     /// Something is to be written.
@@ -136,7 +144,8 @@ impl Slot {
         self.inbox.kept += 1;
         self.count(facts.channel.as_deref(), status, 1);
         self.expires(facts.expire_at);
-        self.told.push(Told::Message(place, Arc::clone(&content.body)));
+        let what = Told::Message(place, Arc::clone(&content.body));
+        self.told.push(Telling { what, accepted: content.accepted.clone() });
     }
 
     /// A newer message takes the place of unread ones of the same sender and key. One whose time had
@@ -183,11 +192,12 @@ impl Slot {
             }
         };
         let time = Time::from_millis(at);
-        self.told.push(match (recall, found) {
+        let what = match (recall, found) {
             (false, Some(_)) => Told::Message(message_seq, Arc::clone(&content.body)),
             (false, None) => Told::Status(StatusChange::new(id.clone(), Status::Expired, time)),
             (true, _) => Told::Status(StatusChange::new(id.clone(), Status::Recalled, time)),
-        });
+        };
+        self.told.push(Telling { what, accepted: content.accepted.clone() });
         self.log.push(Logged {
             seq: place,
             message_seq,
@@ -246,7 +256,7 @@ impl Slot {
         became: Status,
         kind: i16,
         action: Option<PressedAction>,
-        By { device, at }: By<'_>,
+        By { device, at, accepted }: By<'_>,
     ) {
         let Some(found) = self.find(message_seq) else { return };
         let place = self.next_seq();
@@ -255,11 +265,12 @@ impl Slot {
         message.version = place;
         message.read_at = if became.is_read() { message.read_at.or(Some(at)) } else { None };
         let id = message.facts.message_id.clone();
-        self.told.push(Told::Status(StatusChange {
+        let what = Told::Status(StatusChange {
             device: device.cloned(),
             action: action.clone(),
             ..StatusChange::new(id.clone(), became, Time::from_millis(at))
-        }));
+        });
+        self.told.push(Telling { what, accepted: Some(accepted.clone()) });
         self.log.push(Logged {
             seq: place,
             message_seq,
@@ -310,11 +321,11 @@ impl Slot {
             .map(|(place, told)| Stored {
                 inbox: self.inbox.key.clone(),
                 seq: Seq(place.cast_unsigned()),
-                change: match told {
+                change: match &told.what {
                     Told::Message(of, body) => shown(*of, body),
                     Told::Status(change) => Change::Status(change.clone()),
                 },
-                accepted: None,
+                accepted: told.accepted.clone(),
             })
             .collect()
     }

@@ -22,7 +22,7 @@ use super::{
     segment::{OldSegment, PREPARE_BYTES, SEGMENT_BYTES, Segment},
     sequencer::Sequencer,
 };
-use crate::store::StoreError;
+use crate::store::{Accepted, StoreError};
 
 /// Encoded records that may wait for the committer, in bytes. At 20 MB/s of a slow disk this is
 /// three seconds; above it the answer is `Busy`.
@@ -37,7 +37,7 @@ const REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// Records of one call: durable together or not at all.
 struct Submission {
     records: Vec<(Record, Vec<u8>)>,
-    accepted: Instant,
+    accepted: Accepted,
     reply: oneshot::Sender<Result<(), StoreError>>,
     /// Dropped when the records are visible, or refused.
     _holding: Box<dyn Send>,
@@ -127,7 +127,8 @@ impl Committer {
             .collect();
         let (reply, receive) = oneshot::channel();
         let holding = Box::new(holding);
-        let submission = Submission { records, accepted: Instant::now(), reply, _holding: holding };
+        let submission =
+            Submission { records, accepted: Accepted::now(), reply, _holding: holding };
         let bytes = submission.bytes();
         {
             let mut queue = self.queue.lock();
@@ -284,7 +285,7 @@ impl Committer {
         let mut lsn = first;
         for submission in &mut *batch {
             for (record, _) in submission.records.drain(..) {
-                sequencer.apply(lsn, record, Some(submission.accepted));
+                sequencer.apply(lsn, record, Some(submission.accepted.clone()));
                 lsn += 1;
             }
         }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     InboxKey, clock,
-    store::{Audience, Change, ChangePage, StatusChange, Stored},
+    store::{Accepted, Audience, Change, ChangePage, StatusChange, Stored},
 };
 
 /// Changes for everyone that an inbox may hold in memory only. They are in `shared.db`, so they
@@ -116,7 +116,7 @@ pub(super) struct TailEntry {
     pub(super) at: Time,
     /// The first seq it takes; zero while the inbox is not loaded.
     pub(super) seq: Seq,
-    pub(super) accepted: Option<Instant>,
+    pub(super) accepted: Option<Accepted>,
     pub(super) what: What,
     /// Who it is for, where it is also in `shared.db`: such an entry is lazy.
     pub(super) to: Option<Arc<Audience>>,
@@ -211,7 +211,7 @@ pub(super) struct SharedEntry {
 
 impl SharedEntry {
     /// As an entry of a tail.
-    pub(super) fn entry(self, accepted: Option<Instant>) -> TailEntry {
+    pub(super) fn entry(self, accepted: Option<Accepted>) -> TailEntry {
         let Self { lsn, at, to, what } = self;
         TailEntry { lsn, at, seq: Seq::ZERO, accepted, what, to: Some(to), weight: LAZY_WEIGHT }
     }
@@ -266,8 +266,12 @@ impl Inbox {
     /// The changes of a tail entry, none for an edit: what the message is besides, only the file
     /// knows.
     pub(super) fn changes_of(&self, entry: &TailEntry, now: Time, out: &mut Vec<Stored>) {
-        let stored =
-            |seq, change| Stored { inbox: self.key.clone(), seq, change, accepted: entry.accepted };
+        let stored = |seq, change| Stored {
+            inbox: self.key.clone(),
+            seq,
+            change,
+            accepted: entry.accepted.clone(),
+        };
         match &entry.what {
             What::Message(body) => {
                 out.push(stored(entry.seq, message_change(entry.seq, body, now)));

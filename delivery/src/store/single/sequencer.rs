@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Fanout, InboxKey, clock,
-    store::{Audience, Stored},
+    store::{Accepted, Audience, Stored},
 };
 
 /// What a tail entry costs besides its share of the body, in bytes.
@@ -47,7 +47,7 @@ pub(super) struct Sequencer {
 
 impl Sequencer {
     /// Hands one record over; see [`Sequencer::finish_batch`].
-    pub(super) fn apply(&mut self, lsn: Lsn, record: Record, accepted: Option<Instant>) {
+    pub(super) fn apply(&mut self, lsn: Lsn, record: Record, accepted: Option<Accepted>) {
         match record {
             Record::Message(record) => {
                 self.message(lsn, &record, accepted);
@@ -152,13 +152,13 @@ impl Sequencer {
         }
     }
 
-    fn message(&mut self, lsn: Lsn, record: &MessageRecord, accepted: Option<Instant>) {
+    fn message(&mut self, lsn: Lsn, record: &MessageRecord, accepted: Option<Accepted>) {
         let what = What::Message(Arc::clone(&record.body));
         let entry = SharedEntry { lsn, at: record.at, to: Arc::clone(&record.audience), what };
         self.spread(&record.tenant, &entry, record.body.weight(), accepted);
     }
 
-    fn rewrite(&mut self, lsn: Lsn, record: &Arc<RewriteRecord>, accepted: Option<Instant>) {
+    fn rewrite(&mut self, lsn: Lsn, record: &Arc<RewriteRecord>, accepted: Option<Accepted>) {
         let weight = record.body.as_ref().map_or(0, |body| body.weight());
         let what = What::Rewrite(Arc::clone(record));
         let entry = SharedEntry { lsn, at: record.at, to: Arc::clone(&record.audience), what };
@@ -172,7 +172,7 @@ impl Sequencer {
         tenant: &TenantId,
         sent: &SharedEntry,
         weight: usize,
-        accepted: Option<Instant>,
+        accepted: Option<Accepted>,
     ) {
         let kept = SharedEntry { to: in_shared(&sent.to), ..sent.clone() };
         let inboxes = match &*sent.to {
@@ -189,7 +189,7 @@ impl Sequencer {
                     lsn: sent.lsn,
                     at: sent.at,
                     seq: Seq::ZERO,
-                    accepted,
+                    accepted: accepted.clone(),
                     what: sent.what.clone(),
                     to: None,
                     weight: u32::try_from(weight).unwrap_or(u32::MAX),
@@ -201,7 +201,7 @@ impl Sequencer {
             }
         };
         for inbox in inboxes {
-            self.push_shared(&inbox, kept.clone().entry(accepted));
+            self.push_shared(&inbox, kept.clone().entry(accepted.clone()));
         }
     }
 
