@@ -20,6 +20,7 @@ fn metrics() -> String {
         delivery::tail::METRICS,
         delivery::backup::METRICS,
         delivery::backup::JOB_METRICS,
+        delivery::backup::RUN_METRICS,
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,

@@ -80,6 +80,7 @@ mod rows;
 mod schedule;
 mod search;
 mod slot;
+mod sole;
 mod standby;
 mod stats;
 mod tell;
@@ -104,6 +105,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::import::restore;
 pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
+pub(crate) use self::sole::Sole;
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,
     names::Names, notes::Notes, pool::Db, publish::Publisher, standby::Standby,

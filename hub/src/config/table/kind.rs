@@ -80,6 +80,10 @@ pub enum Kind {
     DatabaseAddress,
     /// A key of age, or a passphrase; never printed.
     BackupKey,
+    /// A duration, a cron expression, or `off`.
+    Schedule,
+    /// A bucket as `s3://bucket/prefix`.
+    Bucket,
     /// A URL that this process calls.
     Url,
     /// Where browsers find this process.
