@@ -21,6 +21,7 @@ fn metrics() -> String {
         delivery::content::METRICS,
         delivery::backup::METRICS,
         delivery::backup::JOB_METRICS,
+        delivery::backup::RUN_METRICS,
         delivery::identity::METRICS,
         delivery::control::METRICS,
         delivery::limit::METRICS,

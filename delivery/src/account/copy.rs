@@ -15,6 +15,7 @@ pub(crate) static TABLES: [Table; 5] = [
                  time_zone, attributes, preferences, created_at, updated_at, preferences_version, \
                  preferences_changed) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        insert_in_file: None,
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },
@@ -25,6 +26,7 @@ pub(crate) static TABLES: [Table; 5] = [
                ORDER BY provider, subject LIMIT 500",
         insert: "INSERT INTO account_identity (provider, subject, tenant_id, user_id, username, email, \
                  linked_at, last_login_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        insert_in_file: None,
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },
@@ -37,6 +39,7 @@ pub(crate) static TABLES: [Table; 5] = [
                  address, user_agent, created_at, last_seen_at, expires_at, access_until, refreshed_at, \
                  generation, seed) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -47,6 +50,7 @@ pub(crate) static TABLES: [Table; 5] = [
                ORDER BY kind, tenant_id, user_id, value LIMIT 500",
         insert: "INSERT INTO account_revoked (kind, tenant_id, user_id, value, spared, before, until, \
                  changed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        insert_in_file: None,
         first: &[First::Text, First::Text, First::Text, First::Text],
         key: &[0, 1, 2, 3],
     },
@@ -56,6 +60,7 @@ pub(crate) static TABLES: [Table; 5] = [
                WHERE (tenant_id, user_id) > ($1, $2) ORDER BY tenant_id, user_id LIMIT 500",
         insert: "INSERT INTO account_deletion (tenant_id, user_id, requested_at, leased_until) \
                  VALUES ($1, $2, $3, $4)",
+        insert_in_file: None,
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },

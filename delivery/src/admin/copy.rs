@@ -13,6 +13,7 @@ pub(crate) static TABLES: [Table; 2] = [
         insert: "INSERT INTO admin_account (id, username, name, role, tenant_id, password, totp_seed, \
                  totp_step, recovery, disabled_at, created_at, updated_at, last_login_at, email) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -22,6 +23,7 @@ pub(crate) static TABLES: [Table; 2] = [
                WHERE (issuer, subject) > ($1, $2) ORDER BY issuer, subject LIMIT 500",
         insert: "INSERT INTO admin_identity (issuer, subject, admin_id, by_claim, linked_at) \
                  VALUES ($1, $2, $3, $4, $5)",
+        insert_in_file: None,
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },

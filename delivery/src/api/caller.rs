@@ -139,12 +139,13 @@ fn at_admin_token(
 
 /// What operators may change; everything else needs an admin, so that a new endpoint does until somebody
 /// decides.
-const OPERATED: [&str; 5] = [
+const OPERATED: [&str; 6] = [
     "/api/v3/admin/messages",
     "/api/v3/admin/users",
     "/api/v3/admin/sessions",
     "/api/v3/admin/connections",
     "/api/v3/admin/channels",
+    "/api/v3/admin/backups",
 ];
 
 /// What only admins may see: who the others are, and from where they log in.

@@ -12,7 +12,7 @@ use super::preferences;
 use crate::{
     account::AccountError,
     admin::AdminError,
-    backup::{BackupError, JobError},
+    backup::{BackupError, JobError, RunError},
     channel::ChannelError,
     connections::TooManyAsk,
     control::ControlError,
@@ -116,6 +116,8 @@ pub(crate) enum ApiError {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Job(#[from] JobError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -226,6 +228,7 @@ impl ApiError {
             Self::Login(error) => self.login(error),
             Self::Backup(error) => self.backup(error),
             Self::Job(error) => self.job(error),
+            Self::Run(error) => self.run(error),
             Self::Admin(error) => self.admin(error),
             Self::Control(error) => self.control(error),
             Self::Template(error) => self.template(error),
@@ -284,6 +287,27 @@ impl ApiError {
             }
             JobError::Downloads => self.says(T::Unavailable).retry(RETRY_AFTER_BUSY),
             JobError::Backup(error) => self.backup(error),
+        }
+    }
+
+    fn run(&self, error: &RunError) -> Failure {
+        use ErrorType as T;
+        match error {
+            RunError::UnderWay => self.says(T::Conflict).retry(RETRY_AFTER_DOWN),
+            RunError::NoRun(_) => self.says(T::NotFound),
+            RunError::Full(_) => self.says(T::InsufficientStorage),
+            // What it says of the network inside is for the log.
+            RunError::Place { .. } | RunError::TurnLost | RunError::Control(_) => {
+                let away =
+                    "where backups are kept, or the database, cannot be used now; the log says why";
+                Failure::new(T::Unavailable, away).retry(RETRY_AFTER_DOWN)
+            }
+            RunError::Store(error) => store(error),
+            RunError::Backup(error) => self.backup(error),
+            RunError::Damaged(..)
+            | RunError::Read { .. }
+            | RunError::Beside(_)
+            | RunError::Io(_) => internal(),
         }
     }
 

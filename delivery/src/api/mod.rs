@@ -13,6 +13,7 @@ mod answer;
 mod audit;
 mod auth;
 mod backup_jobs;
+mod backup_runs;
 mod backups;
 mod body;
 mod caller;
@@ -392,6 +393,9 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         post "/api/v3/admin/templates/{id}/preview" => templates::preview::<Admin>;
         get "/api/v3/admin/stats" => stats::of_all;
         post "/api/v3/admin/maintenance/prune" => maintenance::prune;
+        get "/api/v3/admin/backups" => backup_runs::list;
+        post "/api/v3/admin/backups" => backup_runs::ask;
+        get "/api/v3/admin/backups/jobs" => backup_runs::jobs;
         get "/api/v3/admin/services" => services::list;
         post "/api/v3/admin/services" => services::create;
         get "/api/v3/admin/services/{id}" => services::get;

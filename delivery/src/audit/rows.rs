@@ -23,6 +23,7 @@ pub(crate) static TABLES: [Table; 1] = [Table {
     insert: "INSERT INTO audit_entry (seq, id, at, tenant_id, actor_kind, actor_id, actor_name, address, \
              request_id, action, target, status, detail, hash) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    insert_in_file: None,
     first: &[First::Number],
     key: &[0],
 }];

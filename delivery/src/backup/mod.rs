@@ -13,7 +13,9 @@ mod chain;
 mod file;
 mod jobs;
 mod read;
+mod runs;
 mod seal;
+mod unpacked;
 
 use protocol::{Seq, Time};
 
@@ -27,7 +29,13 @@ pub use self::{
         OF_USER_MAX, Record, State,
     },
     read::{Opened, ReadError},
+    runs::{
+        BucketConfig, EVERY_MAX, EVERY_MIN, Home, IndexEntry, Keep, METRICS as RUN_METRICS,
+        NoSchedule, OpenedRun, Part, RunError, RunRecord, RunState, Runs, RunsConfig, RunsReader,
+        Schedule, UnderWay,
+    },
     seal::{Key, Outer},
+    unpacked::remove_left,
 };
 pub(crate) use self::{
     area::aside,
@@ -46,6 +54,8 @@ pub struct Backups {
     pub key: Option<Key>,
     /// Those that are made in the background and kept for a while.
     pub jobs: std::sync::Arc<Jobs>,
+    /// Those of everybody, made by a schedule.
+    pub runs: std::sync::Arc<Runs>,
 }
 
 /// What is in a backup.

@@ -2,7 +2,7 @@
 //! is known to be what was written.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
 };
@@ -17,6 +17,7 @@ use super::{
     age::{self, AgeError, Decrypt},
     file::{APPLICATION_ID, FORMAT, Line},
     seal::{Key, LAST, LAST_BYTES, PIECE, hex},
+    unpacked::Unpacked,
 };
 use crate::{InboxKey, content::ContentKeys};
 
@@ -73,37 +74,17 @@ pub struct Opened {
     unpacked: Unpacked,
 }
 
-struct Unpacked(PathBuf);
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        // What is left takes room and nothing else.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 impl Opened {
     /// Unpacks a backup into a folder and looks all of it through.
     ///
     /// # Errors
     /// [`ReadError`]; nothing is left in the folder then.
     pub fn open(path: &Path, key: Option<&Key>, folder: &Path) -> Result<Self, ReadError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ReadError::Io { path: path.clone(), source }
-        };
-        let file = File::open(path).map_err(at(path))?;
-        let name = format!(".restoring-{}.db", uuid::Uuid::now_v7().simple());
-        let unpacked = Unpacked(folder.join(name));
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let to = options.open(&unpacked.0).map_err(at(&unpacked.0))?;
-        unpack(Box::new(BufReader::with_capacity(PIECE, file)), key, to, at(&unpacked.0))?;
+        let (unpacked, to) = Unpacked::create(folder).map_err(at(folder))?;
+        unpack_file(path, key, to)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let damaged = |error: rusqlite::Error| ReadError::Damaged(error.to_string());
-        let db = Connection::open_with_flags(&unpacked.0, flags).map_err(damaged)?;
+        let db = Connection::open_with_flags(unpacked.path(), flags).map_err(damaged)?;
         let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
         if pragma("application_id").map_err(damaged)? != APPLICATION_ID {
             return Err(ReadError::Foreign);
@@ -139,7 +120,7 @@ impl Opened {
 
     /// Where it is unpacked.
     pub(crate) fn path(&self) -> &Path {
-        &self.unpacked.0
+        self.unpacked.path()
     }
 
     /// Has its connection read another one, too.
@@ -163,6 +144,18 @@ impl Opened {
     pub const fn counts(&self) -> [u64; 4] {
         self.counts
     }
+}
+
+/// An error of a file.
+fn at(path: &Path) -> impl Fn(io::Error) -> ReadError + use<> {
+    let path = path.to_owned();
+    move |source| ReadError::Io { path: path.clone(), source }
+}
+
+/// Takes a file's layers off and writes what is in it, all of which was written once.
+pub(super) fn unpack_file(path: &Path, key: Option<&Key>, to: File) -> Result<(), ReadError> {
+    let file = File::open(path).map_err(at(path))?;
+    unpack(Box::new(BufReader::with_capacity(PIECE, file)), key, to, at(path))
 }
 
 /// Takes layers off until SQLite comes, and writes that, once the last line says that it is all.

@@ -7,7 +7,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{FILE_NAME, database::AREA};
 use crate::{
     account, admin, audit,
-    sql::copy::{Copy, CopyError, First, Table},
+    sql::copy::{Copy, CopyError, First, Home, Table},
 };
 
 /// How much of it there is.
@@ -43,6 +43,7 @@ static TABLES: [Table; 7] = [
         insert: "INSERT INTO control_service (id, name, type, level, permissions, scope, rate_limit, \
                  owner, status, tenant_id, created_at, allowed_networks) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -54,6 +55,7 @@ static TABLES: [Table; 7] = [
         insert: "INSERT INTO control_api_key (id, service_id, secret_hash, created_at, expires_at, \
                  last_used_at, name, allowed_networks, last_used_from, replaced_by) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -61,6 +63,7 @@ static TABLES: [Table; 7] = [
         name: "control_tenant",
         page: "SELECT id, quotas, updated_at FROM control_tenant WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO control_tenant (id, quotas, updated_at) VALUES ($1, $2, $3)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -70,6 +73,7 @@ static TABLES: [Table; 7] = [
                FROM control_template WHERE (tenant_id, id) > ($1, $2) ORDER BY tenant_id, id LIMIT 500",
         insert: "INSERT INTO control_template (tenant_id, id, version, creator_kind, creator, bytes, \
                  deleted_at, changed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        insert_in_file: None,
         first: &[First::Text, First::Text],
         key: &[0, 1],
     },
@@ -80,6 +84,7 @@ static TABLES: [Table; 7] = [
                WHERE (tenant_id, id, version) > ($1, $2, $3) ORDER BY tenant_id, id, version LIMIT 50",
         insert: "INSERT INTO control_template_version (tenant_id, id, version, document, saved_by) \
                  VALUES ($1, $2, $3, $4, $5)",
+        insert_in_file: None,
         first: &[First::Text, First::Text, First::Number],
         key: &[0, 1, 2],
     },
@@ -89,6 +94,7 @@ static TABLES: [Table; 7] = [
                WHERE (day, tenant_id, node) > ($1, $2, $3) ORDER BY day, tenant_id, node LIMIT 500",
         insert: "INSERT INTO control_tenant_usage (day, tenant_id, node, messages, recipients) \
                  VALUES ($1, $2, $3, $4, $5)",
+        insert_in_file: None,
         first: &[First::Number, First::Text, First::Text],
         key: &[0, 1, 2],
     },
@@ -99,6 +105,7 @@ static TABLES: [Table; 7] = [
                FROM control_signing_key WHERE kid > $1 ORDER BY kid LIMIT 500",
         insert: "INSERT INTO control_signing_key (kid, algorithm, public, sealed, created_at, \
                  signs_from, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        insert_in_file: None,
         first: &[First::Text],
         key: &[0],
     },
@@ -139,4 +146,18 @@ pub(crate) fn copy(
         admins: counts.of("admin_account"),
         audit: counts.of("audit_entry"),
     })
+}
+
+/// Copies control data into a new file, as of one moment.
+pub(crate) fn copy_out(home: Home<'_>, to: &Path) -> Result<(), CopyError> {
+    COPY.out(home, to)
+}
+
+/// Brings such a file to a database that has none.
+pub(crate) fn copy_in(
+    dir: &Path,
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+) -> Result<(), CopyError> {
+    COPY.into_empty(dir, config, tls)
 }

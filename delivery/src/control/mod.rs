@@ -46,7 +46,7 @@ use crate::{
 };
 
 pub use copy::ControlCounts;
-pub(crate) use copy::copy;
+pub(crate) use copy::{copy, copy_in, copy_out};
 pub use database::SERVICES_MAX;
 pub use error::{ControlError, KeyError};
 pub use key::{

@@ -153,7 +153,7 @@ impl From<CopyError> for MoveError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::From(..) => Self::Folder(Box::new(error)),
-            CopyError::To(..) => Self::Database(Box::new(error)),
+            CopyError::To(..) | CopyError::Used(_) => Self::Database(Box::new(error)),
             CopyError::Differs(table) => Self::Differs(format!("rows of {table}")),
         }
     }

@@ -208,6 +208,11 @@ impl Wire {
         Ok(Self { requests, driver })
     }
 
+    /// Whether another request may be sent, as far as is known here.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
     /// Sends a request and waits for the head of its answer.
     pub(crate) async fn send(
         &mut self,

@@ -1,4 +1,5 @@
-//! An area's rows of a file, brought to the PostgreSQL of nodes: the tables are the same.
+//! An area's rows of a file, brought to the PostgreSQL of nodes, and out of either into a file: the tables are the
+//! same.
 
 use std::{path::Path, sync::Arc};
 
@@ -15,14 +16,18 @@ pub(crate) enum CopyError {
     To(&'static str, #[source] SqlError),
     #[error("rows of {0} are not the same in the folder and in the database")]
     Differs(&'static str),
+    #[error("the database has control data already: rows of {0}; restore it into an empty one")]
+    Used(&'static str),
 }
 
 /// A table, and how it is read page by page and written.
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) page: &'static str,
-    /// Said to PostgreSQL only.
+    /// Said to PostgreSQL, and to files where they have no other.
     pub(crate) insert: &'static str,
+    /// Said to files, where PostgreSQL numbers rows by itself and has to be told not to.
+    pub(crate) insert_in_file: Option<&'static str>,
     /// What stands before the first row's key.
     pub(crate) first: &'static [First],
     /// Where the key's columns stand.
@@ -69,6 +74,14 @@ impl Counted {
     }
 }
 
+/// Where an area's rows are.
+pub(crate) enum Home<'a> {
+    /// In the files of this folder.
+    Folder(&'a Path),
+    /// In a database that nodes share.
+    Database(Box<tokio_postgres::Config>, MakeRustlsConnect),
+}
+
 /// What of an area is brought over.
 pub(crate) struct Copy {
     pub(crate) area: &'static Area,
@@ -92,20 +105,33 @@ impl Copy {
         config: tokio_postgres::Config,
         tls: MakeRustlsConnect,
     ) -> Result<Counted, CopyError> {
+        let (mut from, mut to) = self.both(dir, config, tls)?;
+        let written: Result<(), Written> = to.change(|to| self.write(&mut from, to));
+        written.map_err(|error| self.told(error))?;
+        self.compare(&mut from, &mut to)
+    }
+
+    /// A folder's file and a database.
+    fn both(
+        &self,
+        dir: &Path,
+        config: tokio_postgres::Config,
+        tls: MakeRustlsConnect,
+    ) -> Result<(Database, Database), CopyError> {
         let path = dir.join(self.file);
         // Brings an older file to where this build needs it.
         drop(sqlite::Connection::open(&path, self.area).map_err(|error| self.of_folder(error))?);
-        let from = sqlite::Connection::open_reader(&path).map_err(|error| self.of_folder(error))?;
-        let server = postgres::Server::new(self.area.words.name, config, tls);
-        let server = server.map_err(|error| self.of_database(error.into()))?;
-        let to = postgres::Connection::new(&Arc::new(server), self.area);
-        let (mut from, mut to) = (Database::Sqlite(from), Database::Postgres(to));
-        let written: Result<(), Written> = to.change(|to| self.write(&mut from, to));
-        written.map_err(|error| match error {
+        let from = self.open(Home::Folder(dir)).map_err(|error| self.of_folder(error))?;
+        let to = self.open(Home::Database(Box::new(config), tls));
+        Ok((from, to.map_err(|error| self.of_database(error))?))
+    }
+
+    fn told(&self, error: Written) -> CopyError {
+        match error {
             Written::From(error) => self.of_folder(error),
             Written::To(error) => self.of_database(error),
-        })?;
-        self.compare(&mut from, &mut to)
+            Written::Used(table) => CopyError::Used(table),
+        }
     }
 
     fn of_folder(&self, error: SqlError) -> CopyError {
@@ -121,26 +147,80 @@ impl Copy {
         if to.number(there, &values![self.part])? > 0 {
             return Ok(());
         }
-        for table in self.tables.iter().copied().flatten() {
-            let mut after = table.begin();
-            loop {
-                let page = from.look(|from| table.page(from, &after)).map_err(Written::From)?;
-                let Some(last) = page.last() else { break };
-                after = table.key(last);
-                to.execute_each(table.insert, &page)?;
-            }
-        }
-        for (read, set) in self.single {
-            let found = from.look(|from| from.rows(read, &[])).map_err(Written::From)?;
-            if let Some(row) = found.into_iter().next() {
-                to.execute(set, &row.values())?;
-            }
-        }
+        from.look(|from| self.fill(from, to, |table| table.insert))?;
         for sql in self.then {
             to.say(sql)?;
         }
         to.execute("INSERT INTO moved_parts (part) VALUES ($1)", &values![self.part])?;
         Ok(())
+    }
+
+    /// All rows, and what there is one of.
+    fn fill(
+        &self,
+        from: &mut dyn Statements,
+        to: &mut dyn Statements,
+        insert: fn(&Table) -> &'static str,
+    ) -> Result<(), Written> {
+        for table in self.tables.iter().copied().flatten() {
+            let mut after = table.begin();
+            loop {
+                let page = table.page(from, &after).map_err(Written::From)?;
+                let Some(last) = page.last() else { break };
+                after = table.key(last);
+                to.execute_each(insert(table), &page)?;
+            }
+        }
+        for (read, set) in self.single {
+            let found = from.rows(read, &[]).map_err(Written::From)?;
+            if let Some(row) = found.into_iter().next() {
+                to.execute(set, &row.values())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the rows, all as of one moment, into a new file of the area.
+    pub(crate) fn out(&self, home: Home, to: &Path) -> Result<(), CopyError> {
+        let mut from = self.open(home).map_err(|error| self.of_folder(error))?;
+        let to = sqlite::Connection::open(to, self.area).map_err(|error| self.of_folder(error))?;
+        let mut to = Database::Sqlite(to);
+        let in_file = |table: &Table| table.insert_in_file.unwrap_or(table.insert);
+        let written: Result<(), Written> =
+            from.look(|from| to.change(|to| self.fill(from, to, in_file)));
+        written.map_err(|error| self.told(error))
+    }
+
+    fn open(&self, home: Home) -> Result<Database, SqlError> {
+        Ok(match home {
+            Home::Folder(dir) => {
+                Database::Sqlite(sqlite::Connection::open_reader(&dir.join(self.file))?)
+            }
+            Home::Database(config, tls) => {
+                let server = postgres::Server::new(self.area.words.name, *config, tls)?;
+                Database::Postgres(postgres::Connection::new(&Arc::new(server), self.area))
+            }
+        })
+    }
+
+    /// Brings the rows of such a file to a database that has none of them.
+    pub(crate) fn into_empty(
+        &self,
+        dir: &Path,
+        config: tokio_postgres::Config,
+        tls: MakeRustlsConnect,
+    ) -> Result<(), CopyError> {
+        let (mut from, mut to) = self.both(dir, config, tls)?;
+        let written: Result<(), Written> = to.change(|to| {
+            for table in self.tables.iter().copied().flatten() {
+                if !table.page(to, &table.begin())?.is_empty() {
+                    return Err(Written::Used(table.name));
+                }
+            }
+            from.look(|from| self.fill(from, to, |table| table.insert))?;
+            Ok(self.then.iter().try_for_each(|sql| to.say(sql))?)
+        });
+        written.map_err(|error| self.told(error))
     }
 
     fn compare(&self, from: &mut Database, to: &mut Database) -> Result<Counted, CopyError> {
@@ -168,6 +248,8 @@ impl Copy {
 enum Written {
     From(SqlError),
     To(SqlError),
+    /// Rows of a table are there that should have none.
+    Used(&'static str),
 }
 
 impl From<SqlError> for Written {

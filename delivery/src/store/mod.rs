@@ -38,6 +38,7 @@ pub mod single;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use protocol::{Body, DeviceId, MessageId, Seq, TenantId, UserId};
+use tokio::sync::mpsc;
 
 use crate::backup::{BackupError, Draft, Wanted};
 
@@ -265,6 +266,13 @@ pub trait Store: Send + Sync + 'static {
         wanted: Wanted,
         draft: Draft,
     ) -> BoxFuture<'_, Result<Draft, BackupError>>;
+
+    /// Tells of every inbox there is, in no order, as fast as it is taken and for as long as somebody listens. One
+    /// that comes or goes meanwhile may be told of or not.
+    ///
+    /// # Errors
+    /// `Damaged` where it is not known whose some file is; all others were told of then. `NotWritable`, `Closing`.
+    fn inboxes(&self, to: mpsc::Sender<InboxKey>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Moves a device's cursor forward, never back and never beyond the head. Survives an orderly
     /// end; after a crash the cursor may stand up to [`single::CURSOR_FLUSH_INTERVAL`] back.

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database::{AREA, FILE_NAME};
-use crate::sql::copy::{Copy, CopyError, First, Table};
+use crate::sql::copy::{Copy, CopyError, First, Home, Table};
 
 /// How much of them there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,14 @@ static TABLES: [Table; 3] = [
                  pending, pending_bytes, delivered, failed, changed, news) \
                  OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
                  $16, $17, $18, $19, $20, $21, $22, $23, $24)",
+        insert_in_file: Some(
+            "INSERT INTO webhook_endpoint (key, id, tenant_id, service_id, url, events, description, status, \
+                 disabled_by, disabled_at, created_at, updated_at, failing_since, \
+                 last_success_at, last_failure_at, last_failure, dropped, dropped_at, \
+                 pending, pending_bytes, delivered, failed, changed, news) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+                 $16, $17, $18, $19, $20, $21, $22, $23, $24)",
+        ),
         first: &[First::Number],
         key: &[0],
     },
@@ -40,6 +48,10 @@ static TABLES: [Table; 3] = [
                WHERE id > $1 ORDER BY id LIMIT 500",
         insert: "INSERT INTO webhook_secret (id, endpoint, key, created_at, expires_at) \
                  OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5)",
+        insert_in_file: Some(
+            "INSERT INTO webhook_secret (id, endpoint, key, created_at, expires_at) \
+                 VALUES ($1, $2, $3, $4, $5)",
+        ),
         first: &[First::Number],
         key: &[0],
     },
@@ -55,6 +67,13 @@ static TABLES: [Table; 3] = [
                  last_ms) \
                  OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
                  $16)",
+        insert_in_file: Some(
+            "INSERT INTO webhook_delivery (id, endpoint, event, type, at, body, state, waiting_since, attempts, \
+                 due_at, settled_at, last_at, last_outcome, last_status, last_detail, \
+                 last_ms) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+                 $16)",
+        ),
         first: &[First::Number],
         key: &[0],
     },
@@ -91,4 +110,18 @@ pub(crate) fn copy(
         webhooks: counts.of("webhook_endpoint"),
         deliveries: counts.of("webhook_delivery"),
     })
+}
+
+/// Copies all of them into a new file.
+pub(crate) fn copy_out(home: Home<'_>, to: &Path) -> Result<(), CopyError> {
+    COPY.out(home, to)
+}
+
+/// Brings such a file to a database that has none.
+pub(crate) fn copy_in(
+    dir: &Path,
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+) -> Result<(), CopyError> {
+    COPY.into_empty(dir, config, tls)
 }

@@ -76,7 +76,7 @@ use crate::{
 
 pub use crate::{outbound::URL_BYTES_MAX, sql::SqlError as DatabaseError};
 
-pub(crate) use self::copy::copy;
+pub(crate) use self::copy::{copy, copy_in, copy_out};
 pub use self::{
     client::{Attempt, Outcome, RESPONSE_BYTES_MAX},
     cluster::{LEASE, SHARES},

@@ -22,7 +22,7 @@ use delivery::{
         doc::{self, Endpoint, Operation},
         starting_routes, user_routes,
     },
-    backup::{Area, Backups, Jobs, JobsConfig},
+    backup::{Area, Backups, Jobs, JobsConfig, Runs, remove_left},
     clock::{SharedClock, WallClock},
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
@@ -79,6 +79,7 @@ pub struct App {
     sending: Option<JoinHandle<()>>,
     live: Arc<Live>,
     cluster: Option<Cluster>,
+    runs: Arc<Runs>,
     draining: Arc<AtomicBool>,
     serving: Serving,
     background: Vec<JoinHandle<()>>,
@@ -185,8 +186,8 @@ impl App {
             redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
         }
 
-        let backups = backups(config, &foundation, &*recorder).await;
-        let jobs = Arc::clone(&backups.jobs);
+        let backups = backups(config, &foundation, &*recorder).await?;
+        let (jobs, runs) = (Arc::clone(&backups.jobs), Arc::clone(&backups.runs));
         let api = ApiParts {
             store: Arc::clone(&store),
             identity: Arc::clone(&foundation.identity),
@@ -226,6 +227,8 @@ impl App {
         }
         if role.delivers() {
             background.push(tokio::spawn(jobs.run(Arc::clone(&store) as Arc<dyn Storage>)));
+            let run = Arc::clone(&runs).run(Arc::clone(&store) as Arc<dyn Storage>);
+            background.push(tokio::spawn(run));
         }
         background.extend(telling.map(tokio::spawn));
         background.extend(counting.map(tokio::spawn));
@@ -235,6 +238,7 @@ impl App {
             foundation,
             health,
             store,
+            runs,
             // Not before the store is open, which of one folder only one process has: nobody else sends
             // the same.
             sending: role.delivers().then(|| tokio::spawn(webhooks.clone().run())),
@@ -273,6 +277,7 @@ impl App {
         for task in self.background {
             task.abort();
         }
+        self.runs.stop();
         // What is broken off is sent again after the next start.
         if let Some(sending) = &mut self.sending
             && timeout(left(), &mut *sending).await.is_err()
@@ -310,8 +315,15 @@ async fn backups(
     config: &Config,
     foundation: &Foundation,
     recorder: &(dyn metrics::Recorder + Send + Sync),
-) -> Backups {
-    let BackupConfig { area, key, job_kept, jobs_bytes_max } = config.backup.clone();
+) -> anyhow::Result<Backups> {
+    let runs = config.runs();
+    let BackupConfig { area, key, job_kept, jobs_bytes_max, .. } = config.backup.clone();
+    let folder = area.path.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || remove_left(&folder)).await {
+        // It takes room and nothing else.
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "what a killed restore left cannot be removed now");
+    }
     let jobs = JobsConfig {
         path: area.path.clone(),
         kept: job_kept,
@@ -327,7 +339,9 @@ async fn backups(
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "backup jobs cannot be looked through now");
     }
-    Backups { area, key, jobs }
+    let runs = Runs::new(runs, config.home(), Arc::clone(&area), key.clone(), recorder)
+        .context("BACKUP_BUCKET")?;
+    Ok(Backups { area, key, jobs, runs })
 }
 
 /// Opens what the node is built on. While a database is away, the ports say so.

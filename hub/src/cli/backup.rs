@@ -61,7 +61,8 @@ enum Type {
     Incremental,
 }
 
-struct Nobody;
+/// Hears of what is stored where no node runs.
+pub(super) struct Nobody;
 
 impl Fanout for Nobody {
     fn publish(&self, _: &[Stored]) {}

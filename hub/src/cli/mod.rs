@@ -13,6 +13,7 @@ mod migrate;
 mod out;
 mod progress;
 mod restore;
+mod runs;
 mod send;
 mod serve;
 mod service;
@@ -119,9 +120,12 @@ enum Command {
         after_help = "Example:\n  pushhub backup --user user123 --compress --out user123.db.gz"
     )]
     Backup(backup::Arguments),
+    /// Lists the backups of everybody that BACKUP_SCHEDULE makes, or whose inboxes are in one.
+    #[command(after_help = "Examples:\n  pushhub backups\n  pushhub --output json backups latest")]
+    Backups(runs::Arguments),
     /// Brings inboxes back from backups, into a folder or a database that no node serves.
     #[command(
-        after_help = "Examples:\n  pushhub restore backup_user123.db.gz\n  pushhub restore --replace --user user123 sunday.db monday.db tuesday.db"
+        after_help = "Examples:\n  pushhub restore backup_user123.db.gz\n  pushhub restore --replace --user user123 sunday.db monday.db tuesday.db\n  pushhub restore --run latest"
     )]
     Restore(restore::Arguments),
     /// Counts by which of DATA_ENCRYPTION_KEYS the content of messages is encrypted, and writes it anew.
@@ -130,7 +134,9 @@ enum Command {
     )]
     Content(content::Arguments),
     /// Tells whole backups and storage folders from damaged ones.
-    #[command(after_help = "Examples:\n  pushhub verify\n  pushhub verify backup_user123.db.gz")]
+    #[command(
+        after_help = "Examples:\n  pushhub verify\n  pushhub verify backup_user123.db.gz\n  pushhub verify --run latest"
+    )]
     Verify(verify::Arguments),
 }
 
@@ -179,6 +185,7 @@ impl Cli {
             | Command::Audit(_)
             | Command::Send(_)
             | Command::Backup(_)
+            | Command::Backups(_)
             | Command::Restore(_)
             | Command::Content(_)
             | Command::Verify(_) => Purpose::Manage,
@@ -209,6 +216,7 @@ impl Cli {
             Command::Send(arguments) => send::run(&arguments, output, &loaded?.config),
             Command::Tail(arguments) => tail::run(arguments, loaded?),
             Command::Backup(arguments) => backup::run(&arguments, output, &loaded?.config),
+            Command::Backups(arguments) => runs::run(&arguments, output, &loaded?.config),
             Command::Restore(arguments) => restore::run(&arguments, output, &loaded?.config),
             Command::Content(arguments) => content::run(&arguments, output, &loaded?.config),
             Command::Verify(arguments) => verify::run(&arguments, output, &loaded?.config),

@@ -21,7 +21,11 @@ use metrics::NoopRecorder;
 use protocol::UserId;
 use serde_json::{Value, json};
 
-use super::{Output, audit, out, progress::Bar};
+use super::{
+    Output, audit, out,
+    progress::Bar,
+    runs::{self, Wanted},
+};
 use crate::{
     config::{Config, store_open_files},
     descriptors,
@@ -32,8 +36,15 @@ use crate::{
 pub(super) struct Arguments {
     /// Backups of one or many users, compressed or encrypted as they are: for each user the latest full one, with
     /// the later incremental ones on top. Leave out those that were made after the moment that is wanted.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "run", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// A backup of everybody, with all that it is put on, and the control data: its id, `latest`, or an RFC 3339 time
+    /// for the last one that was begun by then.
+    #[arg(long, conflicts_with = "files")]
+    run: Option<String>,
+    /// Of a run nothing but inboxes: no services, templates, logins, channels.
+    #[arg(long, requires = "run")]
+    inboxes_only: bool,
     /// Only this user's.
     #[arg(long)]
     user: Option<UserId>,
@@ -57,6 +68,11 @@ async fn restore(
     config: &Config,
     descriptors: usize,
 ) -> anyhow::Result<()> {
+    if let Some(name) = &arguments.run {
+        let Arguments { user, replace, inboxes_only, .. } = arguments;
+        let wanted = Wanted { user: user.as_ref(), replace: *replace, inboxes_only: *inboxes_only };
+        return runs::restore(name, &wanted, output, config, descriptors).await;
+    }
     let place = &config.backup.area.path;
     single::own_dir(place).with_context(|| format!("cannot use {}", place.display()))?;
     let backups = tokio::task::block_in_place(|| open(arguments, config, place))?;
@@ -72,15 +88,15 @@ async fn restore(
         .collect();
     let bar = Arc::new(Bar::new("bringing inboxes back", Some(backups.len() as u64)));
     let told = Arc::clone(&bar);
-    let replace = arguments.replace;
-    if let Some(database) = &config.cluster.database {
-        PostgresStore::migrate(database).await?;
-        postgres::restore(database, &backups, replace, move || told.advance()).await?;
-    } else {
-        into_folder(config, descriptors, backups, replace, move || told.advance()).await?;
-    }
+    bring_back(config, descriptors, backups, arguments.replace, move || told.advance()).await?;
     bar.end();
-    tokio::task::block_in_place(|| leave(config, &what))?;
+    tokio::task::block_in_place(|| {
+        let target = match &what[..] {
+            [one] => format!("users/{}", one["user_id"].as_str().unwrap_or_default()),
+            _ => "users".to_owned(),
+        };
+        leave(config, &target, json!({ "inboxes": what.len() }))
+    })?;
     for one in what {
         out::line(&match output {
             Output::Json => one.to_string(),
@@ -96,15 +112,25 @@ async fn restore(
     Ok(())
 }
 
+/// Brings inboxes back to where they are kept. `done` is told of each.
+pub(super) async fn bring_back(
+    config: &Config,
+    descriptors: usize,
+    backups: Vec<Opened>,
+    replace: bool,
+    done: impl Fn() + Send + 'static,
+) -> anyhow::Result<()> {
+    if let Some(database) = &config.cluster.database {
+        PostgresStore::migrate(database).await?;
+        return Ok(postgres::restore(database, &backups, replace, done).await?);
+    }
+    into_folder(config, descriptors, backups, replace, done).await
+}
+
 /// Leaves in the audit log what was brought back.
-fn leave(config: &Config, what: &[Value]) -> anyhow::Result<()> {
+pub(super) fn leave(config: &Config, target: &str, what: Value) -> anyhow::Result<()> {
     let control = open_control(config, SharedClock::default())?;
-    let target = match what {
-        [one] => format!("users/{}", one["user_id"].as_str().unwrap_or_default()),
-        _ => "users".to_owned(),
-    };
-    let done = json!({ "inboxes": what.len() });
-    audit::record(&control, "restore", target, Value::Null, done)
+    audit::record(&control, "restore", target.to_owned(), Value::Null, what)
 }
 
 /// Unpacks, checks and puts together what there is, before anything is touched.

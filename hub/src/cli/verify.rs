@@ -10,7 +10,7 @@ use delivery::{
 };
 use serde_json::json;
 
-use super::{Output, out, progress::Bar};
+use super::{Output, out, progress::Bar, runs};
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -18,13 +18,19 @@ pub(super) struct Arguments {
     /// Backups, or storage folders, also ones that are being served; USER_STORAGE_PATH without one.
     #[arg(value_name = "FILE_OR_FOLDER")]
     paths: Vec<PathBuf>,
+    /// A backup of everybody with those it is put on: its id, `latest`, or an RFC 3339 time.
+    #[arg(long, conflicts_with = "paths")]
+    run: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output, config: &Config) -> anyhow::Result<()> {
     let own = [config.store.path.clone()];
     let paths = if arguments.paths.is_empty() { &own[..] } else { &arguments.paths };
     let mut wrong = 0;
-    for path in paths {
+    if let Some(name) = &arguments.run {
+        wrong += runs::verify(name, output, config)?;
+    }
+    for path in paths.iter().filter(|_| arguments.run.is_none()) {
         wrong += if path.is_dir() { folder(path, output)? } else { file(path, output, config)? };
     }
     match wrong {

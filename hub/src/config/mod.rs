@@ -22,7 +22,7 @@ use std::{
 };
 
 use delivery::{
-    backup::{AreaConfig, Key},
+    backup::{AreaConfig, BucketConfig, Home, Keep, Key, RunsConfig, Schedule},
     content::ContentKeys,
     identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
@@ -42,6 +42,7 @@ pub use source::{Effective, Origin};
 pub use value::{parse_duration, show_duration};
 
 use source::Given;
+use value::parse_schedule;
 
 use crate::bus::RedisAddress;
 
@@ -140,6 +141,14 @@ pub struct BackupConfig {
     pub job_kept: Duration,
     /// Most bytes of all files of jobs together.
     pub jobs_bytes_max: u64,
+    /// When everybody is backed up; none for never.
+    pub schedule: Option<Schedule>,
+    /// How old the latest full one may be for the next to be incremental.
+    pub full_every: Duration,
+    /// Which are kept.
+    pub keep: Keep,
+    /// Where, unless in the folder.
+    pub bucket: Option<BucketConfig>,
 }
 
 /// Other nodes.
@@ -333,6 +342,22 @@ impl Config {
         }
     }
 
+    /// How backups of everybody are made and kept.
+    #[must_use]
+    pub fn runs(&self) -> RunsConfig {
+        let BackupConfig { area, schedule, full_every, keep, bucket, .. } = self.backup.clone();
+        RunsConfig { path: area.path, bucket, schedule, full_every, keep }
+    }
+
+    /// Where all that is backed up is kept.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        match &self.cluster.database {
+            Some(database) => Home::Database(Box::new(database.clone())),
+            None => Home::Folder(self.store.path.clone()),
+        }
+    }
+
     fn build(given: &mut Given) -> Self {
         let address = given.address("BIND_ADDRESS");
         let store = StoreConfig {
@@ -410,6 +435,13 @@ impl Config {
                 key: given.secret("BACKUP_ENCRYPTION_KEY").and_then(|text| Key::parse(&text).ok()),
                 job_kept: given.duration("BACKUP_JOB_KEPT"),
                 jobs_bytes_max: given.number("BACKUP_JOBS_SIZE_MAX") as u64,
+                schedule: given.text("BACKUP_SCHEDULE").and_then(|text| parse_schedule(&text)),
+                full_every: given.duration("BACKUP_FULL_EVERY"),
+                keep: Keep {
+                    age: given.optional_duration("BACKUP_KEEP_AGE"),
+                    count: given.optional_number("BACKUP_KEEP_COUNT"),
+                },
+                bucket: bucket(given),
             },
             store,
             auth: AuthConfig {
@@ -432,6 +464,25 @@ impl Config {
             },
         }
     }
+}
+
+/// The bucket of backups, where one is named. What else is said of it is checked all the same.
+fn bucket(given: &mut Given) -> Option<BucketConfig> {
+    let named = given.text("BACKUP_BUCKET");
+    let (endpoint, region) = (given.text("AWS_ENDPOINT_URL"), given.text("AWS_REGION"));
+    let (id, secret) = (given.text("AWS_ACCESS_KEY_ID"), given.secret("AWS_SECRET_ACCESS_KEY"));
+    let session_token = given.secret("AWS_SESSION_TOKEN");
+    let (bucket, prefix) = BucketConfig::parse(&named?)?;
+    if id.is_some() != secret.is_some() {
+        given.problems.push(Problem {
+            name: if id.is_some() { "AWS_SECRET_ACCESS_KEY" } else { "AWS_ACCESS_KEY_ID" }
+                .to_owned(),
+            text: "is not set, but its other half is: BACKUP_BUCKET needs both, or neither"
+                .to_owned(),
+        });
+    }
+    let region = region.unwrap_or_default();
+    Some(BucketConfig { bucket, prefix, endpoint, region, keys: id.zip(secret), session_token })
 }
 
 /// The database, where one is named. What else is said of it is checked all the same.

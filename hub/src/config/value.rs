@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use delivery::{
     admin::{ROLES_MAX, Role},
-    backup::Key,
+    backup::{BucketConfig, EVERY_MAX, EVERY_MIN, Key, NoSchedule, Schedule},
     content::{ContentKeys, KeysError},
     identity::{NoIssuers, TrustedIssuers},
     limit::{RATE_MAX, Rate},
@@ -96,6 +96,9 @@ impl Kind {
             Self::ContentKeys => {
                 ContentKeys::parse(text).is_ok().then(|| Value::Text(text.to_owned()))
             }
+            Self::Schedule if text == "off" => Some(Value::None),
+            Self::Schedule => parse_schedule(text).map(|_| Value::Text(text.to_owned())),
+            Self::Bucket => BucketConfig::parse(text).map(|_| Value::Text(text.to_owned())),
             Self::RedisAddress => {
                 text.parse::<RedisAddress>().is_ok().then(|| Value::Text(text.to_owned()))
             }
@@ -161,6 +164,9 @@ impl Kind {
             Self::DatabaseAddress => "postgres://user:password@host:5432/database, with sslmode= disable, prefer, require or verify-full".to_owned(),
             Self::ContentKeys => KeysError.to_string(),
             Self::BackupKey => "an age recipient (age1…), an age identity (AGE-SECRET-KEY-1…), or a passphrase of 12 bytes or more".to_owned(),
+            // As its sentence has it, after "must be".
+            Self::Schedule => NoSchedule.to_string().replacen("must be ", "", 1),
+            Self::Bucket => "s3://bucket or s3://bucket/prefix".to_owned(),
             Self::RedisAddress => ADDRESS_ALLOWED.to_owned(),
             Self::Url => "an https:// URL; http:// where its address is not public".to_owned(),
             Self::PublicUrl => {
@@ -243,6 +249,14 @@ pub fn show_duration(duration: Duration) -> String {
         }
     }
     if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
+}
+
+/// A duration such as `24h`, or a cron expression.
+pub(super) fn parse_schedule(text: &str) -> Option<Schedule> {
+    match parse_duration(text) {
+        Some(every) => (EVERY_MIN..=EVERY_MAX).contains(&every).then_some(Schedule::Every(every)),
+        None => text.parse().ok(),
+    }
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {

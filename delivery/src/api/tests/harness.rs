@@ -29,7 +29,7 @@ use crate::{
     InboxKey,
     account::{AccountConfig, Accounts, RefreshKey},
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
-    backup::{Area, AreaConfig, Backups, Jobs, JobsConfig, LinkKey},
+    backup::{Area, AreaConfig, Backups, Home, Jobs, JobsConfig, LinkKey, Runs, RunsConfig},
     connections::{Connections, Found, NodeReport, TooManyAsk},
     control::{Control, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
@@ -176,7 +176,19 @@ impl Api {
         let webhooks =
             Webhooks::open(dir.path(), WebhookConfig::default(), Arc::clone(&control), &counts);
         let path = dir.path().join("backups");
-        let area = Area::new(AreaConfig { path: path.clone(), bytes_max: 1 << 30, content: Arc::default() }, &counts);
+        let area = Area::new(
+            AreaConfig { path: path.clone(), bytes_max: 1 << 30, content: Arc::default() },
+            &counts,
+        );
+        let runs = RunsConfig {
+            path: path.clone(),
+            bucket: None,
+            schedule: None,
+            full_every: Duration::from_secs(60),
+            keep: crate::backup::Keep::default(),
+        };
+        let home = Home::Folder(dir.path().to_owned());
+        let runs = Runs::new(runs, home, Arc::clone(&area), None, &counts).unwrap();
         let jobs = JobsConfig {
             path,
             kept: Duration::from_secs(60),
@@ -184,7 +196,7 @@ impl Api {
             link_key: LinkKey([7; 32]),
         };
         let jobs = Jobs::new(jobs, Arc::clone(&area), None, &counts);
-        let backups = Backups { area, key: None, jobs };
+        let backups = Backups { area, key: None, jobs, runs };
         let parts = ApiParts {
             store: Arc::clone(&store) as Arc<dyn crate::store::Storage>,
             identity: Arc::clone(&identity),

@@ -181,6 +181,13 @@ impl Store for TestStore {
         }
     }
 
+    fn inboxes(
+        &self,
+        to: tokio::sync::mpsc::Sender<InboxKey>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.inboxes(to)
+    }
+
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {
         self.store.ack(inbox, device, seq);
     }

@@ -34,6 +34,7 @@ use self::{
 use super::{Area, BackupError, Key, Outer, Wanted, area::aside};
 use crate::{InboxKey, clock::now, store::Storage};
 
+pub(super) use self::record::private;
 pub use self::{
     error::JobError,
     link::LinkKey,
@@ -250,6 +251,12 @@ impl Jobs {
         let (known, at) = (self.known.lock(), now());
         let own = known.jobs.values().filter(|job| job.record.is_of(inbox));
         own.map(|job| job.record.at(at)).collect()
+    }
+
+    /// Everybody's, the oldest first.
+    pub(crate) fn all(&self) -> Vec<Record> {
+        let (known, at) = (self.known.lock(), now());
+        known.jobs.values().map(|job| job.record.at(at)).collect()
     }
 
     /// One of them.

@@ -290,7 +290,7 @@ pub(super) fn write(folder: &Path, record: &Record) -> io::Result<()> {
 }
 
 /// A new file that nobody else may read.
-pub(super) fn private(path: &Path) -> io::Result<File> {
+pub(in crate::backup) fn private(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

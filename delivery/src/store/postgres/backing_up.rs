@@ -2,6 +2,7 @@
 
 use protocol::{DeviceId, Seq, Time};
 use rusqlite::params;
+use tokio::sync::mpsc;
 use tokio_postgres::Row;
 
 use super::{
@@ -24,6 +25,9 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// Changes and receipts of a page.
 const ROWS: usize = 4_096;
+
+/// Inboxes of a page.
+const WALKED: usize = 256;
 
 const MESSAGES: &str = "SELECT m.seq, m.version, m.status, m.priority, m.stored_at, m.created_at,
         m.expire_at, m.channel, m.message_type, m.sender, m.collapse_key, b.message_id, b.body
@@ -75,6 +79,24 @@ impl Core {
         copy.put(move |draft| draft.finish(line)).await?;
         copy.put(|draft| draft.db().execute_batch("COMMIT")).await?;
         copy.draft.ok_or_else(|| StoreError::Closing.into())
+    }
+}
+
+impl Core {
+    /// Tells of every inbox.
+    pub(super) async fn walk_all(&self, to: mpsc::Sender<InboxKey>) -> Result<(), Failure> {
+        let sql = "SELECT id, tenant, usr FROM inboxes WHERE id > $1 ORDER BY id LIMIT $2";
+        let mut after = 0i64;
+        loop {
+            let page = rows(&self.db.client().await?, sql, &[&after, &most(WALKED)]).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.column(0)?;
+            for row in &page {
+                if to.send(InboxKey::new(row.id(1)?, row.id(2)?)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

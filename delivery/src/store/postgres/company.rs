@@ -32,7 +32,7 @@ const COUNT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node whose machine is gone keeps its place for some eleven seconds, not for the two hours after which
 /// systems look by themselves.
-const VANISHED_SOON: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
+pub(super) const VANISHED_SOON: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
                              SET tcp_keepalives_count = 3";
 
 /// With whom a node works on its database.

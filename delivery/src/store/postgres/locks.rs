@@ -16,6 +16,9 @@ pub(super) const PRUNING: i64 = 0x7075_7368_6875_6204;
 /// One folder at a time is moved in.
 pub(super) const MOVING: i64 = 0x7075_7368_6875_6206;
 
+/// One node at a time backs up everybody.
+pub(super) const BACKUPS: i64 = 0x7075_7368_6875_6207;
+
 /// Whether a node is alone on the database, see [`super::company`].
 pub(super) const COMPANY: i64 = 0x7075_7368_6875_6205;
 
@@ -25,9 +28,9 @@ mod tests {
 
     #[test]
     fn no_two_are_the_same() {
-        let mut all = vec![MIGRATIONS, STATISTICS, SCHEDULE, PRUNING, COMPANY, MOVING];
+        let mut all = vec![MIGRATIONS, STATISTICS, SCHEDULE, PRUNING, COMPANY, MOVING, BACKUPS];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 7);
     }
 }

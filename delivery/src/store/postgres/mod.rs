@@ -81,6 +81,7 @@ mod rows;
 mod schedule;
 mod search;
 mod slot;
+mod sole;
 mod standby;
 mod stats;
 mod tell;
@@ -105,6 +106,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::import::restore;
 pub(crate) use self::import::{Claim, Ids, Import, ImportError, Target, targets};
+pub(crate) use self::sole::Sole;
 use self::{
     batcher::Batcher, config::Address, core::Core, errors::Failure, metrics::PostgresMetrics,
     names::Names, notes::Notes, pool::Db, publish::Publisher, standby::Standby,
@@ -118,8 +120,8 @@ pub use self::{
     },
     migrate::MigrateError,
     pool::PoolError,
-    recode::{RecodeError, recode_database},
     probe::{ProbeError, connecting, may_pass, probe},
+    recode::{RecodeError, recode_database},
     tls::TlsError,
 };
 use crate::{Fanout, StoreError, migration::Migrated, store::noted::Noted};

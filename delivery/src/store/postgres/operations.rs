@@ -8,6 +8,7 @@ use std::{
 };
 
 use protocol::{DeviceId, MessageId, Seq};
+use tokio::sync::mpsc;
 
 use super::{
     PostgresStore, catch_up,
@@ -210,6 +211,11 @@ impl Store for PostgresStore {
         let (core, key) = (Arc::clone(&self.core), inbox.clone());
         let copied = async move { Ok(core.back_up(&key, wanted, draft).await) };
         Box::pin(async move { self.run(copied).await? })
+    }
+
+    fn inboxes(&self, to: mpsc::Sender<InboxKey>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let core = Arc::clone(&self.core);
+        Box::pin(self.run(async move { core.walk_all(to).await }))
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

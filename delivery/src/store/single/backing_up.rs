@@ -9,8 +9,9 @@ use std::{path::Path, sync::Arc};
 use parking_lot::Mutex;
 use protocol::{Seq, Time};
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::mpsc;
 
-use super::{OpenError, SingleConfig, SingleStore, cursors, layout};
+use super::{OpenError, SingleConfig, SingleStore, cursors, layout, walk::Walk};
 use crate::{
     InboxKey, StoreError,
     backup::{BackupError, Cursors, Draft, Line, Made, Place, Since, SinceSearch, Wanted, aside},
@@ -67,6 +68,30 @@ impl SingleStore {
                 .await
             }
         }
+    }
+}
+
+impl SingleStore {
+    /// Tells of every inbox.
+    pub(super) async fn walk_all(&self, to: mpsc::Sender<InboxKey>) -> Result<(), StoreError> {
+        let (root, shared) = (Arc::clone(&self.root), Arc::clone(&self.shared));
+        let walked = tokio::task::spawn_blocking(move || {
+            let (mut walk, mut failed) = (Walk::new(&root), None);
+            while let Some(found) = walk.next(&shared) {
+                match found {
+                    Ok(key) => {
+                        if to.blocking_send(key).is_err() {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            failed.map_or(Ok(()), |error| Err(StoreError::Damaged(Arc::new(error))))
+        });
+        walked.await.unwrap_or(Err(StoreError::Closing))
     }
 }
 

@@ -123,6 +123,7 @@ pub use self::{
 pub(crate) use self::{
     export::{Export, ExportError, InboxLine, MovedMessage, MovedRecord, Wanted, cells},
     moved::{Held, Mark as MovedMark},
+    restore::place_files,
 };
 
 /// How long an ack may wait in memory with the default settings: the longest wait of an inbox for

@@ -7,6 +7,7 @@ use std::{
 };
 
 use protocol::{DeviceId, MessageId, Seq, Time};
+use tokio::sync::mpsc;
 
 use super::{
     LAG_BYTES_MAX, SingleStore,
@@ -230,6 +231,10 @@ impl Store for SingleStore {
     ) -> BoxFuture<'_, Result<Draft, BackupError>> {
         let key = inbox.clone();
         Box::pin(async move { self.copy_out(&key, wanted, draft).await })
+    }
+
+    fn inboxes(&self, to: mpsc::Sender<InboxKey>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.walk_all(to))
     }
 
     fn ack(&self, inbox: &InboxKey, device: &DeviceId, seq: Seq) {

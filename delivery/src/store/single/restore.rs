@@ -80,6 +80,53 @@ pub async fn restore(
     tokio::task::spawn_blocking(work).await.map_err(folder)?
 }
 
+/// Puts files of control data into a folder that no node serves: all of them, or none where one is there and is not to
+/// be replaced.
+pub(crate) fn place_files(
+    root: &Path,
+    from: &Path,
+    names: &[&str],
+    replace: bool,
+) -> Result<(), RestoreError> {
+    let hub = hub_dir(root);
+    private::own_dir(root).and_then(|()| private::own_dir(&hub)).map_err(folder)?;
+    let _held = if hub.join("shared.db").is_file() {
+        Some(Held::hold(root).map_err(folder)?)
+    } else {
+        None
+    };
+    if !replace && let Some(name) = names.iter().find(|name| hub.join(name).exists()) {
+        return Err(folder(format!(
+            "{} is there; --replace puts the backup in its place",
+            hub.join(name).display()
+        )));
+    }
+    for name in names {
+        put_file(&from.join(name), &hub.join(name)).map_err(folder)?;
+    }
+    File::open(&hub).and_then(|hub| hub.sync_all()).map_err(folder)
+}
+
+/// Puts a SQLite file in the place of another.
+fn put_file(from: &Path, to: &Path) -> io::Result<()> {
+    let with = |end: &str| {
+        let mut name = to.as_os_str().to_owned();
+        name.push(end);
+        std::path::PathBuf::from(name)
+    };
+    let new = with(".new");
+    fs::copy(from, &new)?;
+    File::open(&new)?.sync_all()?;
+    // A log of what was there before is not one of what comes.
+    for log in [with("-wal"), with("-shm")] {
+        match fs::remove_file(log) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(new, to)
+}
+
 /// Has the folder's store know all of them, so that each receives what is sent to everyone later. Answers those whose
 /// files are damaged.
 async fn make_known(

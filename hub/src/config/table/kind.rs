@@ -82,6 +82,10 @@ pub enum Kind {
     BackupKey,
     /// Keys of content at rest; never printed.
     ContentKeys,
+    /// A duration, a cron expression, or `off`.
+    Schedule,
+    /// A bucket as `s3://bucket/prefix`.
+    Bucket,
     /// A URL that this process calls.
     Url,
     /// Where browsers find this process.
