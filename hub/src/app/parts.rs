@@ -7,7 +7,7 @@ use delivery::{
     clock::SharedClock,
     metrics::SharedRecorder,
     store::{
-        Storage, Witness,
+        Keeping, Storage, Witness,
         postgres::{
             Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, may_pass, probe,
         },
@@ -17,9 +17,10 @@ use delivery::{
 };
 use protocol::NodeId;
 
+use super::settings::LiveSettings;
 use crate::{
     bus::{Bus, ClusterFanout, LocalBus, RedisBus, RedisConfig},
-    config::{Config, store_open_files},
+    config::{Config, Loaded, store_open_files},
     foundation::Foundation,
     live::Registry,
 };
@@ -33,6 +34,10 @@ pub(super) struct Parts {
     pub(super) webhooks: Webhooks,
     pub(super) store: Arc<dyn Storage>,
     pub(super) bus: Arc<dyn Bus>,
+    /// What it is set to.
+    pub(super) settings: Arc<LiveSettings>,
+    /// What the store keeps.
+    pub(super) keeping: Arc<Keeping>,
     /// What only a node of a cluster has.
     pub(super) cluster: Option<Cluster>,
 }
@@ -49,7 +54,7 @@ pub(super) struct Cluster {
 
 /// What is needed to open them.
 pub(super) struct Opening<'a> {
-    pub(super) config: &'a Config,
+    pub(super) loaded: &'a Loaded,
     /// The process's limit of open files.
     pub(super) descriptors: usize,
     pub(super) node: &'a NodeId,
@@ -61,7 +66,7 @@ pub(super) struct Opening<'a> {
 
 impl Opening<'_> {
     pub(super) async fn open(&self) -> anyhow::Result<Parts> {
-        match &self.config.cluster.database {
+        match &self.loaded.config.cluster.database {
             None => self.open_single().await,
             Some(database) => self.open_cluster(database).await,
         }
@@ -95,7 +100,7 @@ impl Opening<'_> {
         if may_pass(error.as_ref()) {
             return true;
         }
-        match (error.downcast_ref::<ProbeError>(), &self.config.cluster.database) {
+        match (error.downcast_ref::<ProbeError>(), &self.loaded.config.cluster.database) {
             (Some(error), _) => error.may_pass(),
             (None, Some(database)) => probe(database).await.is_err_and(|error| error.may_pass()),
             (None, None) => false,
@@ -104,55 +109,79 @@ impl Opening<'_> {
 
     async fn open_single(&self) -> anyhow::Result<Parts> {
         let foundation = self.foundation().await?;
+        let settings = self.settings(&foundation).await?;
         let webhooks = self.webhooks(&foundation).await?;
-        let settings = SingleConfig {
+        let config = SingleConfig {
             witness: Some(Arc::new(webhooks.clone())),
-            ..single_config(self.config, self.descriptors)
+            ..single_config(&settings.config(), self.descriptors)
         };
         let (registry, recorder) = (Arc::clone(self.registry), Arc::clone(self.recorder));
         // A long journal is replayed before the first answer; not on a thread of the runtime.
-        let open = move || SingleStore::open(&settings, registry, &*recorder);
+        let open = move || SingleStore::open(&config, registry, &*recorder);
         let store =
             tokio::task::spawn_blocking(open).await?.context("the store cannot be opened")?;
-        Ok(Parts { foundation, webhooks, store, bus: Arc::new(LocalBus), cluster: None })
+        let keeping = Arc::clone(store.keeping());
+        let bus = Arc::new(LocalBus);
+        Ok(Parts { foundation, webhooks, store, bus, settings, keeping, cluster: None })
     }
 
     async fn open_cluster(&self, database: &PostgresConfig) -> anyhow::Result<Parts> {
         probe(database).await?;
-        let company = match self.config.cluster.redis {
+        let company = match self.loaded.config.cluster.redis {
             Some(_) => Company::Others,
             None => Company::Alone,
         };
         let place = Arc::new(company.join(database).await?);
         let foundation = self.foundation().await?;
+        let settings = self.settings(&foundation).await?;
         let webhooks = self.webhooks(&foundation).await?;
         let (marks, clock) = (foundation.secrets.marks(), self.clock.clock());
-        let redis =
-            RedisConfig::from_settings(&self.config.cluster, self.node.clone(), marks, clock)
-                .context("REDIS_CA_FILE cannot be read")?
-                .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let redis = RedisConfig::from_settings(
+            &self.loaded.config.cluster,
+            self.node.clone(),
+            marks,
+            clock,
+        )
+        .context("REDIS_CA_FILE cannot be read")?
+        .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
-        let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
+        let kept = settings.config().store;
+        let config = PostgresConfig {
+            witness: Some(witness),
+            retention: kept.retention,
+            sent_kept: kept.sent_kept(),
+            ..database.clone()
+        };
         let bus: Arc<dyn Bus> = match &redis {
             Some(redis) => Arc::clone(redis) as Arc<dyn Bus>,
             None => Arc::new(LocalBus),
         };
         let fanout = ClusterFanout::new(Arc::clone(self.registry), Arc::clone(&bus));
-        let store = PostgresStore::open(settings, Arc::new(fanout), &**self.recorder)
+        let store = PostgresStore::open(config, Arc::new(fanout), &**self.recorder)
             .await
             .context("the database cannot be used")?;
         let cluster = Cluster { store: Arc::clone(&store), redis, place };
-        Ok(Parts { foundation, webhooks, store, bus, cluster: Some(cluster) })
+        let keeping = Arc::clone(store.keeping());
+        let cluster = Some(cluster);
+        Ok(Parts { foundation, webhooks, store, bus, settings, keeping, cluster })
     }
 
     async fn foundation(&self) -> anyhow::Result<Foundation> {
-        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let (config, clock) = (self.loaded.config.clone(), self.clock.clone());
         let recorder = Arc::clone(self.recorder);
         tokio::task::spawn_blocking(move || Foundation::open(&config, clock, &*recorder)).await?
     }
 
+    /// What admins have changed wins over what was given, before anything is kept or forgotten by it.
+    async fn settings(&self, foundation: &Foundation) -> anyhow::Result<Arc<LiveSettings>> {
+        let (loaded, control) = (self.loaded.clone(), Arc::clone(&foundation.control));
+        let recorder = Arc::clone(self.recorder);
+        let open = move || LiveSettings::open(loaded, control, &*recorder);
+        Ok(tokio::task::spawn_blocking(open).await??)
+    }
+
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {
-        let (config, control) = (self.config.clone(), Arc::clone(&foundation.control));
+        let (config, control) = (self.loaded.config.clone(), Arc::clone(&foundation.control));
         let recorder = Arc::clone(self.recorder);
         let open = move || -> anyhow::Result<Webhooks> {
             let settings = config.webhook.clone();
