@@ -38,6 +38,7 @@ mod problems;
 pub mod provider;
 pub mod search;
 pub mod send;
+pub mod settings;
 mod sql;
 pub mod store;
 pub mod tail;

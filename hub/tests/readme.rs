@@ -16,6 +16,7 @@ fn metrics() -> String {
         hub::http::METRICS,
         hub::bus::metrics::ALL,
         hub::telemetry::METRICS,
+        hub::app::METRICS,
         delivery::api::METRICS,
         delivery::tail::METRICS,
         delivery::content::METRICS,

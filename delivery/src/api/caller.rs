@@ -148,8 +148,8 @@ const OPERATED: [&str; 6] = [
     "/api/v3/admin/backups",
 ];
 
-/// What only admins may see: who the others are, and from where they log in.
-const ADMINS: &str = "/api/v3/admin/admins";
+/// What only admins may see: who the others are and from where they log in, and how the hub is set up.
+const ADMINS: [&str; 2] = ["/api/v3/admin/admins", "/api/v3/admin/config"];
 
 /// Where operators may do everything but what nobody can undo.
 const USERS: &str = "/api/v3/admin/users";
@@ -177,7 +177,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Role {
     };
     if OWN_LOGIN.into_iter().any(below) {
         Role::Viewer
-    } else if below(ADMINS) || *method == Method::DELETE && below(USERS) {
+    } else if ADMINS.into_iter().any(below) || *method == Method::DELETE && below(USERS) {
         Role::Admin
     } else if LETTERS.contains(&path) {
         Role::Operator

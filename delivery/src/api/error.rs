@@ -386,7 +386,8 @@ impl ApiError {
     fn control(&self, error: &ControlError) -> Failure {
         use ErrorType as T;
         match error {
-            ControlError::NotFound => self.says(T::NotFound),
+            ControlError::NotFound | ControlError::NoSettingsVersion => self.says(T::NotFound),
+            ControlError::SettingsChanged(_) => self.says(T::VersionConflict),
             ControlError::Invalid(fields) => invalid(fields),
             ControlError::IdTaken => self.says(T::Invalid).at("id"),
             ControlError::TooManyServices

@@ -40,6 +40,7 @@ mod query;
 mod sends;
 mod sent;
 mod services;
+mod settings;
 mod shape;
 mod signing_keys;
 mod starting;
@@ -82,7 +83,8 @@ use crate::{
     outbound::Outbound,
     provider::{Logins, Providers, ProvidersConfig},
     send::Sender,
-    store::{Directory, Retention, Storage, Store},
+    settings::Settings,
+    store::{Directory, Keeping, Storage, Store},
     tail::Tail,
     template::Templates,
     webhook::Webhooks,
@@ -102,13 +104,11 @@ pub use sync::{SYNC_BYTES_MAX, SYNC_LIMIT_MAX};
 pub struct ApiConfig {
     /// How long a request's body may take to arrive, all of it (`HTTP_BODY_TIMEOUT`).
     pub body_timeout: Duration,
-    /// What inboxes keep (`RETENTION_MAX_AGE`, `RETENTION_MAX_MESSAGES`).
-    pub retention: Retention,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { body_timeout: Duration::from_secs(30), retention: Retention::default() }
+        Self { body_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<dyn Connections>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) deletions: Deletions,
+    pub(crate) settings: Arc<dyn Settings>,
+    pub(crate) keeping: Arc<Keeping>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -178,6 +180,10 @@ pub struct ApiParts {
     pub connections: Arc<dyn Connections>,
     /// What is told to who watches.
     pub tail: Arc<Tail>,
+    /// What is set.
+    pub settings: Arc<dyn Settings>,
+    /// What inboxes keep.
+    pub keeping: Arc<Keeping>,
 }
 
 impl std::fmt::Debug for ApiParts {
@@ -204,6 +210,8 @@ impl ApiState {
             draining,
             connections,
             tail,
+            settings,
+            keeping,
         } = parts;
         accounts.register_metrics(recorder);
         let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
@@ -267,6 +275,8 @@ impl ApiState {
             connections,
             tail,
             deletions,
+            settings,
+            keeping,
         }))
     }
 
@@ -454,6 +464,10 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries" => webhooks::deliveries::<OfService>;
         post "/api/v3/admin/services/{id}/webhooks/{webhook_id}/deliveries/{event_id}/redeliver" => webhooks::redeliver::<OfService>;
         get "/api/v3/admin/dead-letters" => webhooks::dead_letters;
+        get "/api/v3/admin/config" => settings::get;
+        put "/api/v3/admin/config" => settings::update;
+        get "/api/v3/admin/config/versions" => settings::versions;
+        post "/api/v3/admin/config/versions/{version}/restore" => settings::restore;
         get "/api/v3/admin/audit" => audit::list;
         get "/api/v3/admin/audit/verify" => audit::verify;
     }

@@ -160,7 +160,8 @@ impl Trace {
     }
 }
 
-fn actor(by: &AdminCaller) -> Actor {
+/// Who it is, as the log names them.
+pub(crate) fn actor(by: &AdminCaller) -> Actor {
     let (kind, id) = match by {
         AdminCaller::Token => (ActorKind::AdminToken, ""),
         AdminCaller::User(user) => (ActorKind::User, user.user().as_str()),

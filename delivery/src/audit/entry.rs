@@ -2,7 +2,7 @@
 
 use protocol::{TenantId, Time};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::chain::Hash;
@@ -26,7 +26,7 @@ words! {
 }
 
 /// Who it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AuditActor")]
 pub struct Actor {
     /// What kind of caller.

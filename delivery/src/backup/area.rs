@@ -67,7 +67,9 @@ pub struct AreaConfig {
 
 /// The folder where backups are made.
 pub struct Area {
-    config: AreaConfig,
+    path: PathBuf,
+    bytes_max: AtomicU64,
+    content: Arc<ContentKeys>,
     /// What files of this process are told from those of others by, that share the folder.
     name: String,
     number: AtomicU64,
@@ -90,7 +92,9 @@ impl Area {
         }
         let result = |result| BACKUPS.to_counter(recorder, &[("result", result)]);
         Arc::new(Self {
-            config,
+            path: config.path,
+            bytes_max: AtomicU64::new(config.bytes_max),
+            content: config.content,
             name: uuid::Uuid::now_v7().simple().to_string(),
             number: AtomicU64::new(0),
             of: Mutex::default(),
@@ -102,6 +106,12 @@ impl Area {
             seconds: SECONDS.to_histogram(recorder, &[]),
             bytes: BYTES.to_counter(recorder, &[]),
         })
+    }
+
+    /// The largest backup is of another size from here on (`BACKUP_SIZE_MAX`); one that is being made goes on
+    /// as it began.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// A place for a backup of a user, who has one at a time.
@@ -120,12 +130,13 @@ impl Area {
     }
 
     fn draft(&self, left: Arc<AtomicBool>) -> Result<Draft, BackupError> {
-        let folder = self.config.path.join(FOLDER);
+        let folder = self.path.join(FOLDER);
         own_dir(&folder)?;
         sweep(&folder)?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("{}-{number}.db", self.name));
-        Draft::create(&path, self.config.bytes_max, left).inspect_err(|_| remove(&path))
+        Draft::create(&path, self.bytes_max.load(Ordering::Relaxed), left)
+            .inspect_err(|_| remove(&path))
     }
 }
 
@@ -228,7 +239,7 @@ impl Place {
         let path = draft.path().to_owned();
         let unlink = Unlink(path.clone());
         let draft = fill(draft).await?;
-        let (content, tenant) = (Arc::clone(&self.area.config.content), self.inbox.tenant.clone());
+        let (content, tenant) = (Arc::clone(&self.area.content), self.inbox.tenant.clone());
         let made = aside(move || -> Result<Made, BackupError> {
             content.open_backup(draft.db(), &tenant).map_err(|error| match error {
                 RewriteError::Content(error) => BackupError::Content(error),

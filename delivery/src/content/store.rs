@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics::Recorder;
 use protocol::{Body, ChannelId, DeviceId, MessageId, Seq, TenantId, UserId};
+use tokio::sync::mpsc;
 
 use super::{ContentError, ContentKeys, metrics::ContentMetrics, scan::Scans};
 use crate::{
@@ -144,6 +145,10 @@ impl Store for ContentStore {
 
     fn head(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Head, StoreError>> {
         self.store.head(inbox)
+    }
+
+    fn inboxes(&self, to: mpsc::Sender<InboxKey>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.inboxes(to)
     }
 
     fn heads<'a>(&'a self, inboxes: &'a [InboxKey]) -> BoxFuture<'a, Vec<Option<Seq>>> {

@@ -35,7 +35,7 @@ pub struct ControlCounts {
     pub audit: u64,
 }
 
-static TABLES: [Table; 7] = [
+static TABLES: [Table; 8] = [
     Table {
         name: "control_service",
         page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
@@ -107,6 +107,16 @@ static TABLES: [Table; 7] = [
                  signs_from, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         insert_in_file: None,
         first: &[First::Text],
+        key: &[0],
+    },
+    Table {
+        name: "control_settings",
+        page: "SELECT version, at, actor, reason, restores, changes, live FROM control_settings \
+               WHERE version > $1 ORDER BY version LIMIT 500",
+        insert: "INSERT INTO control_settings (version, at, actor, reason, restores, changes, live) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        insert_in_file: None,
+        first: &[First::Number],
         key: &[0],
     },
 ];

@@ -30,6 +30,7 @@ pub(super) static AREA: Area = Area {
         include_str!("schema_9.sql"),
         include_str!("schema_10.sql"),
         include_str!("schema_11.sql"),
+        include_str!("schema_12.sql"),
     ],
     migrations: &[
         Migration {
@@ -72,6 +73,11 @@ pub(super) static AREA: Area = Area {
             name: "deletions",
             sql: include_str!("../../migrations/postgres/control_0008_deletions.sql"),
         },
+        Migration {
+            version: 9,
+            name: "settings",
+            sql: include_str!("../../migrations/postgres/control_0009_settings.sql"),
+        },
     ],
     compatible_from: 1,
     words: words!("control", 8103509996789391889),
@@ -97,14 +103,21 @@ pub(super) struct Revisions {
     pub(super) templates: i64,
     /// Of what was revoked.
     pub(super) accounts: i64,
+    /// The latest version of live settings; 0 for none.
+    pub(super) settings: i64,
 }
 
 impl Database {
     pub(super) fn revisions(&mut self) -> Result<Revisions, ControlError> {
-        let sql = "SELECT r.n, t.n, a.n FROM control_revision r, control_template_revision t, \
-                   account_revision a";
+        let sql = "SELECT r.n, t.n, a.n, (SELECT coalesce(max(version), 0) FROM control_settings) \
+                   FROM control_revision r, control_template_revision t, account_revision a";
         let mut row = self.glance(sql, &[])?.pop().unwrap_or_default();
-        Ok(Revisions { services: row.int()?, templates: row.int()?, accounts: row.int()? })
+        Ok(Revisions {
+            services: row.int()?,
+            templates: row.int()?,
+            accounts: row.int()?,
+            settings: row.int()?,
+        })
     }
 
     /// The time by the database's own clock; none where it is a file, and has no other than this machine's.

@@ -31,6 +31,12 @@ pub enum ControlError {
     /// [`TENANTS_MAX`] is reached.
     #[error("there are {TENANTS_MAX} tenants with quotas already, which is the most")]
     TooManyTenants,
+    /// Somebody else has changed the live settings.
+    #[error("the settings are of version {0} by now; look at them, and try again")]
+    SettingsChanged(u64),
+    /// There is no such version of the live settings, or not any more.
+    #[error("there is no such version of the settings")]
+    NoSettingsVersion,
     /// The status cannot become this one.
     #[error("a service that is {from} cannot become {to}: {why}")]
     Transition {

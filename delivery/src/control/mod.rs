@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod notes;
 mod service;
+mod settings;
 mod shared;
 mod signing;
 mod template;
@@ -58,6 +59,9 @@ pub use metrics::ALL as METRICS;
 pub use service::{
     LIST_MAX, Level, NewService, ON_BEHALF_OF, PERMISSIONS, RateLimit, Scope, Service,
     ServiceChanges, ServiceStatus, ServiceType, TEXT_BYTES_MAX,
+};
+pub use settings::{
+    LiveTexts, NewSettings, SETTINGS_VERSIONS_MAX, SettingChange, SettingsVersion, changes,
 };
 
 pub use template::{
@@ -209,7 +213,7 @@ impl Control {
 
     /// Calls `again` after each look for changes, on the thread that looks, until it answers that it
     /// need not be called any more.
-    pub(crate) fn after_looks(&self, again: impl Fn() -> bool + Send + 'static) {
+    pub fn after_looks(&self, again: impl Fn() -> bool + Send + 'static) {
         self.shared.after_looks.lock().push(Box::new(again));
     }
 

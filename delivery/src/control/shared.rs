@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub(super) templates: AtomicI64,
     /// Of what was revoked and of what users prefer, at the last look.
     pub(super) accounts: AtomicI64,
+    /// The latest version of live settings, at the last look.
+    pub(super) settings: AtomicI64,
     pub(super) usage: Counters,
     /// Under which name this node's share of what is used is written down.
     pub(super) node: String,
@@ -93,6 +95,7 @@ impl Shared {
             snapshot: ArcSwap::default(),
             templates: AtomicI64::new(0),
             accounts: AtomicI64::new(0),
+            settings: AtomicI64::new(0),
             usage: Counters::default(),
             node,
             after_looks: Mutex::default(),
@@ -156,6 +159,7 @@ impl Shared {
         }
         self.templates.store(revisions.templates, Ordering::Release);
         self.accounts.store(revisions.accounts, Ordering::Release);
+        self.settings.store(revisions.settings, Ordering::Release);
         reading.looked = Some(began);
         Ok(())
     }

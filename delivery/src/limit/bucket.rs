@@ -192,6 +192,11 @@ impl<C: Clock> Buckets<C> {
         self.kept.newcomers().len()
     }
 
+    /// Counts requests without a bucket of their own from there.
+    pub(super) fn count_on(&self, shared: usize) {
+        self.kept.count_on(shared);
+    }
+
     /// Requests so far that found no bucket of their own.
     pub(super) fn shared(&self) -> usize {
         self.kept.strangers()

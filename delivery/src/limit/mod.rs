@@ -27,9 +27,11 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use governor::clock::{Clock, DefaultClock, Reference};
 use http::HeaderMap;
+use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
 use self::{
@@ -153,14 +155,25 @@ pub struct LimitConfig {
     pub trusted_proxies: Networks,
 }
 
+impl LimitConfig {
+    const fn rate(&self, scope: Scope) -> Option<Rate> {
+        match scope {
+            Scope::Ip => self.ip,
+            Scope::User => self.user,
+            Scope::Service => self.service,
+            Scope::Connect => self.connect,
+        }
+    }
+}
+
 /// Counts.
 pub struct Limiter<C: Clock = DefaultClock> {
     proxies: TrustedProxies,
     keys: Keys,
-    ip: Option<Buckets<C>>,
-    user: Option<Buckets<C>>,
-    connect: Option<Buckets<C>>,
-    service: Option<Rate>,
+    ip: ArcSwapOption<Buckets<C>>,
+    user: ArcSwapOption<Buckets<C>>,
+    connect: ArcSwapOption<Buckets<C>>,
+    service: RwLock<Option<Rate>>,
     /// One each, as each has its own rate. Bounded by [`SERVICES_MAX`].
     services: DashMap<Key, Arc<Bucket<C>>, FxBuildHasher>,
     /// Services that were not here yet, whose rate is therefore not known; on [`Limiter::now`].
@@ -204,26 +217,49 @@ impl<C: Clock + Clone> Limiter<C> {
         clock: C,
         recorder: &dyn ::metrics::Recorder,
     ) -> Self {
-        let LimitConfig { ip, user, service, connect, trusted_proxies } = config;
         let noted = secret.map(|_| Scope::ALL.map(|_| Arc::new(Noted::default())));
-        let buckets = |scope: Scope, rate: Option<Rate>, keys_max| {
-            let noted = noted.as_ref().map(|noted| Arc::clone(&noted[scope as usize]));
-            rate.map(|rate| Buckets::new(scope, rate, keys_max, clock.clone(), noted))
-        };
-        Self {
-            proxies: TrustedProxies(trusted_proxies),
+        let limiter = Self {
+            proxies: TrustedProxies(config.trusted_proxies.clone()),
             keys: secret.map_or_else(Keys::own, Keys::new),
-            ip: buckets(Scope::Ip, ip, ADDRESSES_MAX),
-            user: buckets(Scope::User, user, USERS_MAX),
-            connect: buckets(Scope::Connect, connect, ADDRESSES_MAX),
-            service,
+            ip: ArcSwapOption::empty(),
+            user: ArcSwapOption::empty(),
+            connect: ArcSwapOption::empty(),
+            service: RwLock::default(),
             services: DashMap::with_hasher(FxBuildHasher),
             new_services: Newcomers::default(),
             noted,
             start: clock.now(),
             clock,
             metrics: metrics::LimitMetrics::new(recorder),
+        };
+        limiter.set_rates(&config);
+        limiter
+    }
+
+    /// The rates are these from here on; whose request it is goes on being said by the proxies of the start. Where
+    /// one becomes another, its callers begin with full buckets, as a service does that gets a rate of its own: what was
+    /// taken of the old rate says little of the new one.
+    pub fn set_rates(&self, config: &LimitConfig) {
+        for (scope, keys_max) in
+            [(Scope::Ip, ADDRESSES_MAX), (Scope::User, USERS_MAX), (Scope::Connect, ADDRESSES_MAX)]
+        {
+            let Some(place) = self.place(scope) else { continue };
+            let (rate, before) = (config.rate(scope), place.load_full());
+            if before.as_ref().map(|before| before.rate()) == rate {
+                continue;
+            }
+            let noted = self.noted.as_ref().map(|noted| Arc::clone(&noted[scope as usize]));
+            let clock = self.clock.clone();
+            let shared = before.map_or(0, |before| before.shared());
+            let buckets = rate.map(|rate| {
+                let buckets = Buckets::new(scope, rate, keys_max, clock, noted);
+                buckets.count_on(shared);
+                Arc::new(buckets)
+            });
+            place.store(buckets);
+            self.metrics.kept(scope, 0, shared, 0);
         }
+        *self.service.write() = config.service;
     }
 
     /// Whose request it is that came from `peer`. Those of unknown origin are one client.
@@ -279,7 +315,7 @@ impl<C: Clock + Clone> Limiter<C> {
     #[must_use]
     pub fn largest_batch(&self, caller: &Caller) -> Option<u32> {
         match caller {
-            Caller::User(_) => Some(self.user.as_ref()?.rate().burst()),
+            Caller::User(_) => Some(self.user.load().as_ref()?.rate().burst()),
             Caller::Service(service) => Some(self.service_rate(service)?.burst()),
             Caller::Admin(_) => None,
         }
@@ -288,8 +324,8 @@ impl<C: Clock + Clone> Limiter<C> {
     fn take(&self, caller: &Caller, units: u32, more: u32) -> Charge {
         let taken = match caller {
             Caller::User(user) => {
-                let users = self.user.as_ref();
-                users.map(|users| users.take(self.keys.user(&user.inbox), units, more))
+                let users = self.user.load();
+                users.as_ref().map(|users| users.take(self.keys.user(&user.inbox), units, more))
             }
             Caller::Service(service) => self.bucket(service).map(|bucket| bucket.take(units, more)),
             Caller::Admin(_) => None,
@@ -308,22 +344,27 @@ impl<C: Clock + Clone> Limiter<C> {
         }
     }
 
-    fn address(&self, scope: Scope, client: Client) -> Option<(&Buckets<C>, Key)> {
+    fn address(&self, scope: Scope, client: Client) -> Option<(Arc<Buckets<C>>, Key)> {
         let buckets = self.buckets(scope).filter(|_| !client.is_local)?;
         Some((buckets, self.keys.address(scope, client.key())))
     }
 
-    const fn buckets(&self, scope: Scope) -> Option<&Buckets<C>> {
+    fn buckets(&self, scope: Scope) -> Option<Arc<Buckets<C>>> {
+        self.place(scope)?.load_full()
+    }
+
+    /// Services have buckets of their own.
+    const fn place(&self, scope: Scope) -> Option<&ArcSwapOption<Buckets<C>>> {
         match scope {
-            Scope::Ip => self.ip.as_ref(),
-            Scope::User => self.user.as_ref(),
-            Scope::Connect => self.connect.as_ref(),
+            Scope::Ip => Some(&self.ip),
+            Scope::User => Some(&self.user),
+            Scope::Connect => Some(&self.connect),
             Scope::Service => None,
         }
     }
 
     fn service_rate(&self, service: &Service) -> Option<Rate> {
-        service.rate_limit.map(Rate::from).or(self.service)
+        service.rate_limit.map(Rate::from).or_else(|| *self.service.read())
     }
 
     /// A service's bucket; a new one where its rate has changed.

@@ -261,6 +261,11 @@ impl Kept {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Counts requests without a bucket of their own from there.
+    pub(super) fn count_on(&self, strangers: usize) {
+        self.strangers.store(strangers, Ordering::Relaxed);
+    }
+
     /// Requests so far that found no bucket of their own.
     pub(super) fn strangers(&self) -> usize {
         self.strangers.load(Ordering::Relaxed)

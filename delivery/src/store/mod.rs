@@ -23,6 +23,7 @@ mod change;
 mod directory;
 pub(crate) mod facts;
 mod happening;
+mod keeping;
 mod ledger;
 pub mod limits;
 mod list;
@@ -51,6 +52,7 @@ pub use self::{
         UserRecord,
     },
     happening::{Happened, Happening, Witness},
+    keeping::Keeping,
     ledger::{
         DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentPage, SentState, StatsBy,
         StatsQuery, StatsRow, StoredAnswer, WaitingMessage, WaitingPage, WaitingPosition,

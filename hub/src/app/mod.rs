@@ -2,6 +2,7 @@
 
 mod parts;
 mod ports;
+mod settings;
 mod upkeep;
 
 use std::{
@@ -37,18 +38,21 @@ use tokio::{task::JoinHandle, time::timeout};
 use self::{
     parts::{Cluster, Opening, Parts},
     ports::{Ports, Routers, Serving},
+    settings::Targets,
     upkeep::{FromOthers, count_nodes, tell_spent},
 };
 use crate::{
     bus::Inbound,
     census::Census,
-    config::{BackupConfig, Config, ProcessConfig, Role, SocketConfig},
+    config::{BackupConfig, Config, Loaded, ProcessConfig, Role, SocketConfig},
     console,
     foundation::{Foundation, overlap},
     health::{self, HealthState},
     live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
-    telemetry::Metrics,
+    telemetry::{LogFilter, Metrics},
 };
+
+pub use self::settings::METRICS;
 
 /// How much of the drain time sockets may take; the rest is for what was accepted to reach its
 /// files.
@@ -87,7 +91,7 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the ports, opens the store and serves. `descriptors` is the process's limit of open
+    /// Binds the ports, opens the store and serves. `log` is what admins may change of the process's log; `descriptors` is the process's limit of open
     /// files, which sockets and users' files share.
     ///
     /// A database that is away is waited for: meanwhile the ports answer, and say that the node is not
@@ -96,10 +100,12 @@ impl App {
     /// # Errors
     /// When the storage folder, the database or a port cannot be used.
     pub async fn start(
-        config: &Config,
+        loaded: &Loaded,
         descriptors: usize,
         metrics: &Metrics,
+        log: Option<LogFilter>,
     ) -> anyhow::Result<Self> {
+        let config = &loaded.config;
         let recorder = metrics.recorder();
         let ProcessConfig { role, drain_timeout, .. } = config.process;
         // Bound before anything is opened: a second start by mistake fails at once and changes
@@ -115,7 +121,7 @@ impl App {
         let tail = Tail::new(&*recorder);
         registry.tell(&tail);
         let opening = Opening {
-            config,
+            loaded,
             descriptors,
             node: &node,
             registry: &registry,
@@ -123,7 +129,9 @@ impl App {
             clock: &clock,
         };
         let parts = open(&opening, &ports, &health).await?;
-        let Parts { foundation, webhooks, store, bus, cluster } = parts;
+        let Parts { foundation, webhooks, store, bus, cluster, settings, keeping } = parts;
+        // What admins have changed wins from here on.
+        let config = &settings.config();
 
         let redis = cluster.as_ref().and_then(|cluster| cluster.redis.as_ref());
         let limiter = Arc::new(match redis {
@@ -181,6 +189,7 @@ impl App {
                 Arc::clone(store),
                 Arc::clone(&limiter),
                 Arc::clone(&foundation.accounts),
+                Arc::clone(&settings),
             ));
             let inbound = FromNodes::new(Arc::clone(&live), others).about(about.clone());
             redis.start(Arc::new(inbound) as Arc<dyn Inbound>);
@@ -188,6 +197,16 @@ impl App {
 
         let backups = backups(config, &foundation, &*recorder).await?;
         let (jobs, runs) = (Arc::clone(&backups.jobs), Arc::clone(&backups.runs));
+        let targets = Targets {
+            limiter: Arc::clone(&limiter),
+            live: Arc::clone(&live),
+            keeping: Arc::clone(&keeping),
+            area: Arc::clone(&backups.area),
+            jobs: Arc::clone(&jobs),
+            log,
+        };
+        let telling = Arc::clone(&bus);
+        settings.connect(targets, move || telling.revoked());
         let api = ApiParts {
             store: Arc::clone(&store),
             identity: Arc::clone(&foundation.identity),
@@ -198,13 +217,12 @@ impl App {
             webhooks: webhooks.clone(),
             limiter: Arc::clone(&limiter),
             backups,
-            config: ApiConfig {
-                body_timeout: config.http.body_timeout,
-                retention: config.store.retention,
-            },
+            config: ApiConfig { body_timeout: config.http.body_timeout },
             draining: Arc::clone(&draining),
             connections: Arc::new(Census::new(Arc::clone(&live), Arc::clone(&bus), about)),
             tail,
+            settings,
+            keeping,
         };
         let api = ApiState::new(api, &*recorder);
         let counting = cluster.as_ref().and_then(|Cluster { redis, place, .. }| {

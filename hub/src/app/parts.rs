@@ -9,7 +9,7 @@ use delivery::{
     content::{ContentStore, Opening as ContentOpening},
     metrics::SharedRecorder,
     store::{
-        Storage, Witness,
+        Keeping, Storage, Witness,
         postgres::{
             Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, may_pass, probe,
         },
@@ -19,9 +19,10 @@ use delivery::{
 };
 use protocol::NodeId;
 
+use super::settings::LiveSettings;
 use crate::{
     bus::{Bus, ClusterFanout, LocalBus, RedisBus, RedisConfig},
-    config::{Config, store_open_files},
+    config::{Config, Loaded, store_open_files},
     foundation::Foundation,
     live::Registry,
 };
@@ -35,6 +36,10 @@ pub(super) struct Parts {
     pub(super) webhooks: Webhooks,
     pub(super) store: Arc<dyn Storage>,
     pub(super) bus: Arc<dyn Bus>,
+    /// What it is set to.
+    pub(super) settings: Arc<LiveSettings>,
+    /// What the store keeps.
+    pub(super) keeping: Arc<Keeping>,
     /// What only a node of a cluster has.
     pub(super) cluster: Option<Cluster>,
 }
@@ -51,7 +56,7 @@ pub(super) struct Cluster {
 
 /// What is needed to open them.
 pub(super) struct Opening<'a> {
-    pub(super) config: &'a Config,
+    pub(super) loaded: &'a Loaded,
     /// The process's limit of open files.
     pub(super) descriptors: usize,
     pub(super) node: &'a NodeId,
@@ -63,7 +68,7 @@ pub(super) struct Opening<'a> {
 
 impl Opening<'_> {
     pub(super) async fn open(&self) -> anyhow::Result<Parts> {
-        match &self.config.cluster.database {
+        match &self.loaded.config.cluster.database {
             None => self.open_single().await,
             Some(database) => self.open_cluster(database).await,
         }
@@ -97,7 +102,7 @@ impl Opening<'_> {
         if may_pass(error.as_ref()) {
             return true;
         }
-        match (error.downcast_ref::<ProbeError>(), &self.config.cluster.database) {
+        match (error.downcast_ref::<ProbeError>(), &self.loaded.config.cluster.database) {
             (Some(error), _) => error.may_pass(),
             (None, Some(database)) => probe(database).await.is_err_and(|error| error.may_pass()),
             (None, None) => false,
@@ -106,69 +111,92 @@ impl Opening<'_> {
 
     async fn open_single(&self) -> anyhow::Result<Parts> {
         let foundation = self.foundation().await?;
+        let settings = self.settings(&foundation).await?;
         let webhooks = self.webhooks(&foundation).await?;
-        let settings = SingleConfig {
+        let config = SingleConfig {
             witness: Some(Arc::new(webhooks.clone())),
-            ..single_config(self.config, self.descriptors)
+            ..single_config(&settings.config(), self.descriptors)
         };
         let fanout = self.opening(Arc::clone(self.registry) as Arc<dyn Fanout>);
         let recorder = Arc::clone(self.recorder);
         // A long journal is replayed before the first answer; not on a thread of the runtime.
-        let open = move || SingleStore::open(&settings, fanout, &*recorder);
+        let open = move || SingleStore::open(&config, fanout, &*recorder);
         let store =
             tokio::task::spawn_blocking(open).await?.context("the store cannot be opened")?;
+        let keeping = Arc::clone(store.keeping());
         let store = self.with_content(store);
-        Ok(Parts { foundation, webhooks, store, bus: Arc::new(LocalBus), cluster: None })
+        let bus = Arc::new(LocalBus);
+        Ok(Parts { foundation, webhooks, store, bus, settings, keeping, cluster: None })
     }
 
     async fn open_cluster(&self, database: &PostgresConfig) -> anyhow::Result<Parts> {
         probe(database).await?;
-        let company = match self.config.cluster.redis {
+        let company = match self.loaded.config.cluster.redis {
             Some(_) => Company::Others,
             None => Company::Alone,
         };
         let place = Arc::new(company.join(database).await?);
         let foundation = self.foundation().await?;
+        let settings = self.settings(&foundation).await?;
         let webhooks = self.webhooks(&foundation).await?;
         let (marks, clock) = (foundation.secrets.marks(), self.clock.clock());
-        let redis =
-            RedisConfig::from_settings(&self.config.cluster, self.node.clone(), marks, clock)
-                .context("REDIS_CA_FILE cannot be read")?
-                .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let redis = RedisConfig::from_settings(
+            &self.loaded.config.cluster,
+            self.node.clone(),
+            marks,
+            clock,
+        )
+        .context("REDIS_CA_FILE cannot be read")?
+        .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
-        let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
+        let kept = settings.config().store;
+        let config = PostgresConfig {
+            witness: Some(witness),
+            retention: kept.retention,
+            sent_kept: kept.sent_kept(),
+            ..database.clone()
+        };
         let bus: Arc<dyn Bus> = match &redis {
             Some(redis) => Arc::clone(redis) as Arc<dyn Bus>,
             None => Arc::new(LocalBus),
         };
         let fanout = ClusterFanout::new(Arc::clone(self.registry), Arc::clone(&bus));
         let fanout = self.opening(Arc::new(fanout));
-        let store = PostgresStore::open(settings, fanout, &**self.recorder)
+        let store = PostgresStore::open(config, fanout, &**self.recorder)
             .await
             .context("the database cannot be used")?;
         let cluster = Cluster { store: Arc::clone(&store), redis, place };
-        let store = self.with_content(store);
-        Ok(Parts { foundation, webhooks, store, bus, cluster: Some(cluster) })
+        let keeping = Arc::clone(store.keeping());
+        let (store, cluster) = (self.with_content(store), Some(cluster));
+        Ok(Parts { foundation, webhooks, store, bus, settings, keeping, cluster })
     }
 
     /// In front of a fan-out, so that what is published can be read.
     fn opening(&self, to: Arc<dyn Fanout>) -> Arc<ContentOpening> {
-        ContentOpening::new(to, Arc::clone(&self.config.store.content), &**self.recorder)
+        ContentOpening::new(to, Arc::clone(&self.loaded.config.store.content), &**self.recorder)
     }
 
     /// In front of a store, which keeps content encrypted where there are keys.
     fn with_content(&self, store: Arc<dyn Storage>) -> Arc<dyn Storage> {
-        ContentStore::new(store, Arc::clone(&self.config.store.content), &**self.recorder)
+        ContentStore::new(store, Arc::clone(&self.loaded.config.store.content), &**self.recorder)
     }
 
     async fn foundation(&self) -> anyhow::Result<Foundation> {
-        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let (config, clock) = (self.loaded.config.clone(), self.clock.clone());
         let recorder = Arc::clone(self.recorder);
         tokio::task::spawn_blocking(move || Foundation::open(&config, clock, &*recorder)).await?
     }
 
+    /// What admins have changed wins over what was given, before anything is kept or forgotten by it.
+    async fn settings(&self, foundation: &Foundation) -> anyhow::Result<Arc<LiveSettings>> {
+        let (loaded, control) = (self.loaded.clone(), Arc::clone(&foundation.control));
+        let recorder = Arc::clone(self.recorder);
+        let open = move || LiveSettings::open(loaded, control, &*recorder);
+        Ok(tokio::task::spawn_blocking(open).await??)
+    }
+
     async fn webhooks(&self, foundation: &Foundation) -> anyhow::Result<Webhooks> {
-        let (config, control) = (self.config.clone(), Arc::clone(&foundation.control));
+        let (config, control) = (self.loaded.config.clone(), Arc::clone(&foundation.control));
         let recorder = Arc::clone(self.recorder);
         let open = move || -> anyhow::Result<Webhooks> {
             let settings = config.webhook.clone();

@@ -10,6 +10,7 @@ use delivery::{
 use protocol::{TenantId, envelope::Spent};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::settings::LiveSettings;
 use crate::{
     bus::{Bus, RedisBus, State},
     live::Upkeep,
@@ -20,6 +21,7 @@ pub(super) struct FromOthers {
     store: Arc<PostgresStore>,
     limiter: Arc<Limiter>,
     accounts: Arc<Accounts>,
+    settings: Arc<LiveSettings>,
 }
 
 impl FromOthers {
@@ -27,8 +29,9 @@ impl FromOthers {
         store: Arc<PostgresStore>,
         limiter: Arc<Limiter>,
         accounts: Arc<Accounts>,
+        settings: Arc<LiveSettings>,
     ) -> Self {
-        Self { store, limiter, accounts }
+        Self { store, limiter, accounts, settings }
     }
 }
 
@@ -91,15 +94,24 @@ impl Upkeep for FromOthers {
     }
 
     fn revoked(&self) {
-        let accounts = Arc::clone(&self.accounts);
-        tokio::spawn(async move { accounts.look().await });
+        let (accounts, settings) = (Arc::clone(&self.accounts), Arc::clone(&self.settings));
+        tokio::spawn(async move {
+            // Looks at all control data.
+            accounts.look().await;
+            if settings.is_behind() {
+                let follow = move || settings.follow();
+                if tokio::task::spawn_blocking(follow).await.is_err() {
+                    tracing::error!(target: "error", "taking over settings panicked");
+                }
+            }
+        });
     }
 
     fn spent(&self, spent: &[Spent]) {
         self.limiter.charge(spent);
     }
 
-    /// Nothing is kept here that could go on being believed: keys, services and what was revoked are compared
+    /// Nothing is kept here that could go on being believed: keys, services, settings and what was revoked are compared
     /// with the control data every second.
     fn doubt(&self) {}
 }

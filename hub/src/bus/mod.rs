@@ -205,7 +205,7 @@ pub trait Inbound: Send + Sync + 'static {
     /// The device of this connection has connected elsewhere since.
     fn replaced(&self, inbox: &InboxKey, connection: &ConnectionId);
 
-    /// Something was revoked, or a user's preferences changed: it is to be read anew.
+    /// Something was revoked, a user's preferences changed, or the settings did: it is to be read anew.
     fn revoked(&self);
 
     /// What callers used of their rate limits on another node.
@@ -263,7 +263,7 @@ pub trait Bus: Send + Sync + 'static {
         left: Vec<UserId>,
     );
 
-    /// Tells other nodes that something was revoked, or that a user's preferences changed.
+    /// Tells other nodes that something was revoked, or that a user's preferences or the settings changed.
     fn revoked(&self);
 
     /// Asks the other nodes for their connections, or has them closed, and waits for the answers of all

@@ -35,14 +35,15 @@ pub(super) fn run(loaded: Loaded) -> anyhow::Result<()> {
     let in_cluster = loaded.config.cluster.database.is_some();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let served = runtime.block_on(serve(loaded.config, &logs, descriptors));
+    let served = runtime.block_on(serve(&loaded, &logs, descriptors));
     if in_cluster {
         runtime.shutdown_timeout(END_MAX);
     }
     served
 }
 
-async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Result<()> {
+async fn serve(loaded: &Loaded, logs: &Logs, descriptors: usize) -> anyhow::Result<()> {
+    let config = &loaded.config;
     // Signals first: one that comes during the start must not kill half a start.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -57,7 +58,7 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
     let metrics = Metrics::new()?;
     logs.count_into(&metrics);
     let app = tokio::select! {
-        app = App::start(&config, descriptors, &metrics) => app?,
+        app = App::start(loaded, descriptors, &metrics, Some(logs.filter())) => app?,
         // It may wait for its database for ever.
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -80,7 +81,7 @@ async fn serve(config: Config, logs: &Logs, descriptors: usize) -> anyhow::Resul
         role: config.process.role,
         user: app.user_address,
         admin: app.admin_address,
-        storage: storage(&config),
+        storage: storage(config),
         bus: config.cluster.redis.as_ref().map(RedisAddress::describe),
     };
     // A server whose stdout is gone still serves.

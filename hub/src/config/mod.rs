@@ -24,6 +24,7 @@ use std::{
 use delivery::{
     backup::{AreaConfig, BucketConfig, Home, Keep, Key, RunsConfig, Schedule},
     content::ContentKeys,
+    control::LiveTexts,
     identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
     provider::ProvidersConfig,
@@ -38,7 +39,7 @@ pub use check::{
 pub use role::Role;
 pub(crate) use show::help_table;
 pub use show::{Format, markdown_table, show};
-pub use source::{Effective, Origin};
+pub use source::{Effective, Origin, Texts};
 pub use value::{parse_duration, show_duration};
 
 use source::Given;
@@ -267,6 +268,23 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Every setting with its text and where that came from.
     pub effective: Vec<Effective>,
+    /// What was given at the start.
+    start: Texts,
+}
+
+impl Loaded {
+    /// What the settings are with these live values, and no others, in the place of what was given at the start. Judged
+    /// as at a start, also what they are together; files that the settings name are read again for it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake at once.
+    pub fn with_live(&self, live: &LiveTexts) -> Result<Self, ConfigError> {
+        Config::judge(
+            Purpose::Serve,
+            Given::with_live(self.start.clone(), live),
+            self.start.clone(),
+        )
+    }
 }
 
 /// One mistake. Never holds a secret.
@@ -330,13 +348,18 @@ impl Config {
         environment: &Environment,
         file: Option<&Path>,
     ) -> Result<Loaded, ConfigError> {
-        let mut given = Given::collect(environment, file);
+        let given = Given::collect(environment, file);
+        let start = given.texts();
+        Self::judge(purpose, given, start)
+    }
+
+    fn judge(purpose: Purpose, mut given: Given, start: Texts) -> Result<Loaded, ConfigError> {
         let config = Self::build(&mut given);
         check::refuse(&config, purpose, &mut given.problems);
         if given.problems.is_empty() {
             let mut warnings = std::mem::take(&mut given.warnings);
             check::warn(&config, &mut warnings);
-            Ok(Loaded { config, warnings, effective: given.into_effective() })
+            Ok(Loaded { config, warnings, effective: given.into_effective(), start })
         } else {
             Err(ConfigError { problems: given.problems, warnings: given.warnings })
         }

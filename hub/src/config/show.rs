@@ -44,6 +44,7 @@ pub fn show(effective: &[Effective], format: Format) -> String {
                         "name": setting.name,
                         "value": if text.is_empty() { None } else { Some(text) },
                         "origin": origin.describe(),
+                        "live": setting.live,
                         "default": if setting.default.is_empty() { None } else { Some(setting.default) },
                         "allowed": setting.kind.allowed(),
                         "meaning": setting.meaning,
@@ -73,15 +74,19 @@ pub fn show(effective: &[Effective], format: Format) -> String {
 /// The reference of all settings, as it stands in the README.
 #[must_use]
 pub fn markdown_table() -> String {
-    let mut out = String::from("| Variable | Default | Allowed | Meaning |\n|---|---|---|---|\n");
+    let mut out =
+        String::from("| Variable | Default | Live | Allowed | Meaning |\n|---|---|---|---|---|\n");
     for topic in Topic::ALL {
-        line(&mut out, format_args!("| **{}** | | | |", topic.title()));
-        for Setting { name, default, kind, meaning, .. } in
+        line(&mut out, format_args!("| **{}** | | | | |", topic.title()));
+        for Setting { name, default, kind, meaning, live, .. } in
             table::ALL.iter().filter(|setting| setting.topic == topic)
         {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-            let allowed = kind.allowed();
-            line(&mut out, format_args!("| `{name}` | {default} | {allowed} | {meaning} |"));
+            let (allowed, live) = (kind.allowed(), if *live { "yes" } else { "" });
+            line(
+                &mut out,
+                format_args!("| `{name}` | {default} | {live} | {allowed} | {meaning} |"),
+            );
         }
     }
     out

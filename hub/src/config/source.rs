@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use delivery::{identity::TrustedIssuers, limit::Rate, networks::Networks};
+use delivery::{control::LiveTexts, identity::TrustedIssuers, limit::Rate, networks::Networks};
 use secrecy::SecretString;
 
 use crate::bus::RedisAddress;
@@ -36,6 +36,8 @@ pub enum Origin {
     File(PathBuf),
     /// The file that `NAME_FILE` names.
     SecretFile(PathBuf),
+    /// An admin, while the process ran.
+    Live,
 }
 
 impl Origin {
@@ -45,6 +47,7 @@ impl Origin {
         match self {
             Self::Default => "default".to_owned(),
             Self::Environment => "environment".to_owned(),
+            Self::Live => "live".to_owned(),
             Self::File(path) | Self::SecretFile(path) => path.display().to_string(),
         }
     }
@@ -59,6 +62,16 @@ pub struct Effective {
     pub text: String,
     /// Whose word it is.
     pub origin: Origin,
+}
+
+/// What was given, by the names of settings; secrets are in it.
+#[derive(Clone)]
+pub struct Texts(BTreeMap<&'static str, (String, Origin)>);
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Texts").finish_non_exhaustive()
+    }
 }
 
 /// The texts in force and the mistakes found so far.
@@ -82,6 +95,32 @@ impl Given {
             None => given.read_file(Path::new(DEFAULT_FILE), false),
         }
         given.read_environment(environment);
+        given
+    }
+
+    /// What was given at the start.
+    pub(super) fn texts(&self) -> Texts {
+        Texts(self.texts.clone())
+    }
+
+    /// What was given at the start, and live values in its place.
+    pub(super) fn with_live(Texts(texts): Texts, live: &LiveTexts) -> Self {
+        let mut given = Self { texts, problems: Vec::new(), warnings: Vec::new() };
+        for (name, text) in live {
+            match table::find(name) {
+                Some(setting) if setting.live => {
+                    given.texts.insert(setting.name, (text.clone(), Origin::Live));
+                }
+                Some(_) => given.problem(
+                    name,
+                    "cannot be changed while the hub runs; set it in the environment or the file, and restart",
+                ),
+                None => {
+                    let hint = nearest(name);
+                    given.problem(name, format!("is no setting{hint}"));
+                }
+            }
+        }
         given
     }
 
@@ -199,7 +238,7 @@ impl Given {
         let from = match origin {
             Origin::File(path) => format!(" (in {})", path.display()),
             Origin::SecretFile(path) => format!(" (from {})", path.display()),
-            Origin::Environment | Origin::Default => String::new(),
+            Origin::Environment | Origin::Default | Origin::Live => String::new(),
         };
         let what = if setting.is_secret() {
             format!("given: a text of {} bytes{from}", text.len())

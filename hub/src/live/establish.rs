@@ -48,7 +48,7 @@ pub(super) struct Slot(Arc<Live>);
 
 impl Slot {
     pub(super) fn take(live: &Arc<Live>) -> Option<Self> {
-        let max = live.config().max_connections;
+        let max = live.connections_max();
         let more = |open| (open < max).then_some(open + 1);
         live.open.try_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Self(live.clone()))

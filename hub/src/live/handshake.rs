@@ -176,10 +176,7 @@ impl Visit {
             let refused = Refused::new(
                 Rejection::Limit,
                 ErrorType::RateLimited,
-                format!(
-                    "a user has at most {} connections",
-                    live.config().max_connections_per_user
-                ),
+                format!("a user has at most {} connections", live.registry().per_user_max()),
             );
             return Err(refused.retry_after(RETRY_AFTER_LIMIT_S));
         }

@@ -17,7 +17,7 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Another node stored something for groups of a tenant, up to this position.
     fn group(&self, tenant: &TenantId, pos: u64);
 
-    /// Something was revoked, or a user's preferences changed: it is to be read anew. The connections
+    /// Something was revoked, a user's preferences changed, or the settings did: it is to be read anew. The connections
     /// concerned are closed by whoever reads it.
     fn revoked(&self);
 

@@ -130,6 +130,8 @@ pub struct Live {
     in_doubt: Notify,
     page_permits: Arc<Semaphore>,
     open: AtomicUsize,
+    /// `WS_MAX_CONNECTIONS`, as it is now.
+    connections_max: AtomicUsize,
     /// Of the open ones, those that are saying goodbye.
     leaving: AtomicUsize,
     draining: AtomicBool,
@@ -159,6 +161,7 @@ impl Live {
         registry.report_to(&store);
         registry.metrics().connections_limit.set(config.max_connections as f64);
         Arc::new(Self {
+            connections_max: AtomicUsize::new(config.max_connections),
             config,
             registry,
             store,
@@ -240,7 +243,23 @@ impl Live {
     /// Whether another connection would be taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.open_connections() < self.config.max_connections
+        self.open_connections() < self.connections_max()
+    }
+
+    /// How many there may be now (`WS_MAX_CONNECTIONS`).
+    fn connections_max(&self) -> usize {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// So many there may be from here on, in all (`WS_MAX_CONNECTIONS`) and of one user
+    /// (`WS_MAX_CONNECTIONS_PER_USER`). Who is there stays, also where that is more. Nothing for a node that holds
+    /// none by its role.
+    pub fn set_limits(&self, connections_max: usize, per_user_max: usize) {
+        if self.holds_connections() {
+            self.connections_max.store(connections_max, Ordering::Relaxed);
+            self.registry.metrics().connections_limit.set(connections_max as f64);
+            self.registry.set_per_user_max(per_user_max);
+        }
     }
 
     /// Every connection of this node, as of about now.

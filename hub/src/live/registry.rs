@@ -5,7 +5,10 @@
 
 use std::{
     cell::OnceCell,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -44,7 +47,8 @@ struct Online {
 pub struct Registry {
     inboxes: DashMap<InboxKey, Online>,
     limits: Limits,
-    per_user_max: usize,
+    /// `WS_MAX_CONNECTIONS_PER_USER`, as it is now.
+    per_user_max: AtomicUsize,
     clock: WallClock,
     metrics: Arc<LiveMetrics>,
     /// Told what went to which device. Not owned: the store owns this.
@@ -67,7 +71,7 @@ impl Registry {
                 queue_bytes: config.outbox_limit,
                 write_bytes: config.write_buffer_size,
             },
-            per_user_max: config.max_connections_per_user,
+            per_user_max: AtomicUsize::new(config.max_connections_per_user),
             clock: config.clock.clone(),
             metrics: Arc::new(LiveMetrics::new(recorder)),
             store: OnceLock::new(),
@@ -103,6 +107,16 @@ impl Registry {
         self.limits
     }
 
+    /// How many connections one user may have now.
+    pub(super) fn per_user_max(&self) -> usize {
+        self.per_user_max.load(Ordering::Relaxed)
+    }
+
+    /// One user may have so many from here on.
+    pub(super) fn set_per_user_max(&self, most: usize) {
+        self.per_user_max.store(most, Ordering::Relaxed);
+    }
+
     /// Adds a connection. An older one of the same device is taken out and asked to close.
     pub(super) fn insert(&self, connection: &Arc<Connection>) -> Result<(), TooMany> {
         let mut replaced = None;
@@ -115,7 +129,7 @@ impl Registry {
                 let list = &mut entry.get_mut().connections;
                 if let Some(same) = list.iter_mut().find(|other| connection.replaces(other)) {
                     replaced = Some(std::mem::replace(same, connection.clone()));
-                } else if list.len() >= self.per_user_max {
+                } else if list.len() >= self.per_user_max() {
                     return Err(TooMany);
                 } else {
                     list.push(connection.clone());
@@ -185,7 +199,7 @@ impl Registry {
             let list = &online.connections;
             let replaces =
                 |other: &Arc<Connection>| device.is_some() && other.known_device() == device;
-            list.len() < self.per_user_max || list.iter().any(replaces)
+            list.len() < self.per_user_max() || list.iter().any(replaces)
         })
     }
 

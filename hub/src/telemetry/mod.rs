@@ -14,7 +14,7 @@ use std::{backtrace::Backtrace, io, panic, sync::Arc, time::Duration};
 use delivery::metrics::{Metric, SharedRecorder};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, util::TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, reload, util::TryInitError};
 
 use self::{
     log_writer::LogWriter,
@@ -76,6 +76,9 @@ pub enum LogError {
     /// Somebody else has set up logs in this process.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
+    /// The log has ended.
+    #[error("the log has ended")]
+    Gone(#[from] reload::Error),
     /// The thread that writes lines cannot be started.
     #[error("the log's thread cannot be started")]
     Thread(#[source] io::Error),
@@ -83,18 +86,50 @@ pub enum LogError {
 
 /// Keeps the log going; dropping it waits for the last lines to be written.
 #[must_use = "the last lines are lost without it"]
-pub struct Logs(LogWriter);
+pub struct Logs {
+    writer: LogWriter,
+    filter: LogFilter,
+}
+
+/// Which lines are written, while the process runs. Its clones are one.
+#[derive(Clone)]
+pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// Other lines are written from here on (`LOG_LEVEL`).
+    ///
+    /// # Errors
+    /// [`LogError::Filter`], [`LogError::Gone`].
+    pub fn set(&self, text: &str) -> Result<(), LogError> {
+        Ok(self.0.reload(filter(text)?)?)
+    }
+}
+
+/// What a text means, and what none can mean.
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
+    let mut filter = EnvFilter::builder().parse(text)?;
+    for quiet in WRITES_CONTENT {
+        filter = filter.add_directive(format!("{quiet}=info").parse()?);
+    }
+    Ok(filter)
+}
 
 impl Logs {
     /// Counts lines that had to be dropped.
     pub fn count_into(&self, metrics: &Metrics) {
-        self.0.count_into(&*metrics.recorder);
+        self.writer.count_into(&*metrics.recorder);
+    }
+
+    /// Says which lines are written.
+    #[must_use]
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
     }
 }
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        self.0.flush();
+        self.writer.flush();
     }
 }
 
@@ -106,10 +141,7 @@ pub fn init_logs(config: &Config) -> Result<Logs, LogError> {
     use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
     let Config { log: config, store, auth, .. } = config;
-    let mut filter = EnvFilter::builder().parse(&config.filter)?;
-    for quiet in WRITES_CONTENT {
-        filter = filter.add_directive(format!("{quiet}=info").parse()?);
-    }
+    let (filter, handle) = reload::Layer::new(filter(&config.filter)?);
     let writer = LogWriter::spawn(io::stderr()).map_err(LogError::Thread)?;
     let lines = fmt::layer().with_writer(writer.clone());
     let registry = tracing_subscriber::registry().with(filter);
@@ -124,7 +156,7 @@ pub fn init_logs(config: &Config) -> Result<Logs, LogError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     log_panics();
-    Ok(Logs(writer))
+    Ok(Logs { writer, filter: LogFilter(handle) })
 }
 
 fn is_terminal() -> bool {

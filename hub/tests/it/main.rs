@@ -48,6 +48,7 @@ mod search;
 mod send;
 mod service_keys;
 mod sessions;
+mod settings;
 mod sockets;
 mod stats;
 mod stream;

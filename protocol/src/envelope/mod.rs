@@ -105,8 +105,8 @@ pub enum Event {
         /// The channel.
         channel: ChannelId,
     },
-    /// Somebody may not do any more what a token said, or prefers something else: what was revoked and what
-    /// users prefer is to be read anew.
+    /// Somebody may not do any more what a token said, or prefers something else, or the settings are others: what
+    /// was revoked, what users prefer and the live settings are to be read anew.
     Revoked,
     /// A node is here, for the first time or again.
     Hello(NodeFacts),

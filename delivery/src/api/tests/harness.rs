@@ -18,7 +18,7 @@ use metrics::{
 };
 use parking_lot::Mutex;
 use protocol::{
-    DeviceId, TenantId, UserId,
+    DeviceId, FieldProblem, TenantId, UserId,
     envelope::{Then, Which},
 };
 use serde_json::Value;
@@ -31,12 +31,13 @@ use crate::{
     api::{ApiConfig, ApiParts, ApiState, admin_routes, user_routes},
     backup::{Area, AreaConfig, Backups, Home, Jobs, JobsConfig, LinkKey, Runs, RunsConfig},
     connections::{Connections, Found, NodeReport, TooManyAsk},
-    control::{Control, NewService},
+    control::{Control, LiveTexts, NewService},
     identity::{Identity, IdentityConfig, MintRequest},
     limit::{LimitConfig, Limiter},
     outbound::Outbound,
     provider::ProvidersConfig,
-    store::BoxFuture,
+    settings::{AllSettings, Settings},
+    store::{BoxFuture, Keeping, Retention},
     tail::Tail,
     webhook::{WebhookConfig, Webhooks},
 };
@@ -207,10 +208,12 @@ impl Api {
             webhooks: webhooks.unwrap(),
             limiter: Arc::new(Limiter::new(limits, &counts)),
             backups,
-            config: ApiConfig { body_timeout, ..ApiConfig::default() },
+            config: ApiConfig { body_timeout },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),
             tail: Tail::new(&counts),
+            settings: Arc::new(NoSettings),
+            keeping: Arc::new(Keeping::new(Retention::default(), Duration::MAX)),
         };
         let state = ApiState::new(parts, &counts);
         Self {
@@ -302,6 +305,29 @@ pub(super) fn request(method: &str, caller: &str, path: &str) -> http::request::
     let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)));
     let request = Request::builder().method(method).uri(path).extension(peer);
     if caller.is_empty() { request } else { request.header("authorization", caller) }
+}
+
+/// There are none, and none can change.
+struct NoSettings;
+
+impl Settings for NoSettings {
+    fn in_force(&self) -> (u64, AllSettings) {
+        Default::default()
+    }
+
+    fn with(&self, live: &LiveTexts) -> Result<AllSettings, Vec<FieldProblem>> {
+        let problem = |name: &String| FieldProblem {
+            path: format!("set.{name}"),
+            problem: "is no setting".to_owned(),
+        };
+        if live.is_empty() {
+            Ok(AllSettings::default())
+        } else {
+            Err(live.keys().map(problem).collect())
+        }
+    }
+
+    fn saved(&self) {}
 }
 
 /// Nobody is connected, and there is no node.

@@ -155,9 +155,9 @@ impl Jobs {
         let made = place.make(store, wanted).await?;
         let head = made.line().head;
         let outer = Outer { compress: record.compress, key };
-        let room = self.config.bytes_max.saturating_sub(self.kept_bytes());
-        let (path, left, bytes_max) =
-            (folder.join(NEW_FILE), Arc::clone(&left.0), self.config.bytes_max);
+        let bytes_max = self.bytes_max();
+        let room = bytes_max.saturating_sub(self.kept_bytes());
+        let (path, left) = (folder.join(NEW_FILE), Arc::clone(&left.0));
         let written = aside(move || {
             let file = record::private(&path)?;
             let mut sink =

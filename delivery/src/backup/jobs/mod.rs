@@ -18,7 +18,10 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -90,6 +93,8 @@ struct Known {
 /// The jobs of a node.
 pub struct Jobs {
     config: JobsConfig,
+    /// Instead of the one that was configured, once somebody sets it.
+    bytes_max: AtomicU64,
     area: Arc<Area>,
     configured: Option<Key>,
     known: Mutex<Known>,
@@ -127,6 +132,7 @@ impl Jobs {
         recorder: &dyn Recorder,
     ) -> Arc<Self> {
         Arc::new(Self {
+            bytes_max: AtomicU64::new(config.bytes_max),
             config,
             area,
             configured,
@@ -136,6 +142,16 @@ impl Jobs {
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
             metrics: JobMetrics::new(recorder),
         })
+    }
+
+    /// Files take so much together from here on (`BACKUP_JOBS_SIZE_MAX`). What is kept stays until its time has
+    /// come, also where it is more.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     /// Takes over what processes that are gone have left: what was under way begins again.
@@ -226,8 +242,8 @@ impl Jobs {
         if self.known.lock().jobs.len() >= JOBS_MAX {
             return Err(JobError::NodeFull);
         }
-        if self.kept_bytes() >= self.config.bytes_max {
-            return Err(BackupError::Kept(self.config.bytes_max).into());
+        if self.kept_bytes() >= self.bytes_max() {
+            return Err(BackupError::Kept(self.bytes_max()).into());
         }
         let sealed = match (&outer.key, own_key) {
             (None, _) => Sealed::Nobody,

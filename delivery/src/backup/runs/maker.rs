@@ -22,6 +22,7 @@ use crate::{
     InboxKey, StoreError,
     backup::{BackupError, Made, Outer, Since, Wanted, area::aside, read::unpack_file},
     clock::now,
+    content::ContentError,
     control,
     store::{Change, Storage, single::own_dir},
     webhook,
@@ -362,8 +363,14 @@ fn is_its_own(error: &BackupError) -> bool {
         | BackupError::Since { .. }
         | BackupError::Running
         | BackupError::TooLarge(_)
+        | BackupError::Content(
+            ContentError::Missing { .. }
+            | ContentError::Refused { .. }
+            | ContentError::NoMessage { .. },
+        )
         | BackupError::Sqlite(_) => true,
         BackupError::Store(_)
+        | BackupError::Content(ContentError::Random)
         | BackupError::Kept(_)
         | BackupError::Full
         | BackupError::Left

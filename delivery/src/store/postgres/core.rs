@@ -25,7 +25,10 @@ use super::{
     standby::Standby,
     work::Work,
 };
-use crate::{StoreError, clock, store::noted::Noted};
+use crate::{
+    StoreError, clock,
+    store::{Keeping, noted::Noted},
+};
 
 /// How often an operation that met another one is tried.
 const TRIES_MAX: u32 = 5;
@@ -35,6 +38,7 @@ pub(super) struct Core {
     /// A standby, for lists.
     pub(super) replica: Option<Standby>,
     pub(super) config: PostgresConfig,
+    pub(super) keeping: Arc<Keeping>,
     pub(super) names: Names,
     pub(super) publisher: Arc<Publisher>,
     pub(super) caught: Caught,
@@ -90,7 +94,7 @@ impl Core {
         let turn = self.publisher.enter(work);
         self.commit(transaction).await?;
         turn.publish(work);
-        self.over.note(work, self.config.retention);
+        self.over.note(work, self.keeping.retention());
         Ok(())
     }
 

@@ -124,7 +124,11 @@ pub use self::{
     recode::{RecodeError, recode_database},
     tls::TlsError,
 };
-use crate::{Fanout, StoreError, migration::Migrated, store::noted::Noted};
+use crate::{
+    Fanout, StoreError,
+    migration::Migrated,
+    store::{Keeping, noted::Noted},
+};
 
 /// The store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -219,6 +223,7 @@ impl PostgresStore {
             metrics,
             closing: false.into(),
             committed: Mutex::new(None),
+            keeping: Arc::new(Keeping::new(config.retention, config.sent_kept)),
             config,
         });
         let (background, batches) = (TaskTracker::new(), TaskTracker::new());
@@ -254,6 +259,12 @@ impl PostgresStore {
     /// As [`PostgresStore::open`].
     pub async fn migrate(config: &PostgresConfig) -> Result<Migrated, OpenError> {
         Ok(migrate::run(&import::connect(config)?).await?)
+    }
+
+    /// What is kept: as the configuration says, until somebody sets it.
+    #[must_use]
+    pub fn keeping(&self) -> &Arc<Keeping> {
+        &self.core.keeping
     }
 
     /// Another node has sent something to groups or everyone of a tenant, up to a position: whoever is

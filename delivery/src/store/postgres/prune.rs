@@ -41,9 +41,11 @@ const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Adds up statistics, and goes over everything once in a while.
 pub(super) async fn run(core: Arc<Core>) {
-    let every =
-        core.config.retention.max_age.map_or(EVERY, |age| (age / 4).clamp(EVERY_MIN, EVERY));
-    let mut left = every;
+    let every = || {
+        let age = core.keeping.retention().max_age;
+        age.map_or(EVERY, |age| (age / 4).clamp(EVERY_MIN, EVERY))
+    };
+    let mut left = every();
     loop {
         tokio::time::sleep(FOLD_EVERY).await;
         core.metrics.pool(core.db.status());
@@ -65,9 +67,9 @@ pub(super) async fn run(core: Arc<Core>) {
         if let Err(failure) = core.prune_over().await {
             tracing::debug!(error = &failure as &dyn std::error::Error, "inboxes stay too long");
         }
-        left = left.saturating_sub(FOLD_EVERY);
+        left = left.saturating_sub(FOLD_EVERY).min(every());
         if left.is_zero() {
-            left = every;
+            left = every();
             if let Err(failure) = prune_if_free(&core).await {
                 tracing::warn!(
                     error = &failure as &dyn std::error::Error,
@@ -173,7 +175,7 @@ impl Core {
             let found = rows(&self.db.client().await?, sql, &[&page]).await?;
             for row in &found {
                 let key = InboxKey::new(row.id(0)?, row.id(1)?);
-                self.prune(&key, self.config.retention).await?;
+                self.prune(&key, self.keeping.retention()).await?;
             }
         }
         Ok(())
@@ -181,6 +183,7 @@ impl Core {
 
     /// Forgets what the store is set up not to keep, in every inbox and besides.
     pub(super) async fn prune_all(&self) -> Result<u64, Failure> {
+        let retention = self.keeping.retention();
         let client = self.db.client().await?;
         let sql = "SELECT tenant, pos FROM tenants";
         let found = rows(&client, sql, &[]).await?;
@@ -194,14 +197,14 @@ impl Core {
             let page = self.retry(|| self.bring_page(after)).await?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
-            if self.config.retention != Retention::default() {
+            if retention != Retention::default() {
                 for (_, key) in &page {
-                    gone += self.prune(key, self.config.retention).await?;
+                    gone += self.prune(key, retention).await?;
                 }
             }
         }
         let now = self.now(&self.db.client().await?).await?;
-        if let Some(age) = self.config.retention.max_age {
+        if let Some(age) = retention.max_age {
             let oldest = now.saturating_sub(millis(age));
             for (tenant, pos) in &places {
                 self.forget_records(tenant, *pos, oldest).await?;
@@ -278,7 +281,7 @@ impl Core {
                          AND NOT EXISTS (SELECT 1 FROM broadcasts r WHERE r.tenant = b.tenant
                              AND r.body = b.id)
                      ORDER BY b.id LIMIT $2))",
-                before(self.config.sent_kept),
+                before(self.keeping.sent_kept()),
             ),
             (
                 "DELETE FROM members WHERE (inbox, grp, since_pos) IN (

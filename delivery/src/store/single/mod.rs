@@ -108,7 +108,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Retention, Witness, limits},
+    store::{Keeping, Retention, Witness, limits},
 };
 
 pub use self::{
@@ -233,6 +233,12 @@ pub struct SingleStore {
 }
 
 impl SingleStore {
+    /// What is kept: as the configuration says, until somebody sets it.
+    #[must_use]
+    pub fn keeping(&self) -> &Arc<Keeping> {
+        &self.pruner.keeping
+    }
+
     /// Opens the storage folder, replays the journal, and starts the store's threads.
     ///
     /// # Errors
@@ -270,11 +276,13 @@ impl SingleStore {
         }
         let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
         let metrics = Arc::new(StoreMetrics::new(recorder));
+        let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
             let shared = Arc::new(Shared::open(&hub.join("shared.db"), Arc::clone(&metrics))?);
             let ledger = Ledger::open(
                 &hub.join("ledger.db"),
                 config,
+                &keeping,
                 Arc::new(LedgerMetrics::new(recorder)),
                 Arc::clone(&metrics),
             )?;
@@ -340,7 +348,7 @@ impl SingleStore {
         });
         let pruner = Arc::new(Pruner {
             root: config.root.clone(),
-            retention: config.retention,
+            keeping: Arc::clone(&keeping),
             inboxes: Arc::clone(&inboxes),
             workers: Arc::clone(&workers),
             shared: Arc::clone(&shared),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     InboxKey, clock,
-    store::{Retention, StoreError},
+    store::{Keeping, Retention, StoreError},
 };
 
 /// How often some inboxes are looked at while a walk is under way.
@@ -41,7 +41,7 @@ const FORGET_MAX: u32 = 500;
 /// See the module.
 pub(super) struct Pruner {
     pub(super) root: PathBuf,
-    pub(super) retention: Retention,
+    pub(super) keeping: Arc<Keeping>,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) shared: Arc<Shared>,
@@ -72,6 +72,8 @@ enum Woken {
 /// A walk that is under way.
 struct Round {
     walk: Walk,
+    /// What is kept.
+    retention: Retention,
     /// Up to where what was sent to many is too old.
     stale: Option<Lsn>,
     /// Messages that went.
@@ -115,7 +117,7 @@ impl Pruner {
 
     /// Walks over all inboxes now.
     pub(super) async fn prune_all(&self) -> Result<u64, StoreError> {
-        if self.retention == Retention::default() {
+        if self.keeping.retention() == Retention::default() {
             return Ok(0);
         }
         let (answer, receive) = oneshot::channel();
@@ -147,14 +149,27 @@ impl Pruner {
             .expect("a runtime without drivers needs nothing of the system");
         let mut under_way: Option<Round> = None;
         let mut next_walk = Instant::now() + ROUND_EVERY;
+        let mut known = self.keeping.retention();
         loop {
-            let due = if under_way.is_some() { Instant::now() + ROUND_EVERY } else { next_walk };
-            match self.wait(due) {
+            // It may be another one by then: a walk that was an hour away is due then.
+            let due = Instant::now() + ROUND_EVERY;
+            let due = if under_way.is_some() { due } else { next_walk.min(due) };
+            let woken = self.wait(due);
+            let retention = self.keeping.retention();
+            if retention != known {
+                known = retention;
+                next_walk = Instant::now();
+            }
+            match woken {
                 Woken::Stopped => return,
                 Woken::Asked(answer) => {
                     let mut round = self.begin();
                     while runtime.block_on(self.go_on(&mut round, ROUND_INBOXES)) {}
                     let _ = answer.send(self.end(round));
+                }
+                Woken::Due if under_way.is_none() && Instant::now() < next_walk => {}
+                Woken::Due if under_way.is_none() && retention == Retention::default() => {
+                    next_walk = Instant::now() + WALK_EVERY;
                 }
                 Woken::Due => {
                     let mut round = under_way.take().unwrap_or_else(|| self.begin());
@@ -180,25 +195,24 @@ impl Pruner {
             if let Some(answer) = orders.now.pop_front() {
                 return Woken::Asked(answer);
             }
-            if self.retention == Retention::default() {
-                self.wake.wait(&mut orders);
-            } else if self.wake.wait_until(&mut orders, due).timed_out() {
+            if self.wake.wait_until(&mut orders, due).timed_out() {
                 return Woken::Due;
             }
         }
     }
 
     fn begin(&self) -> Round {
-        let stale = self.stale().unwrap_or_else(|error| {
+        let retention = self.keeping.retention();
+        let stale = self.stale(retention).unwrap_or_else(|error| {
             self.shared_failed(&error);
             None
         });
         let walk = Walk::new(&self.root);
-        Round { walk, stale, pruned: 0, failed: None }
+        Round { walk, retention, stale, pruned: 0, failed: None }
     }
 
-    fn stale(&self) -> rusqlite::Result<Option<Lsn>> {
-        let Some(age) = self.retention.max_age else { return Ok(None) };
+    fn stale(&self, retention: Retention) -> rusqlite::Result<Option<Lsn>> {
+        let Some(age) = retention.max_age else { return Ok(None) };
         let age = crate::clock::millis(age);
         let moment = Time::from_millis(clock::now().millis().saturating_sub(age));
         self.shared.older_than(moment)
@@ -219,7 +233,7 @@ impl Pruner {
                     continue;
                 }
             };
-            match self.look_at(key, round.stale).await {
+            match self.look_at(key, round).await {
                 Ok(pruned) => round.pruned += pruned,
                 // It is closed until somebody repairs it; the others go on.
                 Err(StoreError::Damaged(_)) => {}
@@ -231,13 +245,13 @@ impl Pruner {
         true
     }
 
-    async fn look_at(&self, key: InboxKey, stale: Option<Lsn>) -> Result<u64, StoreError> {
+    async fn look_at(&self, key: InboxKey, round: &Round) -> Result<u64, StoreError> {
         let inbox = self.inboxes.get(key);
-        if let Some(up_to) = stale {
+        if let Some(up_to) = round.stale {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker].ask(move |files| files.take_over(&asked, up_to)).await?;
         }
-        let (asked, retention) = (Arc::clone(&inbox), self.retention);
+        let (asked, retention) = (Arc::clone(&inbox), round.retention);
         let overdue = self.workers[inbox.worker]
             .ask(move |files| files.is_overdue(&asked, retention))
             .await?;

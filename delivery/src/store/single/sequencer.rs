@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        Group, SenderKey,
+        Group, Keeping, SenderKey,
         single::{
             SingleConfig,
             inbox::Loaded,
@@ -303,7 +303,9 @@ mod tests {
         let shared = Shared::open(&folder.path().join("shared.db"), Arc::clone(&metrics)).unwrap();
         let counts = Arc::new(LedgerMetrics::new(&metrics::NoopRecorder));
         let (path, config) = (folder.path().join("ledger.db"), SingleConfig::default());
-        let (ledger, _) = Ledger::open(&path, &config, counts, Arc::clone(&metrics)).unwrap();
+        let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
+        let (ledger, _) =
+            Ledger::open(&path, &config, &keeping, counts, Arc::clone(&metrics)).unwrap();
         Sequencer {
             inboxes: Arc::new(Inboxes::new(1)),
             shared: Arc::new(shared),

@@ -45,7 +45,7 @@ pub(super) fn examine(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
             })
             .chain(warnings.iter().map(told))
             .collect(),
-        Ok(Loaded { config, warnings, effective }) => {
+        Ok(Loaded { config, warnings, effective, .. }) => {
             let given = effective.iter().filter(|one| one.origin != Origin::Default).count();
             let mut findings = vec![ok(CHECK, format!("{given} given, no mistake"))];
             findings.extend(warnings.iter().map(told));

@@ -20,7 +20,18 @@ const fn setting(
     topic: Topic,
     meaning: &'static str,
 ) -> Setting {
-    Setting { name, default, kind, topic, meaning }
+    Setting { name, default, kind, topic, meaning, live: false }
+}
+
+/// One that a running process can take anew.
+const fn live(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    topic: Topic,
+    meaning: &'static str,
+) -> Setting {
+    Setting { live: true, ..setting(name, default, kind, topic, meaning) }
 }
 
 const MIN_MS: Duration = Duration::from_millis(10);
@@ -104,14 +115,14 @@ pub const ALL: &[Setting] = &[
         Http,
         "Origins whose pages may ask on the port of users: REST (CORS), sockets and event streams; such as `https://app.example.com`. `*` for any, without cookies. Without one: only pages of this very host. Clients that send no `Origin` are not browsers and pass.",
     ),
-    setting(
+    live(
         "WS_MAX_CONNECTIONS",
         "10000",
         Kind::Count { min: 1, max: 10_000_000 },
         Socket,
         "Most sockets and event streams of this node, together. One more is refused with 503 and `Retry-After`.",
     ),
-    setting(
+    live(
         "WS_MAX_CONNECTIONS_PER_USER",
         "100",
         Kind::Count { min: 1, max: 100_000 },
@@ -174,28 +185,28 @@ pub const ALL: &[Setting] = &[
         Socket,
         "Sockets per second that this node asks to connect anew (1012) while it holds clearly more than the average of the cluster's nodes, oldest first; never below the average, and not while nodes come, go or are not heard. With `:burst`, at most so many at once. `off` never.",
     ),
-    setting(
+    live(
         "RATE_LIMIT_IP",
         "10000/s:50000",
         Kind::Rate,
         Limit,
         "Requests of one address (of IPv6, one /64) that show no valid service key, on both ports together. A token or key that is not ours costs 11. Not for requests from this very machine.",
     ),
-    setting(
+    live(
         "RATE_LIMIT_USER",
         "2000/s:20000",
         Kind::Rate,
         Limit,
         "Requests of one user; a batch costs as many as it has messages.",
     ),
-    setting(
+    live(
         "RATE_LIMIT_SERVICE",
         "off",
         Kind::Rate,
         Limit,
         "Requests of one service that has no `rate_limit` of its own; a batch costs as many as it has messages.",
     ),
-    setting(
+    live(
         "RATE_LIMIT_CONNECT",
         "5000/s:20000",
         Kind::Rate,
@@ -251,14 +262,14 @@ pub const ALL: &[Setting] = &[
         Store,
         "`full`: what is answered 2xx survives a power cut. `off` loses it and exists only so that the power-cut test can prove it would see a loss.",
     ),
-    setting(
+    live(
         "RETENTION_MAX_AGE",
         "off",
         Kind::OffDuration { min: seconds(1), max: seconds(100 * 366 * 24 * 3_600) },
         Store,
         "Messages older than this are forgotten, read or not; `off` keeps them for ever. A device that comes back from before what is kept is told `resync_required`.",
     ),
-    setting(
+    live(
         "RETENTION_MAX_MESSAGES",
         "off",
         Kind::OffCount { min: 1, max: 1_000_000_000 },
@@ -279,7 +290,7 @@ pub const ALL: &[Setting] = &[
         Backup,
         "Folder where backups are made. One that is downloaded lies there until it is sent: room for four times `BACKUP_SIZE_MAX` is enough, and `BACKUP_JOBS_SIZE_MAX` for those that are kept; those of a schedule are kept here, too, unless there is a `BACKUP_BUCKET`.",
     ),
-    setting(
+    live(
         "BACKUP_SIZE_MAX",
         "4GiB",
         Kind::Bytes { min: 64 << 10, max: 1 << 42 },
@@ -293,7 +304,7 @@ pub const ALL: &[Setting] = &[
         Backup,
         "How long the file of a backup job can be downloaded, and its link is good.",
     ),
-    setting(
+    live(
         "BACKUP_JOBS_SIZE_MAX",
         "16GiB",
         Kind::Bytes { min: 64 << 10, max: 1 << 42 },
@@ -807,7 +818,7 @@ pub const ALL: &[Setting] = &[
         Log,
         "What the log says of who somebody is: `full` has ids of users, names of admins and addresses of clients, which whoever looks into an attack needs; `masked` has a pseudonym in place of each, the same for the same one as long as `JWT_SECRET` stays (where that is not set, until the next start).",
     ),
-    setting(
+    live(
         "LOG_LEVEL",
         "info",
         Kind::LogFilter,

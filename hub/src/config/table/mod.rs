@@ -24,6 +24,8 @@ pub struct Setting {
     pub topic: Topic,
     /// What it does, in a sentence or two.
     pub meaning: &'static str,
+    /// Whether an admin may change it while the process runs.
+    pub live: bool,
 }
 
 impl Setting {

@@ -68,7 +68,7 @@ use super::{
 };
 use crate::{
     clock::WallClock,
-    store::{Happening, SenderKey, StoreError, StoredAnswer, Witness, limits},
+    store::{Happening, Keeping, SenderKey, StoreError, StoredAnswer, Witness, limits},
 };
 
 pub(super) use self::{
@@ -132,6 +132,7 @@ impl Ledger {
     pub(super) fn open(
         path: &Path,
         config: &SingleConfig,
+        keeping: &Arc<Keeping>,
         metrics: Arc<LedgerMetrics>,
         store_metrics: Arc<StoreMetrics>,
     ) -> Result<(Arc<Self>, Start), LedgerOpenError> {
@@ -154,7 +155,7 @@ impl Ledger {
             asking_stats: AsyncMutex::default(),
             metrics,
         });
-        let pruner = Pruner::new(config.sent_kept);
+        let pruner = Pruner::new(Arc::clone(keeping));
         let file =
             LedgerFile::new(path.to_owned(), db, Arc::clone(&ledger), pruner, store_metrics)?;
         Ok((ledger, Start { file, reader }))

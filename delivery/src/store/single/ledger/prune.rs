@@ -1,6 +1,6 @@
 //! Deletes from `ledger.db` what was kept long enough, in steps so small that nobody waits for one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use protocol::Time;
 use rusqlite::{Connection, params, types::Value};
@@ -10,20 +10,20 @@ use super::{
     schema::{IdKey, state_code},
     stats,
 };
-use crate::store::{SentState, limits};
+use crate::store::{Keeping, SentState, limits};
 
 /// Rows of a table looked at in one step: some 5 ms.
 const STEP_ROWS: i64 = 1_000;
 
 /// How long each thing is kept, and where the walk through the sent messages is.
 pub(super) struct Pruner {
-    sent_kept: Duration,
+    keeping: Arc<Keeping>,
     walk: Option<(IdKey, String)>,
 }
 
 impl Pruner {
-    pub(super) fn new(sent_kept: Duration) -> Self {
-        Self { sent_kept, walk: None }
+    pub(super) const fn new(keeping: Arc<Keeping>) -> Self {
+        Self { keeping, walk: None }
     }
 
     /// One step through everything; whether there may be more to do now.
@@ -36,7 +36,7 @@ impl Pruner {
         let transaction = db.unchecked_transaction()?;
         let (answers, more_answers) = answers(db, before(now, limits::ANSWER_KEPT))?;
         let (rows, more_rows) = stats(db, before(now, limits::STATS_KEPT))?;
-        let (sent, more_sent) = self.sent(db, before(now, self.sent_kept))?;
+        let (sent, more_sent) = self.sent(db, before(now, self.keeping.sent_kept()))?;
         transaction.commit()?;
         metrics.pruned_answers.increment(answers);
         metrics.pruned_stats.increment(rows);

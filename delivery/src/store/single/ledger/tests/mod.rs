@@ -17,8 +17,8 @@ use crate::{
     Fanout, InboxKey, Store,
     clock::WallClock,
     store::{
-        Audience, Happened, Ledger as _, Outgoing, SentState, StatsBy, StatsQuery, StatsRow,
-        Stored, single::SingleStore,
+        Audience, Happened, Keeping, Ledger as _, Outgoing, SentState, StatsBy, StatsQuery,
+        StatsRow, Stored, single::SingleStore,
     },
 };
 
@@ -93,8 +93,9 @@ impl Bench {
 fn open(folder: &Path, config: &SingleConfig) -> (Arc<Ledger>, LedgerFile) {
     let metrics = Arc::new(LedgerMetrics::new(&NoopRecorder));
     let store_metrics = Arc::new(StoreMetrics::new(&NoopRecorder));
-    let (ledger, start) =
-        Ledger::open(&folder.join("ledger.db"), config, metrics, store_metrics).unwrap();
+    let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
+    let path = folder.join("ledger.db");
+    let (ledger, start) = Ledger::open(&path, config, &keeping, metrics, store_metrics).unwrap();
     (ledger, start.file)
 }
 

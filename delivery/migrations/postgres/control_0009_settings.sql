@@ -1,0 +1,10 @@
+-- Settings that admins changed while the hub runs. The latest version is in force, on all nodes.
+CREATE TABLE control_settings (
+    version  bigint PRIMARY KEY,
+    at       bigint NOT NULL,
+    actor    text NOT NULL,     -- who: {"kind", "id", "name"}
+    reason   text,
+    restores bigint,            -- the version that it brought back; NULL for a change of its own
+    changes  text NOT NULL,     -- [{"name", "before", "after"}]
+    live     text NOT NULL      -- all live values, by name
+);

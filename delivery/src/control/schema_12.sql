@@ -1,0 +1,10 @@
+-- Version 12: settings that admins changed while the hub runs. The latest version is in force.
+CREATE TABLE control_settings (
+    version  INTEGER PRIMARY KEY,   -- from 1, without holes while it is the latest
+    at       INTEGER NOT NULL,
+    actor    TEXT NOT NULL,         -- who: {"kind", "id", "name"}
+    reason   TEXT,
+    restores INTEGER,               -- the version that it brought back; NULL for a change of its own
+    changes  TEXT NOT NULL,         -- [{"name", "before", "after"}]
+    live     TEXT NOT NULL          -- all live values, by name
+) STRICT;
