@@ -44,6 +44,7 @@ mod recipients;
 mod restore;
 mod retention;
 mod schedule;
+mod scheduled_backups;
 mod search;
 mod send;
 mod service_keys;

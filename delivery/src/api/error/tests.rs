@@ -94,6 +94,10 @@ fn template() -> Box<Template> {
     Box::new(built_in_one("file_share").source.clone())
 }
 
+fn place_away() -> RunError {
+    RunError::Place { place: "secret path".to_owned(), source: "secret path".into() }
+}
+
 #[test]
 fn every_error_has_its_status() {
     let sqlite = || ControlError::Sqlite(rusqlite::Error::InvalidQuery);
@@ -122,6 +126,13 @@ fn every_error_has_its_status() {
         (ApiError::NodesMissing(vec!["node-2".parse().unwrap()]), 503, true, false),
         (TooManyAsk.into(), 503, true, false),
         (ApiError::Resync { min_seq: Seq(5), head: Seq(9) }, 410, false, false),
+        (RunError::UnderWay.into(), 409, true, false),
+        (RunError::NoRun("x".to_owned()).into(), 404, false, false),
+        (RunError::Full("x".to_owned()).into(), 507, false, false),
+        (place_away().into(), 503, true, false),
+        (RunError::TurnLost.into(), 503, true, false),
+        (RunError::from(StoreError::Closing).into(), 503, true, true),
+        (RunError::from(secret()).into(), 500, false, false),
         (ApiError::Draining, 503, true, true),
         (ApiError::AuditFull, 503, true, false),
         (ApiError::Panicked, 500, false, false),

@@ -1,5 +1,7 @@
 //! Why a run, or a file of one, cannot be made or had.
 
+use std::io;
+
 use crate::{
     StoreError,
     backup::{BackupError, ReadError},
@@ -52,8 +54,31 @@ pub enum RunError {
     Control(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A file beside, in `DATABASE_BACKUP_PATH`.
     #[error("a file below DATABASE_BACKUP_PATH: {0}")]
-    Beside(#[from] rusqlite::Error),
+    Beside(#[source] rusqlite::Error),
     /// The same.
     #[error("a file below DATABASE_BACKUP_PATH: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
+}
+
+/// What is full beside.
+const BESIDE: &str = "DATABASE_BACKUP_PATH";
+
+impl From<rusqlite::Error> for RunError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full(BESIDE.to_owned()),
+            _ => Self::Beside(error),
+        }
+    }
+}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full(BESIDE.to_owned())
+            }
+            _ => Self::Io(error),
+        }
+    }
 }

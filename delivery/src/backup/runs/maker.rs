@@ -63,7 +63,10 @@ impl Runs {
         mut record: RunRecord,
     ) -> Result<RunRecord, RunError> {
         for left in self.shelf.runs().await? {
-            if !kept.iter().any(|run| run.id == left) {
+            // What a newer build wrote is whole, and not for this one to remove.
+            let is_whole =
+                kept.iter().any(|run| run.id == left) || self.shelf.record(&left).await?.is_some();
+            if !is_whole {
                 tracing::info!(run = left, "a backup that was broken off is removed");
                 self.shelf.remove(&left).await?;
             }
@@ -215,30 +218,36 @@ impl Runs {
         let walk = store.inboxes(to);
         let mut pace = Pace::default();
         let work = async {
-            while let Some(key) = found.recv().await {
-                turn.check()?;
-                let began = Instant::now();
-                let user = store.user(&key).await?;
-                people.met(&key, user.as_ref())?;
-                let since = parts::since(user.as_ref());
-                match self.inbox(store, record, index, &key, since).await? {
-                    Done::Unchanged => self.metrics.unchanged.increment(1),
-                    Done::Written { bytes } => {
-                        record.bytes += bytes;
-                        record.written += 1;
-                        self.metrics.written.increment(1);
+            let met = async {
+                while let Some(key) = found.recv().await {
+                    turn.check()?;
+                    let began = Instant::now();
+                    let user = store.user(&key).await?;
+                    people.met(&key, user.as_ref())?;
+                    let since = parts::since(user.as_ref());
+                    match self.inbox(store, record, index, &key, since).await? {
+                        Done::Unchanged => self.metrics.unchanged.increment(1),
+                        Done::Written { bytes } => {
+                            record.bytes += bytes;
+                            record.written += 1;
+                            self.metrics.written.increment(1);
+                        }
+                        Done::Failed => {
+                            record.failed += 1;
+                            self.metrics.damaged.increment(1);
+                        }
                     }
-                    Done::Failed => {
-                        record.failed += 1;
-                        self.metrics.damaged.increment(1);
+                    if let Some(shown) = &mut self.state.lock().under_way {
+                        shown.looked_at += 1;
                     }
+                    pace.rest(began.elapsed()).await;
                 }
-                if let Some(shown) = &mut self.state.lock().under_way {
-                    shown.looked_at += 1;
-                }
-                pace.rest(began.elapsed()).await;
-            }
-            Ok::<(), RunError>(())
+                Ok::<(), RunError>(())
+            };
+            let met = met.await;
+            // Else whoever walks would wait for ever for somebody to take what was found.
+            found.close();
+            met
         };
         let (walked, worked) = tokio::join!(walk, work);
         worked?;
@@ -272,10 +281,9 @@ impl Runs {
         let made = match looked {
             Ok(made) => made,
             Err(error) if is_its_own(&error) => {
-                // Its owner is told nowhere, so whoever reads logs is; nothing of what it says.
-                let sentence = error.to_string();
+                let (sentence, user) = (error.to_string(), key.user.as_str());
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "an inbox is in no new backup: it cannot be read");
+                tracing::warn!(error, user, "an inbox is in no new backup: it cannot be read");
                 index.seen(key, &record.id, Some(&sentence))?;
                 return Ok(Done::Failed);
             }

@@ -27,7 +27,7 @@ mod shelf;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -186,7 +186,7 @@ impl Runs {
             };
             self.state.lock().next_at = due;
             self.sleep_until(due).await;
-            match self.make_due(&schedule, &store, failed > 0).await {
+            match self.make_due(&schedule, &store).await {
                 Ok(()) => failed = 0,
                 // Another node makes it: it is looked again when that one may be done.
                 Err(RunError::UnderWay) => tokio::time::sleep(AGAIN_AFTER).await,
@@ -208,7 +208,6 @@ impl Runs {
         &self,
         schedule: &Schedule,
         store: &Arc<dyn Storage>,
-        again: bool,
     ) -> Result<(), RunError> {
         let turn = self.home.turn(&self.here).await;
         let turn = turn.and_then(|turn| turn.ok_or(RunError::UnderWay));
@@ -226,7 +225,7 @@ impl Runs {
         };
         let latest = kept.last().map(|latest| latest.started_at);
         let due = schedule.due(latest, self.started);
-        if !again && due.is_none_or(|due| due > now()) {
+        if due.is_none_or(|due| due > now()) {
             return Ok(());
         }
         self.make_and_tell(&**store, &turn, kept, record).await
@@ -242,17 +241,24 @@ impl Runs {
         store: Arc<dyn Storage>,
         full: bool,
     ) -> Result<UnderWay, RunError> {
-        let turn = self.home.turn(&self.here).await?.ok_or(RunError::UnderWay)?;
-        let (kept, record) = self.begin(full).await?;
+        let begun = async {
+            let turn = self.home.turn(&self.here).await?.ok_or(RunError::UnderWay)?;
+            Ok::<_, RunError>((turn, self.begin(full).await?))
+        };
+        let (turn, (kept, record)) = match begun.await {
+            Err(error @ RunError::UnderWay) => return Err(error),
+            Err(error) => {
+                self.has_failed(&error);
+                return Err(error);
+            }
+            Ok(begun) => begun,
+        };
         let begun = under_way(&record);
         self.state.lock().under_way = Some(begun.clone());
-        // Does not keep itself alive: the process ends without it.
-        let runs: Weak<Self> = Arc::downgrade(self);
+        let runs = Arc::clone(self);
         let making = tokio::spawn(async move {
-            if let Some(runs) = runs.upgrade() {
-                // It was told, counted and logged.
-                let _ = runs.make_and_tell(&*store, &turn, kept, record).await;
-            }
+            // What comes of it was told, counted and logged.
+            let _ = runs.make_and_tell(&*store, &turn, kept, record).await;
         });
         *self.asked.lock() = Some(AbortOnDropHandle::new(making));
         Ok(begun)

@@ -224,7 +224,8 @@ impl OpenedRun<'_> {
 /// A SQLite file must be whole.
 fn check_sqlite(path: &Path) -> Result<(), ReadError> {
     let damaged = |error: rusqlite::Error| ReadError::Damaged(error.to_string());
-    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    // Not read-only: whoever may not write leaves the files of a log beside.
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
     let db = rusqlite::Connection::open_with_flags(path, flags).map_err(damaged)?;
     let found: String =
         db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(damaged)?;

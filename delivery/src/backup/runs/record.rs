@@ -96,13 +96,13 @@ impl RunRecord {
     }
 }
 
-/// `20250115T093000Z-4f2a90b1`: in the order of time, and a name everywhere.
+/// `20250115T093000123Z-4f2a90b1`, with milliseconds: in the order of time, and a name everywhere.
 fn new_id(at: Time) -> String {
-    let compact: String =
-        at.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
-    let seconds = compact.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    let seconds = Time::from_millis(at.millis().div_euclid(1_000) * 1_000).to_string();
+    let seconds: String = seconds.chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
     let chance = uuid::Uuid::now_v7().simple().to_string();
-    format!("{seconds}Z-{}", &chance[chance.len() - CHANCE..])
+    let millis = at.millis().rem_euclid(1_000);
+    format!("{seconds}{millis:03}Z-{}", &chance[chance.len() - CHANCE..])
 }
 
 /// Whether a name is a run's.
@@ -113,7 +113,7 @@ pub(super) fn is_id(name: &str) -> bool {
     let is_chance = chance.len() == CHANCE && chance.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_chance
         && when.is_some_and(|(day, time)| {
-            (day.len(), time.len()) == (8, 6) && digits(day) && digits(time)
+            (day.len(), time.len()) == (8, 9) && digits(day) && digits(time)
         })
 }
 
@@ -124,14 +124,14 @@ mod tests {
     #[test]
     fn an_id_says_when_and_nothing_else_is_one() {
         let id = new_id(Time::parse("2025-01-15T09:30:00.123Z").unwrap());
-        assert!(id.starts_with("20250115T093000Z-") && is_id(&id), "{id}");
+        assert!(id.starts_with("20250115T093000123Z-") && is_id(&id), "{id}");
         assert!(is_id(&new_id(Time::parse("2025-01-15T09:30:00Z").unwrap())));
         for name in [
             "",
             "x",
-            ".gone-20250115T093000Z-4f2a90b1",
-            "20250115T093000Z-",
-            "20250115T093000Z-../../x",
+            ".gone-20250115T093000123Z-4f2a90b1",
+            "20250115T093000123Z-",
+            "20250115T093000123Z-../../x",
         ] {
             assert!(!is_id(name), "{name}");
         }

@@ -10,6 +10,7 @@
 pub(crate) mod admins;
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod bucket;
 pub(crate) mod chromium;
 pub(crate) mod cluster;
 pub(crate) mod device;
