@@ -308,10 +308,11 @@ impl Body {
     }
 
     fn around(sealed: &str, outer: &MessageFields) -> Self {
-        debug_assert!(sealed.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)));
+        debug_assert!(
+            sealed.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+        );
         let body = Self::new(outer);
-        let mut tail =
-            Vec::with_capacity(SEALED.len() + sealed.len() + 2 + body.json_tail.len());
+        let mut tail = Vec::with_capacity(SEALED.len() + sealed.len() + 2 + body.json_tail.len());
         tail.extend_from_slice(SEALED);
         tail.extend_from_slice(sealed.as_bytes());
         tail.extend_from_slice(b"\",");

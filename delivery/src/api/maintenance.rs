@@ -79,7 +79,8 @@ pub(super) async fn prune(
     let pruned = match body.inbox(&admin)? {
         Some(inbox) => {
             trace.of_tenant(&inbox.tenant);
-            store.prune(&inbox, state.0.config.retention).await?
+            let own = state.0.control.retention_of(&inbox.tenant);
+            store.prune(&inbox, state.0.config.retention.and(own)).await?
         }
         // Of all tenants.
         None if admin.tenant().is_some() => return Err(ApiError::TokenOnly),

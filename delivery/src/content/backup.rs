@@ -21,7 +21,11 @@ pub(crate) enum RewriteError {
 
 impl ContentKeys {
     /// Opens every body of a backup's messages.
-    pub(crate) fn open_backup(&self, db: &Connection, tenant: &TenantId) -> Result<(), RewriteError> {
+    pub(crate) fn open_backup(
+        &self,
+        db: &Connection,
+        tenant: &TenantId,
+    ) -> Result<(), RewriteError> {
         // By its first bytes: a body that is not sealed is not looked at any further.
         // What was sealed is overwritten: it is longer, and cannot be compressed.
         db.execute_batch("PRAGMA main.secure_delete = ON")?;
@@ -30,7 +34,11 @@ impl ContentKeys {
     }
 
     /// Seals every body of a backup's messages, where there is a key that writes.
-    pub(crate) fn seal_backup(&self, db: &Connection, tenant: &TenantId) -> Result<(), RewriteError> {
+    pub(crate) fn seal_backup(
+        &self,
+        db: &Connection,
+        tenant: &TenantId,
+    ) -> Result<(), RewriteError> {
         if !self.seal_anything() {
             return Ok(());
         }

@@ -20,7 +20,8 @@ use crate::{
     InboxKey, StoreError,
     search::{Highlight, Terms, Texts},
     store::{
-        InboxMessage, ListPage, ListPosition, ListQuery, MetadataIs, Sort, Storage, metadata::has_all,
+        InboxMessage, ListPage, ListPosition, ListQuery, MetadataIs, Sort, Storage,
+        metadata::has_all,
     },
 };
 
@@ -157,7 +158,8 @@ async fn scan(
     let mut page = Page { at, size, sort, total: 0, more: false, found: Vec::new() };
     let (mut unread, mut next) = (None, ListPosition::Offset(0));
     loop {
-        let part = ListQuery { text: None, metadata: Vec::new(), at: next, size: PAGE, ..query.clone() };
+        let part =
+            ListQuery { text: None, metadata: Vec::new(), at: next, size: PAGE, ..query.clone() };
         let listed = store.list(inbox, part).await?;
         unread.get_or_insert(listed.unread);
         let read = listed.messages.len() as u64;

@@ -10,8 +10,8 @@ use crate::{
     InboxKey, StoreError,
     backup::{BackupError, Draft, Wanted},
     store::{
-        Audience, Batch, BoxFuture, Change, ChangePage, Channel, ChannelInfo, Directory, Group, Head,
-        Health, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
+        Audience, Batch, BoxFuture, Change, ChangePage, Channel, ChannelInfo, Directory, Group,
+        Head, Health, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
         MembersChanged, MessagePage, NameKind, Pressing, ReceiptPage, Retention, SenderKey,
         SentMessage, SentPage, SentState, StatsQuery, StatsRow, Storage, Store, StoredAnswer,
         TokenFacts, UnreadCounts, UserChange, UserRecord, WaitingPage, WaitingPosition, Watch,
@@ -178,7 +178,10 @@ impl Store for ContentStore {
         Box::pin(async move {
             let by_content = query.text.is_some() || !query.metadata.is_empty();
             if by_content && !self.keys.is_empty() {
-                return self.scans.find(&*self.store, &self.keys, &self.metrics, &inbox, query).await;
+                return self
+                    .scans
+                    .find(&*self.store, &self.keys, &self.metrics, &inbox, query)
+                    .await;
             }
             let mut page = self.store.list(&inbox, query).await?;
             self.open_all(&inbox.tenant, &mut page.messages)?;
@@ -423,8 +426,7 @@ impl Directory for ContentStore {
         before: Option<u64>,
         limit: usize,
     ) -> BoxFuture<'_, Result<MessagePage, StoreError>> {
-        let (reading, tenant) =
-            (self.store.channel_log(tenant, id, before, limit), tenant.clone());
+        let (reading, tenant) = (self.store.channel_log(tenant, id, before, limit), tenant.clone());
         Box::pin(async move {
             let mut page = reading.await?;
             page.messages.iter_mut().try_for_each(|body| self.open(&tenant, body))?;

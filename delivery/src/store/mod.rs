@@ -23,6 +23,7 @@ mod change;
 mod directory;
 pub(crate) mod facts;
 mod happening;
+mod keeping;
 mod ledger;
 pub mod limits;
 mod list;
@@ -41,7 +42,6 @@ use protocol::{Body, DeviceId, MessageId, Seq, TenantId, UserId};
 
 use crate::backup::{BackupError, Draft, Wanted};
 
-pub(crate) use self::change::is_live;
 pub use self::{
     audience::{Audience, Batch, Group, Outgoing, SenderKey},
     change::{Change, ChangePage, Head, InboxMessage, Pressed, StatusChange, Stored},
@@ -50,6 +50,7 @@ pub use self::{
         UserRecord,
     },
     happening::{Happened, Happening, Witness},
+    keeping::TenantRetention,
     ledger::{
         DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentPage, SentState, StatsBy,
         StatsQuery, StatsRow, StoredAnswer, WaitingMessage, WaitingPage, WaitingPosition,
@@ -61,6 +62,7 @@ pub use self::{
         MetadataIs,
     },
 };
+pub(crate) use self::{change::is_live, keeping::Keeping};
 
 /// A boxed future, so that the trait can be used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

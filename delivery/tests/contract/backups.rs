@@ -28,7 +28,10 @@ impl Folder {
     fn new(bytes_max: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("area");
-        let area = Area::new(AreaConfig { path, bytes_max, content: Arc::default() }, &metrics::NoopRecorder);
+        let area = Area::new(
+            AreaConfig { path, bytes_max, content: Arc::default() },
+            &metrics::NoopRecorder,
+        );
         Self { folder, area }
     }
 

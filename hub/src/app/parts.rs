@@ -9,7 +9,7 @@ use delivery::{
     content::{ContentStore, Opening as ContentOpening},
     metrics::SharedRecorder,
     store::{
-        Storage, Witness,
+        Storage, TenantRetention, Witness,
         postgres::{
             Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, may_pass, probe,
         },
@@ -109,6 +109,7 @@ impl Opening<'_> {
         let webhooks = self.webhooks(&foundation).await?;
         let settings = SingleConfig {
             witness: Some(Arc::new(webhooks.clone())),
+            tenants: Some(Arc::clone(&foundation.control) as Arc<dyn TenantRetention>),
             ..single_config(self.config, self.descriptors)
         };
         let fanout = self.opening(Arc::clone(self.registry) as Arc<dyn Fanout>);
@@ -136,7 +137,9 @@ impl Opening<'_> {
                 .context("REDIS_CA_FILE cannot be read")?
                 .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
-        let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
+        let tenants: Arc<dyn TenantRetention> = foundation.control.clone();
+        let settings =
+            PostgresConfig { witness: Some(witness), tenants: Some(tenants), ..database.clone() };
         let bus: Arc<dyn Bus> = match &redis {
             Some(redis) => Arc::clone(redis) as Arc<dyn Bus>,
             None => Arc::new(LocalBus),

@@ -33,9 +33,8 @@ pub(super) const PERSONAL: [&str; 9] =
     ["user", "user_id", "by", "admin", "from", "address", "username", "email", "phone"];
 
 /// What `by` says where it names a kind and not somebody.
-const KINDS: [&str; 8] = [
-    "user", "admin", "admin_token", "service", "cli", "single_sign_on", "failures", "gone",
-];
+const KINDS: [&str; 8] =
+    ["user", "admin", "admin_token", "service", "cli", "single_sign_on", "failures", "gone"];
 
 /// Whose `user` and `admin` are the addresses that this process listens on.
 const START: &str = "hub::cli::serve";
@@ -194,8 +193,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let mut fields =
-            Fields { mask: &self.mask, target: metadata.target(), found: Vec::new() };
+        let mut fields = Fields { mask: &self.mask, target: metadata.target(), found: Vec::new() };
         event.record(&mut fields);
         if self.json {
             let mut at = String::new();
@@ -276,7 +274,8 @@ mod tests {
                 tracing::info!(target: "security", user = text, user_id = text, by = text, "one");
                 tracing::info!(target: "security", admin = text, from = shown, address = text);
                 tracing::info!(target: "business", username = text, email = text, phone = ?text);
-                let error = std::io::Error::other(format!("/data/users/{CANARY}/messages.db: full"));
+                let error =
+                    std::io::Error::other(format!("/data/users/{CANARY}/messages.db: full"));
                 tracing::warn!(error = &error as &dyn Error, "two");
                 tracing::warn!(%error, "three of /data/users/.tenants/t/{CANARY}/messages.db");
                 tracing::info!(target: "security", by = "service", event = "made", n = 7, "four");
@@ -284,7 +283,8 @@ mod tests {
             assert!(!log.contains("canary"), "{log}");
             let one = mask().pseudonym(CANARY);
             assert!(log.matches(&one).count() >= 10, "{one}: {log}");
-            for kept in ["one", "two", "messages.db: full", "/.tenants/t/~", "made", "service", "7"] {
+            for kept in ["one", "two", "messages.db: full", "/.tenants/t/~", "made", "service", "7"]
+            {
                 assert!(log.contains(kept), "{kept}: {log}");
             }
             for line in log.lines().filter(|_| json) {

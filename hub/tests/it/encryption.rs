@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     deletion::{Site, places},
     support::{
-        Api, Cluster, TestServer, api::message_to, eventually,
+        Api, Cluster, TestServer,
+        api::message_to,
+        eventually,
         hooks::{Answers, HookReceiver},
     },
 };
@@ -100,7 +102,8 @@ async fn nothing_that_was_said_can_be_read_where_it_lies() {
     assert_eq!(total(&ann, "q=edited&status=unread").await, 0);
     assert_eq!(total(&ann, &format!("metadata=order:{CANARY}&channel_id=room")).await, 1);
     assert_eq!(total(&ann, "metadata=order:other").await, 0);
-    let page = ann.get(&format!("/api/v3/messages?q={CANARY}&sort=priority&size=2&page=3")).await.ok();
+    let page =
+        ann.get(&format!("/api/v3/messages?q={CANARY}&sort=priority&size=2&page=3")).await.ok();
     assert_eq!(page["messages"].as_array().unwrap().len(), 1, "{page}");
     assert!(page["messages"][0]["highlight"]["title"].as_str().unwrap().contains("<em>"), "{page}");
     let log = ann.get("/api/v3/channels/room/messages").await.ok();
@@ -270,12 +273,14 @@ async fn a_backup_goes_from_one_set_of_keys_to_another() {
         server.command(&["backup", "--user", "ann", "--out", text(&path("ann.db"))]).await;
     assert!(status.success(), "{said}");
     let file = rusqlite::Connection::open(path("ann.db")).unwrap();
-    let sql = "SELECT count(*) FROM messages WHERE title LIKE 'canary%' AND body NOT LIKE '%sealed%'";
+    let sql =
+        "SELECT count(*) FROM messages WHERE title LIKE 'canary%' AND body NOT LIKE '%sealed%'";
     let readable: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(readable, 300, "it needs no key");
     drop(file);
     server.set_env(KEYS, "");
-    let (status, said) = server.command(&["backup", "--user", "ann", "--out", text(&path("b.db"))]).await;
+    let (status, said) =
+        server.command(&["backup", "--user", "ann", "--out", text(&path("b.db"))]).await;
     assert!(!status.success() && said.contains("the key \"old\""), "{said}");
 
     let fresh = path("fresh");

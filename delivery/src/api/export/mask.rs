@@ -9,8 +9,20 @@ use serde_json::Value;
 
 /// Fields that name somebody or say where they are.
 const NAMING: [&str; 14] = [
-    "username", "email", "name", "display_name", "nickname", "given_name", "family_name", "phone", "mobile",
-    "phone_number", "address", "user_agent", "device_name", "avatar",
+    "username",
+    "email",
+    "name",
+    "display_name",
+    "nickname",
+    "given_name",
+    "family_name",
+    "phone",
+    "mobile",
+    "phone_number",
+    "address",
+    "user_agent",
+    "device_name",
+    "avatar",
 ];
 
 /// Fields whose `name` is of a thing.
@@ -69,8 +81,12 @@ fn is_word(text: &str) -> bool {
 /// A text without what looks like an address or a number.
 fn of_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for piece in text.split_inclusive(|char: char| char.is_whitespace() || "<>()[]\"',;，。；".contains(char)) {
-        let bare = piece.trim_end_matches(|char: char| char.is_whitespace() || "<>()[]\"',;，。；.".contains(char));
+    for piece in text
+        .split_inclusive(|char: char| char.is_whitespace() || "<>()[]\"',;，。；".contains(char))
+    {
+        let bare = piece.trim_end_matches(|char: char| {
+            char.is_whitespace() || "<>()[]\"',;，。；.".contains(char)
+        });
         let at = bare.find('@');
         let is_email = at.is_some_and(|at| at > 0 && bare[at + 1..].contains('.'));
         if is_email {
@@ -94,7 +110,8 @@ fn without_phones(text: &str) -> String {
         let row = from[..length].trim_end_matches([' ', '.', '(', '-']);
         let digits = row.bytes().filter(u8::is_ascii_digit).count();
         // In the middle of a word it is part of an id.
-        let word = |char: char| char.is_alphanumeric() && char.is_ascii() || char == '_' || char == '-';
+        let word =
+            |char: char| char.is_alphanumeric() && char.is_ascii() || char == '_' || char == '-';
         let inside = before.ends_with(word) || from[row.len()..].starts_with(word);
         out.push_str(before);
         let is_phone = (PHONE_DIGITS_MIN..=PHONE_DIGITS_MAX).contains(&digits) && !inside;
@@ -132,7 +149,16 @@ mod tests {
         for gone in ["canary", "138-0013", "13_800", "6888", "13800138000\""] {
             assert!(!text.contains(gone), "{gone}: {text}");
         }
-        for kept in ["周报", "write to", "or call", "plan.pdf", "INV-20250115001", "2025-01-15T10:30:00.25Z", "zh-CN", "user-13800138000x"] {
+        for kept in [
+            "周报",
+            "write to",
+            "or call",
+            "plan.pdf",
+            "INV-20250115001",
+            "2025-01-15T10:30:00.25Z",
+            "zh-CN",
+            "user-13800138000x",
+        ] {
             assert!(text.contains(kept), "{kept}: {text}");
         }
         assert_eq!(line["name"], "", "that there is no name stays");
@@ -140,7 +166,15 @@ mod tests {
 
     #[test]
     fn texts_keep_all_else() {
-        for text in ["", "plain", "10:30 + 5 (ok)", "v2.5 and 100,000", "a@b", "1.2.3 ++ --", "企业微信 2025"] {
+        for text in [
+            "",
+            "plain",
+            "10:30 + 5 (ok)",
+            "v2.5 and 100,000",
+            "a@b",
+            "1.2.3 ++ --",
+            "企业微信 2025",
+        ] {
             assert_eq!(of_text(text), text);
         }
         assert_eq!(of_text("张三 <a.b@c.org>; 13800138000 x"), "张三 <***>; *** x");

@@ -176,7 +176,10 @@ impl Api {
         let webhooks =
             Webhooks::open(dir.path(), WebhookConfig::default(), Arc::clone(&control), &counts);
         let path = dir.path().join("backups");
-        let area = Area::new(AreaConfig { path: path.clone(), bytes_max: 1 << 30, content: Arc::default() }, &counts);
+        let area = Area::new(
+            AreaConfig { path: path.clone(), bytes_max: 1 << 30, content: Arc::default() },
+            &counts,
+        );
         let jobs = JobsConfig {
             path,
             kept: Duration::from_secs(60),

@@ -119,7 +119,8 @@ fn keys_are_told_from_anything_else() {
 fn one_that_waited_says_when_it_was_sent() {
     let (keys, body) = (keys(&[A]), message("m1"));
     let sealed = stored(&keys.seal(&tenant(), &body).unwrap());
-    let (first, second) = (Time::from_millis(1_800_000_000_000), Time::from_millis(1_900_000_000_000));
+    let (first, second) =
+        (Time::from_millis(1_800_000_000_000), Time::from_millis(1_900_000_000_000));
     let sent = stored(&sealed.sent_at(first).unwrap().sent_at(second).unwrap());
     assert_eq!(sent.facts().created_at, Some(second));
     let opened = keys.open(&tenant(), &sent).unwrap();

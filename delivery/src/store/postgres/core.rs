@@ -25,7 +25,10 @@ use super::{
     standby::Standby,
     work::Work,
 };
-use crate::{StoreError, clock, store::noted::Noted};
+use crate::{
+    StoreError, clock,
+    store::{Keeping, noted::Noted},
+};
 
 /// How often an operation that met another one is tried.
 const TRIES_MAX: u32 = 5;
@@ -42,6 +45,7 @@ pub(super) struct Core {
     pub(super) noted: Noted,
     pub(super) metrics: PostgresMetrics,
     pub(super) over: Over,
+    pub(super) keeping: Keeping,
     pub(super) closing: AtomicBool,
     /// When a transaction was last committed.
     pub(super) committed: Mutex<Option<Instant>>,
@@ -90,7 +94,7 @@ impl Core {
         let turn = self.publisher.enter(work);
         self.commit(transaction).await?;
         turn.publish(work);
-        self.over.note(work, self.config.retention);
+        self.over.note(work, &self.keeping);
         Ok(())
     }
 

@@ -118,11 +118,15 @@ pub use self::{
     },
     migrate::MigrateError,
     pool::PoolError,
-    recode::{RecodeError, recode_database},
     probe::{ProbeError, connecting, may_pass, probe},
+    recode::{RecodeError, recode_database},
     tls::TlsError,
 };
-use crate::{Fanout, StoreError, migration::Migrated, store::noted::Noted};
+use crate::{
+    Fanout, StoreError,
+    migration::Migrated,
+    store::{Keeping, noted::Noted},
+};
 
 /// The store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -215,6 +219,7 @@ impl PostgresStore {
             noted: Noted::default(),
             over: over::Over::default(),
             metrics,
+            keeping: Keeping { all: config.retention, tenants: config.tenants.clone() },
             closing: false.into(),
             committed: Mutex::new(None),
             config,

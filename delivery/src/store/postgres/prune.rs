@@ -173,7 +173,7 @@ impl Core {
             let found = rows(&self.db.client().await?, sql, &[&page]).await?;
             for row in &found {
                 let key = InboxKey::new(row.id(0)?, row.id(1)?);
-                self.prune(&key, self.config.retention).await?;
+                self.prune(&key, self.keeping.of(&key.tenant)).await?;
             }
         }
         Ok(())
@@ -194,17 +194,17 @@ impl Core {
             let page = self.retry(|| self.bring_page(after)).await?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
-            if self.config.retention != Retention::default() {
-                for (_, key) in &page {
-                    gone += self.prune(key, self.config.retention).await?;
+            for (_, key) in &page {
+                let retention = self.keeping.of(&key.tenant);
+                if retention != Retention::default() {
+                    gone += self.prune(key, retention).await?;
                 }
             }
         }
         let now = self.now(&self.db.client().await?).await?;
-        if let Some(age) = self.config.retention.max_age {
-            let oldest = now.saturating_sub(millis(age));
-            for (tenant, pos) in &places {
-                self.forget_records(tenant, *pos, oldest).await?;
+        for (tenant, pos) in &places {
+            if let Some(age) = self.keeping.of(tenant).max_age {
+                self.forget_records(tenant, *pos, now.saturating_sub(millis(age))).await?;
             }
         }
         self.forget_old(now).await?;

@@ -108,7 +108,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Retention, Witness, limits},
+    store::{Keeping, Retention, TenantRetention, Witness, limits},
 };
 
 pub use self::{
@@ -158,6 +158,8 @@ pub struct SingleConfig {
     /// What inboxes keep. What they need not is forgotten slowly: an inbox is looked at some time
     /// after an hour, see [`crate::Store::prune_all`] for at once.
     pub retention: Retention,
+    /// What tenants keep that keep less.
+    pub tenants: Option<Arc<dyn TenantRetention>>,
 }
 
 impl Default for SingleConfig {
@@ -171,6 +173,7 @@ impl Default for SingleConfig {
             clock: WallClock::default(),
             witness: None,
             retention: Retention::default(),
+            tenants: None,
         }
     }
 }
@@ -339,7 +342,7 @@ impl SingleStore {
         });
         let pruner = Arc::new(Pruner {
             root: config.root.clone(),
-            retention: config.retention,
+            keeping: Keeping { all: config.retention, tenants: config.tenants.clone() },
             inboxes: Arc::clone(&inboxes),
             workers: Arc::clone(&workers),
             shared: Arc::clone(&shared),

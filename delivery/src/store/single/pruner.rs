@@ -6,14 +6,14 @@
 //! for all that has come to them in the meantime, and forgets it when it has been everywhere.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use protocol::Time;
+use protocol::{TenantId, Time};
 use tokio::sync::oneshot;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     InboxKey, clock,
-    store::{Retention, StoreError},
+    store::{Keeping, Retention, StoreError},
 };
 
 /// How often some inboxes are looked at while a walk is under way.
@@ -41,7 +41,7 @@ const FORGET_MAX: u32 = 500;
 /// See the module.
 pub(super) struct Pruner {
     pub(super) root: PathBuf,
-    pub(super) retention: Retention,
+    pub(super) keeping: Keeping,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) workers: Arc<[Worker]>,
     pub(super) shared: Arc<Shared>,
@@ -72,8 +72,10 @@ enum Woken {
 /// A walk that is under way.
 struct Round {
     walk: Walk,
-    /// Up to where what was sent to many is too old.
+    /// Up to where what was sent to many is too old, for everybody.
     stale: Option<Lsn>,
+    /// And for tenants that keep less.
+    stale_of: BTreeMap<TenantId, Lsn>,
     /// Messages that went.
     pruned: u64,
     /// The first inbox that could not be written.
@@ -115,7 +117,7 @@ impl Pruner {
 
     /// Walks over all inboxes now.
     pub(super) async fn prune_all(&self) -> Result<u64, StoreError> {
-        if self.retention == Retention::default() {
+        if self.keeping.is_everything() {
             return Ok(0);
         }
         let (answer, receive) = oneshot::channel();
@@ -156,6 +158,9 @@ impl Pruner {
                     while runtime.block_on(self.go_on(&mut round, ROUND_INBOXES)) {}
                     let _ = answer.send(self.end(round));
                 }
+                Woken::Due if under_way.is_none() && self.keeping.is_everything() => {
+                    next_walk = Instant::now() + WALK_EVERY;
+                }
                 Woken::Due => {
                     let mut round = under_way.take().unwrap_or_else(|| self.begin());
                     if runtime.block_on(self.go_on(&mut round, ROUND_INBOXES)) {
@@ -180,7 +185,7 @@ impl Pruner {
             if let Some(answer) = orders.now.pop_front() {
                 return Woken::Asked(answer);
             }
-            if self.retention == Retention::default() {
+            if self.keeping.is_everything() && !self.keeping.may_change() {
                 self.wake.wait(&mut orders);
             } else if self.wake.wait_until(&mut orders, due).timed_out() {
                 return Woken::Due;
@@ -189,19 +194,32 @@ impl Pruner {
     }
 
     fn begin(&self) -> Round {
-        let stale = self.stale().unwrap_or_else(|error| {
-            self.shared_failed(&error);
-            None
-        });
-        let walk = Walk::new(&self.root);
-        Round { walk, stale, pruned: 0, failed: None }
+        let stale = |retention: Retention, tenant: Option<&TenantId>| {
+            self.stale(retention, tenant).unwrap_or_else(|error| {
+                self.shared_failed(&error);
+                None
+            })
+        };
+        let of_tenants = self.keeping.of_tenants().into_iter();
+        let stale_of = of_tenants
+            .filter_map(|(tenant, retention)| {
+                let up_to = stale(retention, Some(&tenant))?;
+                Some((tenant, up_to))
+            })
+            .collect();
+        let stale = stale(self.keeping.all, None);
+        Round { walk: Walk::new(&self.root), stale, stale_of, pruned: 0, failed: None }
     }
 
-    fn stale(&self) -> rusqlite::Result<Option<Lsn>> {
-        let Some(age) = self.retention.max_age else { return Ok(None) };
+    fn stale(
+        &self,
+        retention: Retention,
+        tenant: Option<&TenantId>,
+    ) -> rusqlite::Result<Option<Lsn>> {
+        let Some(age) = retention.max_age else { return Ok(None) };
         let age = crate::clock::millis(age);
         let moment = Time::from_millis(clock::now().millis().saturating_sub(age));
-        self.shared.older_than(moment)
+        self.shared.older_than(tenant, moment)
     }
 
     /// Looks at some inboxes. Whether there are more.
@@ -219,7 +237,8 @@ impl Pruner {
                     continue;
                 }
             };
-            match self.look_at(key, round.stale).await {
+            let stale = round.stale.max(round.stale_of.get(&key.tenant).copied());
+            match self.look_at(key, stale).await {
                 Ok(pruned) => round.pruned += pruned,
                 // It is closed until somebody repairs it; the others go on.
                 Err(StoreError::Damaged(_)) => {}
@@ -237,7 +256,7 @@ impl Pruner {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker].ask(move |files| files.take_over(&asked, up_to)).await?;
         }
-        let (asked, retention) = (Arc::clone(&inbox), self.retention);
+        let (asked, retention) = (Arc::clone(&inbox), self.keeping.of(&inbox.key.tenant));
         let overdue = self.workers[inbox.worker]
             .ask(move |files| files.is_overdue(&asked, retention))
             .await?;
@@ -250,9 +269,11 @@ impl Pruner {
         if let Some(error) = round.failed {
             return Err(error);
         }
-        if let Some(up_to) = round.stale {
+        let of_tenants = round.stale_of.iter().map(|(tenant, up_to)| (Some(tenant), *up_to));
+        for (tenant, up_to) in round.stale.map(|up_to| (None, up_to)).into_iter().chain(of_tenants)
+        {
             loop {
-                match self.shared.forget(up_to, FORGET_MAX) {
+                match self.shared.forget(tenant, up_to, FORGET_MAX) {
                     Ok(0) => break,
                     Ok(count) => self.metrics.pruned_shared.increment(count),
                     Err(error) => {

@@ -137,8 +137,7 @@ fn in_file(
 }
 
 fn inbox(db: &Connection, rewriting: &Rewriting, census: &mut Census) -> Result<u64, RewriteError> {
-    let tenant: TenantId =
-        db.query_row("SELECT tenant FROM inbox", [], |row| id_of(row, 0))?;
+    let tenant: TenantId = db.query_row("SELECT tenant FROM inbox", [], |row| id_of(row, 0))?;
     let census = std::cell::RefCell::new(census);
     rewrite_messages(db, "true", |body| {
         let now = rewriting.renewed(&tenant, body)?;
@@ -207,10 +206,8 @@ fn ledger(
             changed += 1;
         }
     }
-    let (mut after, mut select) = (
-        0,
-        db.prepare("SELECT lsn, record FROM waiting WHERE lsn > ?1 ORDER BY lsn LIMIT ?2")?,
-    );
+    let (mut after, mut select) =
+        (0, db.prepare("SELECT lsn, record FROM waiting WHERE lsn > ?1 ORDER BY lsn LIMIT ?2")?);
     loop {
         let page: Vec<(i64, Vec<u8>)> = select
             .query_map(params![after, PAGE], |row| Ok((row.get(0)?, row.get(1)?)))?

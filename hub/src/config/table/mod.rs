@@ -32,7 +32,11 @@ impl Setting {
     pub const fn is_secret(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Secret { .. } | Kind::RedisAddress | Kind::DatabaseAddress | Kind::BackupKey | Kind::ContentKeys
+            Kind::Secret { .. }
+                | Kind::RedisAddress
+                | Kind::DatabaseAddress
+                | Kind::BackupKey
+                | Kind::ContentKeys
         )
     }
 }
