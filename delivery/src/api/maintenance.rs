@@ -79,7 +79,7 @@ pub(super) async fn prune(
     let pruned = match body.inbox(&admin)? {
         Some(inbox) => {
             trace.of_tenant(&inbox.tenant);
-            store.prune(&inbox, state.0.keeping.retention()).await?
+            store.prune(&inbox, state.0.keeping.of(&inbox.tenant)).await?
         }
         // Of all tenants.
         None if admin.tenant().is_some() => return Err(ApiError::TokenOnly),

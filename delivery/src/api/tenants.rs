@@ -41,6 +41,9 @@ pub(super) struct TenantChange {
 /// A limit: as the answers, null means none.
 const LIMIT: Shape = Shape::Whole(0, u64::MAX);
 
+/// As [`LIMIT`], of what is kept: nothing at all would be a hub that delivers nothing.
+const KEPT: Shape = Shape::Whole(1, 1 << 40);
+
 impl Payload for TenantChange {
     const SHAPE: Shape = Shape::Object(&[must(
         "quotas",
@@ -60,6 +63,16 @@ impl Payload for TenantChange {
                 "templates",
                 LIMIT,
                 "Templates that are there at a time, those built in not counted.",
+            ),
+            may(
+                "kept_seconds",
+                KEPT,
+                "How long inboxes keep messages, where that is shorter than `RETENTION_MAX_AGE`.",
+            ),
+            may(
+                "kept_messages",
+                KEPT,
+                "How many messages an inbox keeps, where that is fewer than `RETENTION_MAX_MESSAGES`.",
             ),
         ]),
         "All of them: what is left out is not limited.",

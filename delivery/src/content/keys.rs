@@ -106,8 +106,10 @@ pub struct ContentKeys {
     /// The derived key that writes, of the first one; none where new content is not encrypted.
     writing: Option<ArcSwap<Writing>>,
     /// By the place of the key and the salt.
-    subkeys: RwLock<FxHashMap<(usize, [u8; SALT_BYTES]), Arc<LessSafeKey>>>,
+    subkeys: RwLock<Subkeys>,
 }
+
+type Subkeys = FxHashMap<(usize, [u8; SALT_BYTES]), Arc<LessSafeKey>>;
 
 struct Key {
     id: Box<str>,

@@ -6,6 +6,8 @@ use protocol::{TenantId, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::store::Retention;
+
 /// Most tenants with quotas: all of them are kept in memory.
 pub const TENANTS_MAX: usize = 10_000;
 
@@ -31,6 +33,23 @@ pub struct Quotas {
     pub channels: Option<u64>,
     /// Templates that are there at a time, those built in not counted.
     pub templates: Option<u64>,
+    /// How long inboxes keep messages, in seconds, where that is shorter than `RETENTION_MAX_AGE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_seconds: Option<u64>,
+    /// How many messages an inbox keeps, its latest, where that is fewer than `RETENTION_MAX_MESSAGES`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_messages: Option<u64>,
+}
+
+impl Quotas {
+    /// What its inboxes keep.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            max_age: self.kept_seconds.map(Duration::from_secs),
+            max_messages: self.kept_messages,
+        }
+    }
 }
 
 /// What was used since midnight (UTC).

@@ -1,6 +1,6 @@
 //! Tenants in the database: their quotas, and what they used today.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use protocol::{TenantId, Time};
 
@@ -8,7 +8,10 @@ use super::{
     Control, ControlError, QuotaReached, Quotas, Spent, TENANTS_COUNTED_MAX, TENANTS_MAX, Tenant,
     database::to_json, notes::Note, usage::UsageRow,
 };
-use crate::sql::{Database, Row, Statements, values};
+use crate::{
+    sql::{Database, Row, Statements, values},
+    store::{Retention, TenantRetention},
+};
 
 /// Most tenants whose use is read: as many as can be counted. The rest is not shown.
 const ROWS_MAX: usize = TENANTS_COUNTED_MAX + TENANTS_MAX;
@@ -47,6 +50,12 @@ impl Control {
     #[must_use]
     pub fn quotas(&self, tenant: &TenantId) -> Quotas {
         self.shared.snapshot.load().tenants.get(tenant).map(|row| row.quotas).unwrap_or_default()
+    }
+
+    /// What a tenant's inboxes keep.
+    #[must_use]
+    pub fn retention_of(&self, tenant: &TenantId) -> Retention {
+        self.quotas(tenant).retention()
     }
 
     /// Uses one message with so many recipients of today's quotas. Only in memory: what is used is
@@ -129,6 +138,21 @@ impl Control {
             // The queue is full: whoever counts next tells it again.
             self.shared.usage.untold();
         }
+    }
+}
+
+impl TenantRetention for Control {
+    fn retentions(&self) -> BTreeMap<TenantId, Retention> {
+        let snapshot = self.shared.snapshot.load();
+        let tenants = snapshot.tenants.iter();
+        tenants
+            .map(|(tenant, row)| (tenant.clone(), row.quotas.retention()))
+            .filter(|(_, retention)| *retention != Retention::default())
+            .collect()
+    }
+
+    fn retention(&self, tenant: &TenantId) -> Retention {
+        self.retention_of(tenant)
     }
 }
 

@@ -52,7 +52,7 @@ pub use self::{
         UserRecord,
     },
     happening::{Happened, Happening, Witness},
-    keeping::Keeping,
+    keeping::{Keeping, TenantRetention},
     ledger::{
         DeviceReceipt, Ledger, Receipt, ReceiptPage, SentMessage, SentPage, SentState, StatsBy,
         StatsQuery, StatsRow, StoredAnswer, WaitingMessage, WaitingPage, WaitingPosition,

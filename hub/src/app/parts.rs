@@ -9,7 +9,7 @@ use delivery::{
     content::{ContentStore, Opening as ContentOpening},
     metrics::SharedRecorder,
     store::{
-        Keeping, Storage, Witness,
+        Keeping, Storage, TenantRetention, Witness,
         postgres::{
             Company, Place, PostgresConfig, PostgresStore, ProbeError, connecting, may_pass, probe,
         },
@@ -115,6 +115,7 @@ impl Opening<'_> {
         let webhooks = self.webhooks(&foundation).await?;
         let config = SingleConfig {
             witness: Some(Arc::new(webhooks.clone())),
+            tenants: Some(Arc::clone(&foundation.control) as Arc<dyn TenantRetention>),
             ..single_config(&settings.config(), self.descriptors)
         };
         let fanout = self.opening(Arc::clone(self.registry) as Arc<dyn Fanout>);
@@ -152,6 +153,7 @@ impl Opening<'_> {
         let kept = settings.config().store;
         let config = PostgresConfig {
             witness: Some(witness),
+            tenants: Some(Arc::clone(&foundation.control) as Arc<dyn TenantRetention>),
             retention: kept.retention,
             sent_kept: kept.sent_kept(),
             ..database.clone()

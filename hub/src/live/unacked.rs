@@ -13,7 +13,9 @@ pub(super) const UNACKED_MAX: usize = 16;
 
 /// See the module's doc. It has no memory of its own while nothing waits, which is nearly always.
 #[derive(Default)]
-pub(super) struct Unacked(Option<Box<SmallVec<[(Seq, Instant); UNACKED_MAX]>>>);
+pub(super) struct Unacked(Option<Box<Waiting>>);
+
+type Waiting = SmallVec<[(Seq, Instant); UNACKED_MAX]>;
 
 impl Unacked {
     /// A change is out, which the store was asked for then.

@@ -115,6 +115,71 @@ async fn who_prunes_and_what() {
     server.as_user("ann").post(path, json!({})).await.refused(404, "not_found");
 }
 
+#[tokio::test]
+async fn a_tenant_keeps_less_than_the_others() {
+    let server = TestServer::builder().start().await;
+    let (admin, ours) = (server.as_admin(), server.service().await);
+    let made = server
+        .create_service(
+            json!({"id": "acme-svc", "name": "acme", "type": "internal", "level": "system",
+            "permissions": ["on_behalf_of"], "tenant_id": "acme"}),
+        )
+        .await
+        .ok();
+    let theirs = server.api().service_key(made["api_key"].as_str().unwrap());
+    let of_acme = |user: &str| {
+        let token = crate::support::Token::of(user).claim("tenant_id", json!("acme")).sign();
+        server.api().bearer(&token)
+    };
+    let (ann, bob) = (of_acme("ann"), of_acme("bob"));
+    bob.unread().await;
+    for (service, word) in [(&ours, "ours"), (&theirs, "theirs")] {
+        for n in 0..4 {
+            service.sent("ann", &format!("{word} {n}")).await;
+        }
+    }
+    let everyone = json!({"title": "to all", "content": "to all", "recipients": [], "recipient_type": "all",
+        "message_type": "text"});
+    ours.send(everyone.clone()).await.ok();
+    theirs.send(everyone).await.ok();
+    let keep = async |quotas: Value| {
+        admin.put("/api/v3/admin/tenants/acme", json!({"quotas": quotas})).await
+    };
+    keep(json!({"kept_messages": 0})).await.refused(422, "invalid");
+    let kept = keep(json!({"kept_messages": 2, "channels": 5})).await.ok();
+    assert_eq!(kept["quotas"]["kept_messages"], 2, "{kept}");
+    assert_eq!(admin.get("/api/v3/admin/tenants/acme").await.ok()["quotas"], kept["quotas"]);
+    eventually("what is too much is forgotten", || async {
+        prune(&server, json!({})).await.ok();
+        ann.all_messages().await.len() == 2
+    })
+    .await;
+    assert_eq!(titles(&ann).await, ["theirs 3", "to all"]);
+    assert_eq!(titles(&server.as_user("ann")).await.len(), 5, "others keep all");
+    // By age, for one who was not looked at since as well; then nothing of it is kept for groups either.
+    keep(json!({"kept_seconds": 1})).await.ok();
+    eventually("what is too old is forgotten", || async {
+        let one = prune(&server, json!({"tenant_id": "acme", "user_id": "ann"})).await.ok();
+        prune(&server, json!({})).await.ok();
+        println!("{one}");
+        ann.unread().await == 0 && bob.unread().await == 0
+    })
+    .await;
+    if server.keeps_files() {
+        let shared = rusqlite::Connection::open(server.storage().join(".hub/shared.db")).unwrap();
+        let left = |tenant: &str| -> i64 {
+            let sql = "SELECT count(*) FROM broadcasts WHERE tenant = ?1";
+            shared.query_row(sql, [tenant], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((left("acme"), left("default")), (0, 1));
+    }
+    assert_eq!(titles(&server.as_user("ann")).await.len(), 5, "others keep all");
+    keep(json!({})).await.ok();
+    theirs.sent("ann", "kept again").await;
+    assert_eq!(prune(&server, json!({})).await.ok()["pruned"], 0);
+    assert_eq!(titles(&ann).await, ["kept again"]);
+}
+
 /// By itself, without anybody asking.
 #[tokio::test]
 async fn it_happens_by_itself() {

@@ -213,7 +213,7 @@ impl Api {
             connections: Arc::new(Nobody),
             tail: Tail::new(&counts),
             settings: Arc::new(NoSettings),
-            keeping: Arc::new(Keeping::new(Retention::default(), Duration::MAX)),
+            keeping: Arc::new(Keeping::new(Retention::default(), Duration::MAX, None)),
         };
         let state = ApiState::new(parts, &counts);
         Self {

@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 use crate::{
     clock::WallClock,
-    store::{Retention, Witness, limits},
+    store::{Retention, TenantRetention, Witness, limits},
 };
 
 /// Settings of the store. `Debug` shows no password.
@@ -43,6 +43,8 @@ pub struct PostgresConfig {
     pub sent_kept: Duration,
     /// What inboxes keep. One node at a time goes over all of them, once an hour.
     pub retention: Retention,
+    /// What tenants keep that keep less.
+    pub tenants: Option<Arc<dyn TenantRetention>>,
     /// Times are those of the database's clock, so that nodes whose clocks differ agree. A clock
     /// given here moves them by as much as it differs from the system's, for tests.
     pub clock: Option<WallClock>,
@@ -66,6 +68,7 @@ impl PostgresConfig {
             idle_in_transaction_timeout: Duration::from_secs(15),
             sent_kept: limits::SENT_KEPT,
             retention: Retention::default(),
+            tenants: None,
             clock: None,
             witness: None,
         }

@@ -94,7 +94,7 @@ impl Core {
         let turn = self.publisher.enter(work);
         self.commit(transaction).await?;
         turn.publish(work);
-        self.over.note(work, self.keeping.retention());
+        self.over.note(work, &self.keeping);
         Ok(())
     }
 

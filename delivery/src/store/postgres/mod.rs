@@ -223,7 +223,11 @@ impl PostgresStore {
             metrics,
             closing: false.into(),
             committed: Mutex::new(None),
-            keeping: Arc::new(Keeping::new(config.retention, config.sent_kept)),
+            keeping: Arc::new(Keeping::new(
+                config.retention,
+                config.sent_kept,
+                config.tenants.clone(),
+            )),
             config,
         });
         let (background, batches) = (TaskTracker::new(), TaskTracker::new());

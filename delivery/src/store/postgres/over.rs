@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 
 use super::{slot::Slot, work::Work};
-use crate::store::Retention;
+use crate::store::Keeping;
 
 /// Most inboxes that are remembered. What is beyond is pruned when all inboxes are gone over.
 const OVER_MAX: usize = 10_000;
@@ -20,10 +20,18 @@ pub(super) struct Over(Mutex<BTreeSet<i64>>);
 
 impl Over {
     /// Remembers those of a transaction, which is committed.
-    pub(super) fn note(&self, work: &Work, retention: Retention) {
-        let Some(most) = retention.max_messages else { return };
-        let most = i64::try_from(most.saturating_add(most / SLACK)).unwrap_or(i64::MAX);
-        let over = |slot: &&Slot| slot.touched && slot.inbox.kept > most;
+    pub(super) fn note(&self, work: &Work, keeping: &Keeping) {
+        if keeping.is_everything() {
+            return;
+        }
+        let over = |slot: &&Slot| {
+            let most = || keeping.of(&slot.inbox.key.tenant).max_messages;
+            slot.touched
+                && most().is_some_and(|most| {
+                    let most = most.saturating_add(most / SLACK);
+                    slot.inbox.kept > i64::try_from(most).unwrap_or(i64::MAX)
+                })
+        };
         if work.slots.iter().any(|slot| over(&slot)) {
             let mut all = self.0.lock();
             let room = OVER_MAX.saturating_sub(all.len());

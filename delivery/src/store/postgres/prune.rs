@@ -175,7 +175,7 @@ impl Core {
             let found = rows(&self.db.client().await?, sql, &[&page]).await?;
             for row in &found {
                 let key = InboxKey::new(row.id(0)?, row.id(1)?);
-                self.prune(&key, self.keeping.retention()).await?;
+                self.prune(&key, self.keeping.of(&key.tenant)).await?;
             }
         }
         Ok(())
@@ -183,7 +183,6 @@ impl Core {
 
     /// Forgets what the store is set up not to keep, in every inbox and besides.
     pub(super) async fn prune_all(&self) -> Result<u64, Failure> {
-        let retention = self.keeping.retention();
         let client = self.db.client().await?;
         let sql = "SELECT tenant, pos FROM tenants";
         let found = rows(&client, sql, &[]).await?;
@@ -197,17 +196,17 @@ impl Core {
             let page = self.retry(|| self.bring_page(after)).await?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
-            if retention != Retention::default() {
-                for (_, key) in &page {
+            for (_, key) in &page {
+                let retention = self.keeping.of(&key.tenant);
+                if retention != Retention::default() {
                     gone += self.prune(key, retention).await?;
                 }
             }
         }
         let now = self.now(&self.db.client().await?).await?;
-        if let Some(age) = retention.max_age {
-            let oldest = now.saturating_sub(millis(age));
-            for (tenant, pos) in &places {
-                self.forget_records(tenant, *pos, oldest).await?;
+        for (tenant, pos) in &places {
+            if let Some(age) = self.keeping.of(tenant).max_age {
+                self.forget_records(tenant, *pos, now.saturating_sub(millis(age))).await?;
             }
         }
         self.forget_old(now).await?;

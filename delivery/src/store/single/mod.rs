@@ -108,7 +108,7 @@ use self::{
 use crate::{
     Fanout, InboxKey,
     clock::WallClock,
-    store::{Keeping, Retention, Witness, limits},
+    store::{Keeping, Retention, TenantRetention, Witness, limits},
 };
 
 pub use self::{
@@ -159,6 +159,8 @@ pub struct SingleConfig {
     /// What inboxes keep. What they need not is forgotten slowly: an inbox is looked at some time
     /// after an hour, see [`crate::Store::prune_all`] for at once.
     pub retention: Retention,
+    /// What tenants keep that keep less.
+    pub tenants: Option<Arc<dyn TenantRetention>>,
 }
 
 impl Default for SingleConfig {
@@ -172,6 +174,7 @@ impl Default for SingleConfig {
             clock: WallClock::default(),
             witness: None,
             retention: Retention::default(),
+            tenants: None,
         }
     }
 }
@@ -276,7 +279,8 @@ impl SingleStore {
         }
         let root = Trimmer::open_root(&config.root).map_err(at(&config.root))?;
         let metrics = Arc::new(StoreMetrics::new(recorder));
-        let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
+        let keeping =
+            Arc::new(Keeping::new(config.retention, config.sent_kept, config.tenants.clone()));
         let open = || -> Result<_, Box<dyn std::error::Error + Send + std::marker::Sync>> {
             let shared = Arc::new(Shared::open(&hub.join("shared.db"), Arc::clone(&metrics))?);
             let ledger = Ledger::open(

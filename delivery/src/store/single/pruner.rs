@@ -6,14 +6,14 @@
 //! for all that has come to them in the meantime, and forgets it when it has been everywhere.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
-use protocol::Time;
+use protocol::{TenantId, Time};
 use tokio::sync::oneshot;
 
 use super::{
@@ -72,10 +72,10 @@ enum Woken {
 /// A walk that is under way.
 struct Round {
     walk: Walk,
-    /// What is kept.
-    retention: Retention,
-    /// Up to where what was sent to many is too old.
+    /// Up to where what was sent to many is too old, for everybody.
     stale: Option<Lsn>,
+    /// And for tenants that keep less.
+    stale_of: BTreeMap<TenantId, Lsn>,
     /// Messages that went.
     pruned: u64,
     /// The first inbox that could not be written.
@@ -117,7 +117,7 @@ impl Pruner {
 
     /// Walks over all inboxes now.
     pub(super) async fn prune_all(&self) -> Result<u64, StoreError> {
-        if self.keeping.retention() == Retention::default() {
+        if self.keeping.is_everything() {
             return Ok(0);
         }
         let (answer, receive) = oneshot::channel();
@@ -149,15 +149,16 @@ impl Pruner {
             .expect("a runtime without drivers needs nothing of the system");
         let mut under_way: Option<Round> = None;
         let mut next_walk = Instant::now() + ROUND_EVERY;
-        let mut known = self.keeping.retention();
+        let kept = || (self.keeping.retention(), self.keeping.of_tenants());
+        let mut known = kept();
         loop {
             // It may be another one by then: a walk that was an hour away is due then.
             let due = Instant::now() + ROUND_EVERY;
             let due = if under_way.is_some() { due } else { next_walk.min(due) };
             let woken = self.wait(due);
-            let retention = self.keeping.retention();
-            if retention != known {
-                known = retention;
+            let now_kept = kept();
+            if now_kept != known {
+                known = now_kept;
                 next_walk = Instant::now();
             }
             match woken {
@@ -168,7 +169,7 @@ impl Pruner {
                     let _ = answer.send(self.end(round));
                 }
                 Woken::Due if under_way.is_none() && Instant::now() < next_walk => {}
-                Woken::Due if under_way.is_none() && retention == Retention::default() => {
+                Woken::Due if under_way.is_none() && self.keeping.is_everything() => {
                     next_walk = Instant::now() + WALK_EVERY;
                 }
                 Woken::Due => {
@@ -202,20 +203,32 @@ impl Pruner {
     }
 
     fn begin(&self) -> Round {
-        let retention = self.keeping.retention();
-        let stale = self.stale(retention).unwrap_or_else(|error| {
-            self.shared_failed(&error);
-            None
-        });
-        let walk = Walk::new(&self.root);
-        Round { walk, retention, stale, pruned: 0, failed: None }
+        let stale = |retention: Retention, tenant: Option<&TenantId>| {
+            self.stale(retention, tenant).unwrap_or_else(|error| {
+                self.shared_failed(&error);
+                None
+            })
+        };
+        let of_tenants = self.keeping.of_tenants().into_iter();
+        let stale_of = of_tenants
+            .filter_map(|(tenant, retention)| {
+                let up_to = stale(retention, Some(&tenant))?;
+                Some((tenant, up_to))
+            })
+            .collect();
+        let stale = stale(self.keeping.retention(), None);
+        Round { walk: Walk::new(&self.root), stale, stale_of, pruned: 0, failed: None }
     }
 
-    fn stale(&self, retention: Retention) -> rusqlite::Result<Option<Lsn>> {
+    fn stale(
+        &self,
+        retention: Retention,
+        tenant: Option<&TenantId>,
+    ) -> rusqlite::Result<Option<Lsn>> {
         let Some(age) = retention.max_age else { return Ok(None) };
         let age = crate::clock::millis(age);
         let moment = Time::from_millis(clock::now().millis().saturating_sub(age));
-        self.shared.older_than(moment)
+        self.shared.older_than(tenant, moment)
     }
 
     /// Looks at some inboxes. Whether there are more.
@@ -233,7 +246,8 @@ impl Pruner {
                     continue;
                 }
             };
-            match self.look_at(key, round).await {
+            let stale = round.stale.max(round.stale_of.get(&key.tenant).copied());
+            match self.look_at(key, stale).await {
                 Ok(pruned) => round.pruned += pruned,
                 // It is closed until somebody repairs it; the others go on.
                 Err(StoreError::Damaged(_)) => {}
@@ -245,13 +259,13 @@ impl Pruner {
         true
     }
 
-    async fn look_at(&self, key: InboxKey, round: &Round) -> Result<u64, StoreError> {
+    async fn look_at(&self, key: InboxKey, stale: Option<Lsn>) -> Result<u64, StoreError> {
         let inbox = self.inboxes.get(key);
-        if let Some(up_to) = round.stale {
+        if let Some(up_to) = stale {
             let asked = Arc::clone(&inbox);
             self.workers[inbox.worker].ask(move |files| files.take_over(&asked, up_to)).await?;
         }
-        let (asked, retention) = (Arc::clone(&inbox), round.retention);
+        let (asked, retention) = (Arc::clone(&inbox), self.keeping.of(&inbox.key.tenant));
         let overdue = self.workers[inbox.worker]
             .ask(move |files| files.is_overdue(&asked, retention))
             .await?;
@@ -264,9 +278,11 @@ impl Pruner {
         if let Some(error) = round.failed {
             return Err(error);
         }
-        if let Some(up_to) = round.stale {
+        let of_tenants = round.stale_of.iter().map(|(tenant, up_to)| (Some(tenant), *up_to));
+        for (tenant, up_to) in round.stale.map(|up_to| (None, up_to)).into_iter().chain(of_tenants)
+        {
             loop {
-                match self.shared.forget(up_to, FORGET_MAX) {
+                match self.shared.forget(tenant, up_to, FORGET_MAX) {
                     Ok(0) => break,
                     Ok(count) => self.metrics.pruned_shared.increment(count),
                     Err(error) => {

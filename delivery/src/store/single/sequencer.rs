@@ -303,7 +303,7 @@ mod tests {
         let shared = Shared::open(&folder.path().join("shared.db"), Arc::clone(&metrics)).unwrap();
         let counts = Arc::new(LedgerMetrics::new(&metrics::NoopRecorder));
         let (path, config) = (folder.path().join("ledger.db"), SingleConfig::default());
-        let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
+        let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept, None));
         let (ledger, _) =
             Ledger::open(&path, &config, &keeping, counts, Arc::clone(&metrics)).unwrap();
         Sequencer {

@@ -69,6 +69,13 @@ impl Store for ListStore {
         ready(Ok(0))
     }
 
+    fn inboxes(
+        &self,
+        _: tokio::sync::mpsc::Sender<InboxKey>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))
     }

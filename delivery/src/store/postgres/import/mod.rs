@@ -103,6 +103,7 @@ impl Import {
             connections,
             // Nothing is forgotten while it is compared.
             retention: Retention::default(),
+            tenants: None,
             sent_kept: std::time::Duration::MAX,
             replica_url: None,
             witness: None,

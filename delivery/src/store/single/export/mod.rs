@@ -124,6 +124,7 @@ impl Export {
             clock: WallClock::new(move || at),
             // What is too old by now is moved as it is, and forgotten there.
             retention: Retention::default(),
+            tenants: None,
             sent_kept: Duration::MAX,
             ..config
         };

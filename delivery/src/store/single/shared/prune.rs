@@ -1,6 +1,6 @@
 //! Walking over all who are known, and forgetting what every inbox has taken over.
 
-use protocol::Time;
+use protocol::{TenantId, Time};
 use rusqlite::{OptionalExtension, params};
 
 use super::{
@@ -30,37 +30,52 @@ impl Shared {
         })
     }
 
-    /// The latest of what was sent to groups or everyone, and is older than a moment together with
-    /// all before it.
-    pub(in super::super) fn older_than(&self, moment: Time) -> rusqlite::Result<Option<Lsn>> {
+    /// The latest of what was sent to groups or everyone, of a tenant or of all, and is older than a moment
+    /// together with all before it.
+    pub(in super::super) fn older_than(
+        &self,
+        tenant: Option<&TenantId>,
+        moment: Time,
+    ) -> rusqlite::Result<Option<Lsn>> {
+        let tenant = tenant.map(TenantId::as_str);
         self.readers.ask(|db| {
             let first = db
                 .query_row(
-                    "SELECT lsn FROM broadcasts WHERE at >= ?1 ORDER BY lsn LIMIT 1",
-                    [moment.millis()],
+                    "SELECT lsn FROM broadcasts WHERE at >= ?1 AND (?2 IS NULL OR tenant = ?2)
+                     ORDER BY lsn LIMIT 1",
+                    params![moment.millis(), tenant],
                     |row| row.get::<_, i64>(0),
                 )
                 .optional()?
                 .unwrap_or(i64::MAX);
-            db.query_row("SELECT max(lsn) FROM broadcasts WHERE lsn < ?1", [first], |row| {
-                row.get(0)
-            })
+            db.query_row(
+                "SELECT max(lsn) FROM broadcasts
+                 WHERE lsn < ?1 AND (?2 IS NULL OR tenant = ?2)",
+                params![first, tenant],
+                |row| row.get(0),
+            )
             .map(|lsn: Option<i64>| lsn.map(i64::cast_unsigned))
         })
     }
 
-    /// Forgets some of what was sent to groups or everyone, up to a record that every inbox has taken
-    /// over. Answers how much that was.
-    pub(in super::super) fn forget(&self, up_to: Lsn, limit: u32) -> rusqlite::Result<u64> {
+    /// Forgets some of what was sent to groups or everyone, of a tenant or of all, up to a record that every
+    /// inbox has taken over. Answers how much that was.
+    pub(in super::super) fn forget(
+        &self,
+        tenant: Option<&TenantId>,
+        up_to: Lsn,
+        limit: u32,
+    ) -> rusqlite::Result<u64> {
         let mut writer = self.writer.lock();
         let transaction = writer.transaction()?;
         let gone: Vec<(i64, String, Option<Vec<Group>>)> = transaction
             .prepare_cached(
                 "DELETE FROM broadcasts WHERE lsn IN
-                 (SELECT lsn FROM broadcasts WHERE lsn <= ?1 ORDER BY lsn LIMIT ?2)
+                 (SELECT lsn FROM broadcasts
+                  WHERE lsn <= ?1 AND (?3 IS NULL OR tenant = ?3) ORDER BY lsn LIMIT ?2)
                  RETURNING lsn, tenant, grps",
             )?
-            .query_map(params![up_to.cast_signed(), limit], |row| {
+            .query_map(params![up_to.cast_signed(), limit, tenant.map(TenantId::as_str)], |row| {
                 let groups = match row.get_ref(2)?.as_str_or_null()? {
                     Some(_) => Some(from_json(row, 2)?),
                     None => None,

@@ -93,7 +93,7 @@ impl Bench {
 fn open(folder: &Path, config: &SingleConfig) -> (Arc<Ledger>, LedgerFile) {
     let metrics = Arc::new(LedgerMetrics::new(&NoopRecorder));
     let store_metrics = Arc::new(StoreMetrics::new(&NoopRecorder));
-    let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept));
+    let keeping = Arc::new(Keeping::new(config.retention, config.sent_kept, None));
     let path = folder.join("ledger.db");
     let (ledger, start) = Ledger::open(&path, config, &keeping, metrics, store_metrics).unwrap();
     (ledger, start.file)
