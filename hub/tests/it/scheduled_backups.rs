@@ -108,7 +108,8 @@ async fn each_run_of_a_schedule_restores_to_a_consistent_prefix() {
     assert!(metrics.contains("pushhub_backup_runs_total{result=\"failed\"} 0"), "{metrics}");
     assert!(server.terminate().await.success());
     let mut lengths = vec![];
-    for run_ in runs.iter().rev() {
+    // The first may have begun before the first message was in a file.
+    for run_ in runs.iter().rev().filter(|run| run["inboxes"] == 2) {
         let name = id(run_);
         well(run(place.path(), name, &["restore", "--run", name, "--inboxes-only"]).await);
         let said = well(run(place.path(), name, &["verify"]).await);
@@ -127,7 +128,7 @@ async fn each_run_of_a_schedule_restores_to_a_consistent_prefix() {
     assert!(lengths.is_sorted() && lengths.last().unwrap() <= &sent, "{lengths:?} of {sent}");
     assert!(lengths.windows(2).any(|pair| pair[0] < pair[1]), "{lengths:?}");
     // By a time: the last one that was begun by then.
-    let second = &runs[runs.len() - 2];
+    let second = &runs[1];
     let by = second["started_at"].as_str().unwrap();
     let said = well(run(place.path(), "x", &["backups", by, "--output", "json"]).await);
     assert!(said.contains(id(second)) && said.contains("\"user_id\":\"ann\""), "{said}");
@@ -147,9 +148,12 @@ async fn what_is_kept_no_longer_goes_and_what_it_is_put_on_stays() {
         let run = made(&server, json!({"type": kind})).await;
         assert_eq!(run["type"], *kind);
         all.push(run);
-        let folders = fs::read_dir(place.path().join("backups/runs")).unwrap().count();
         // Of the first chain nothing can go before both that are kept are of the second.
-        assert_eq!(folders, [1, 2, 3, 4, 2][n], "after {n}");
+        eventually("what is kept no longer is removed", async || {
+            let folders = fs::read_dir(place.path().join("backups/runs")).unwrap().count();
+            folders == [1, 2, 3, 4, 2][n]
+        })
+        .await;
     }
     assert_eq!(all[4]["removed"], json!([id(&all[0]), id(&all[1]), id(&all[2])]));
     let said = well(run(place.path(), "x", &["backups"]).await);
@@ -235,7 +239,7 @@ async fn lived(server: &TestServer) -> Api {
     service.post("/api/v3/messages/templates", template).await.ok();
     let channel = json!({"id": "crew", "name": "Crew"});
     admin.post("/api/v3/admin/channels", channel).await.ok();
-    let members = json!({"add": ["ann", "ben"]});
+    let members = json!({"join": ["ann", "ben"]});
     admin.post("/api/v3/admin/channels/crew/members", members).await.ok();
     let roles = json!({"roles": ["on_call"]});
     admin.put("/api/v3/admin/users/ann/roles", roles).await.ok();
@@ -392,8 +396,11 @@ async fn a_bucket_has_what_a_folder_would() {
     bucket.set_down(false);
     let third = made(&server, json!({"type": "full"})).await;
     assert_eq!(third["removed"].as_array().unwrap().len(), 2);
+    eventually("the others are removed", async || {
+        bucket.names().iter().all(|name| name.contains(id(&third)))
+    })
+    .await;
     let names = bucket.names();
-    assert!(names.iter().all(|name| name.contains(id(&third))), "{names:?}");
 
     let command = async |folder: &str, arguments: &[&str]| {
         let (status, said) = builder(place.path(), folder).envs(bucket.env()).run(arguments).await;
@@ -448,7 +455,8 @@ async fn of_nodes_that_share_a_database_one_makes_it() {
         metrics.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
     };
     let (of_a, of_b) = (a.metrics().await, b.metrics().await);
-    assert!(counted(&of_a, "done") + counted(&of_b, "done") >= runs.len() as f64);
+    // One may have become whole, and not be counted yet.
+    assert!(counted(&of_a, "done") + counted(&of_b, "done") >= runs.len() as f64 - 1.0);
     assert_eq!(counted(&of_a, "failed") + counted(&of_b, "failed"), 0.0);
     // The other one goes on alone.
     b.kill_9().await;

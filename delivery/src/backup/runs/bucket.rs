@@ -50,8 +50,7 @@ const TRY_FOR: Duration = Duration::from_secs(30);
 /// How often.
 const TRIES: usize = 4;
 
-/// Objects that are deleted at a time: each is a request, which every store of this kind knows; the one for many
-/// does not every one.
+/// Objects that are deleted at a time: each is a request.
 const DELETIONS: usize = 8;
 
 /// Which bucket, and who may use it.
@@ -117,6 +116,8 @@ impl Bucket {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&config.bucket)
             .with_region(&config.region)
+            // Not every store of this kind knows the request for many.
+            .with_disable_bulk_delete(true)
             .with_http_connector(Connector(Arc::new(dialer)))
             .with_retry(RetryConfig {
                 max_retries: TRIES,

@@ -152,7 +152,8 @@ impl Export {
     pub(crate) async fn place(&self) -> Result<Lsn, ExportError> {
         let shared = self.shared.ask(|db| {
             db.query_row(
-                "SELECT max(lsn, ifnull((SELECT next_lsn FROM floor), 0)) FROM applied",
+                // What comes next has the floor itself: an inbox that had it already would pass it over.
+                "SELECT max(lsn, ifnull((SELECT next_lsn - 1 FROM floor), 0)) FROM applied",
                 [],
                 |row| row.get::<_, i64>(0),
             )
