@@ -37,6 +37,7 @@ mod problems;
 pub mod provider;
 pub mod search;
 pub mod send;
+pub mod spans;
 mod sql;
 pub mod store;
 pub mod tail;

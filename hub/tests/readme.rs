@@ -18,6 +18,7 @@ fn metrics() -> String {
         hub::telemetry::METRICS,
         delivery::api::METRICS,
         delivery::tail::METRICS,
+        delivery::spans::METRICS,
         delivery::backup::METRICS,
         delivery::backup::JOB_METRICS,
         delivery::identity::METRICS,

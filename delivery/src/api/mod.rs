@@ -81,6 +81,7 @@ use crate::{
     outbound::Outbound,
     provider::{Logins, Providers, ProvidersConfig},
     send::Sender,
+    spans::Spans,
     store::{Directory, Retention, Storage, Store},
     tail::Tail,
     template::Templates,
@@ -140,6 +141,7 @@ pub(crate) struct Shared {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) spans: Spans,
     pub(crate) deletions: Deletions,
 }
 
@@ -177,6 +179,8 @@ pub struct ApiParts {
     pub connections: Arc<dyn Connections>,
     /// What is told to who watches.
     pub tail: Arc<Tail>,
+    /// What is recorded of requests.
+    pub spans: Spans,
 }
 
 impl std::fmt::Debug for ApiParts {
@@ -203,6 +207,7 @@ impl ApiState {
             draining,
             connections,
             tail,
+            spans,
         } = parts;
         accounts.register_metrics(recorder);
         let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
@@ -265,6 +270,7 @@ impl ApiState {
             draining,
             connections,
             tail,
+            spans,
             deletions,
         }))
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use delivery::{
     clock::SharedClock,
     metrics::SharedRecorder,
+    spans::Spans,
     store::{
         Storage, Witness,
         postgres::{
@@ -57,6 +58,8 @@ pub(super) struct Opening<'a> {
     pub(super) recorder: &'a SharedRecorder,
     /// Follows the database's, where nodes share one.
     pub(super) clock: &'a SharedClock,
+    /// What is recorded of requests.
+    pub(super) spans: &'a Spans,
 }
 
 impl Opening<'_> {
@@ -127,10 +130,10 @@ impl Opening<'_> {
         let foundation = self.foundation().await?;
         let webhooks = self.webhooks(&foundation).await?;
         let (marks, clock) = (foundation.secrets.marks(), self.clock.clock());
-        let redis =
-            RedisConfig::from_settings(&self.config.cluster, self.node.clone(), marks, clock)
-                .context("REDIS_CA_FILE cannot be read")?
-                .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let (settings, spans) = (&self.config.cluster, self.spans.clone());
+        let redis = RedisConfig::from_settings(settings, self.node.clone(), marks, clock, spans)
+            .context("REDIS_CA_FILE cannot be read")?
+            .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
         let settings = PostgresConfig { witness: Some(witness), ..database.clone() };
         let bus: Arc<dyn Bus> = match &redis {

@@ -47,6 +47,7 @@ mod send;
 mod service_keys;
 mod sessions;
 mod sockets;
+mod spans;
 mod stats;
 mod stream;
 mod support;

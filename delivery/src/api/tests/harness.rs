@@ -198,6 +198,7 @@ impl Api {
             config: ApiConfig { body_timeout, ..ApiConfig::default() },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),
+            spans: crate::spans::Spans::default(),
             tail: Tail::new(&counts),
         };
         let state = ApiState::new(parts, &counts);

@@ -32,14 +32,14 @@ impl Setting {
     pub const fn is_secret(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Secret { .. } | Kind::RedisAddress | Kind::DatabaseAddress | Kind::BackupKey
+            Kind::Secret { .. }
+                | Kind::RedisAddress
+                | Kind::DatabaseAddress
+                | Kind::BackupKey
+                | Kind::Headers
         )
     }
 }
-
-/// Variables that mean something only to parts which this build does not have. Setting one is no mistake, but
-/// it must not look as if it worked.
-pub const WITHOUT_EFFECT: &[&str] = &["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// The file of settings.
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";

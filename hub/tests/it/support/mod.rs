@@ -12,6 +12,7 @@ pub(crate) mod api;
 pub(crate) mod browser;
 pub(crate) mod chromium;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod device;
 pub(crate) mod disk;
 pub(crate) mod document;
