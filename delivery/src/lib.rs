@@ -39,6 +39,7 @@ pub mod provider;
 pub mod search;
 pub mod send;
 pub mod settings;
+pub mod spans;
 mod sql;
 pub mod store;
 pub mod tail;

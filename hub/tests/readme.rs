@@ -20,6 +20,7 @@ fn metrics() -> String {
         delivery::api::METRICS,
         delivery::tail::METRICS,
         delivery::content::METRICS,
+        delivery::spans::METRICS,
         delivery::backup::METRICS,
         delivery::backup::JOB_METRICS,
         delivery::backup::RUN_METRICS,

@@ -27,7 +27,12 @@ fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
 
 fn message(seq: u64, body: &Arc<Body>) -> InboxChange {
     let state = MessageState::new(Seq(seq));
-    InboxChange { seq: Seq(seq), what: What::Message { state, body: Arc::clone(body) }, age: None }
+    InboxChange {
+        seq: Seq(seq),
+        what: What::Message { state, body: Arc::clone(body) },
+        age: None,
+        span: None,
+    }
 }
 
 fn status(seq: u64, action: Option<PressedAction>) -> InboxChange {
@@ -38,7 +43,7 @@ fn status(seq: u64, action: Option<PressedAction>) -> InboxChange {
         at: support::time("2025-01-15T10:30:00.25Z"),
         action,
     };
-    InboxChange { seq: Seq(seq), what: What::Status(update), age: None }
+    InboxChange { seq: Seq(seq), what: What::Status(update), age: None, span: None }
 }
 
 fn changes(changes: Vec<InboxChange>) -> Event {
@@ -84,7 +89,7 @@ fn samples() -> Vec<(&'static str, Event)> {
                 status(7, None),
                 status(8, Some(pressed)),
                 edited,
-                InboxChange { seq: Seq(10), what: What::InStore, age: None },
+                InboxChange { seq: Seq(10), what: What::InStore, age: None, span: None },
             ]),
         ),
         ("group", Event::Group { tenant: tenant(), pos: 70_000 }),
@@ -256,13 +261,15 @@ fn the_age_of_a_change_is_told_where_it_is_known_and_costs_nothing_else() {
     let all = vec![
         aged(message(1, &body), 0),
         aged(status(2, None), 1_500),
-        aged(status(3, press), u64::MAX),
-        InboxChange { seq: Seq(4), what: What::InStore, age: Some(7) },
+        InboxChange { span: Some([9; SPAN_BYTES]), ..aged(status(3, press), u64::MAX) },
+        InboxChange { seq: Seq(4), what: What::InStore, age: Some(7), span: None },
     ];
     let bytes = envelope(changes(all)).encode();
     let Event::Changes(read) = Envelope::decode(&bytes).unwrap().event else { panic!() };
     let ages: Vec<_> = read.changes.iter().map(|change| change.age).collect();
     assert_eq!(ages, [Some(0), Some(1_500), Some(u64::MAX), None]);
+    let spans: Vec<_> = read.changes.iter().map(|change| change.span).collect();
+    assert_eq!(spans, [None, None, Some([9; SPAN_BYTES]), None]);
     let Event::Changes(read) = Envelope::decode(&without).unwrap().event else { panic!() };
     assert!(read.changes.iter().all(|change| change.age.is_none()), "an older node says none");
 }
@@ -287,7 +294,7 @@ fn what_a_newer_node_says_is_passed_over() {
     let Event::Changes(read) = Envelope::decode(&change).unwrap().event else { panic!() };
     assert!(matches!(
         read.changes[..],
-        [InboxChange { seq: Seq(7), what: What::InStore, age: None }]
+        [InboxChange { seq: Seq(7), what: What::InStore, age: None, span: None }]
     ));
 }
 
@@ -460,7 +467,7 @@ proptest! {
             status: if read { Status::Read } else { Status::Unread },
             read_at: read.then(|| Time::from_millis(millis)),
         };
-        let change = InboxChange { seq: Seq(seq), what: What::Message { state, body }, age: None };
+        let change = InboxChange { seq: Seq(seq), what: What::Message { state, body }, age: None, span: None };
         let bytes = envelope(changes(vec![change])).encode();
         let Event::Changes(back) = Envelope::decode(&bytes).unwrap().event else { panic!() };
         let What::Message { state: back, .. } = &back.changes[0].what else { panic!() };

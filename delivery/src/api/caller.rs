@@ -12,6 +12,7 @@ use crate::{
     control::Service,
     guard::Attempt,
     identity::{AdminCaller, AuthError, Caller, UserCaller, note},
+    spans,
 };
 
 fn authorization(parts: &Parts) -> Option<&[u8]> {
@@ -23,6 +24,7 @@ async fn caller(parts: &Parts, state: &ApiState) -> Result<Caller, ApiError> {
     let toll = Toll::of(parts);
     let caller =
         toll.recognised(state.0.identity.caller(authorization(parts), toll.address()).await)?;
+    spans::note_tenant(|| caller.tenant());
     toll.pay(&caller)?;
     if let Caller::User(user) = &caller {
         note(&*state.0.directory, user).await;
@@ -96,6 +98,9 @@ impl FromRequestParts<ApiState> for Admin {
         };
         let admin = toll.recognised(known)?;
         Trace::of(parts).by(&admin);
+        if let Some(tenant) = admin.tenant() {
+            spans::note_tenant(|| tenant.clone());
+        }
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let needed = needed(&parts.method, path);
         if !admin.role().may(needed) {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     StoreError,
     identity::Caller,
+    spans,
     store::{SenderKey, StoredAnswer},
 };
 
@@ -182,11 +183,16 @@ where
     let asked = (tenant.clone(), sender.clone(), key.clone());
     let (data, at) = (String::new(), state.0.control.clock().now());
     let work = run(Keep(Some(StoredAnswer { tenant, sender, key, fingerprint, data, at })));
-    let work = tokio::spawn(async move {
+    let work = async move {
         let answered = work.await;
         drop(claim);
         answered
-    });
+    };
+    let work = match spans::current() {
+        None => tokio::spawn(work),
+        // Another task, the same trace.
+        Some(traced) => tokio::spawn(spans::scope(traced, work)),
+    };
     match work.await {
         Ok(Err(error)) if error.is_key_taken() => {
             let (tenant, sender, key) = asked;

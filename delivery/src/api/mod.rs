@@ -84,6 +84,7 @@ use crate::{
     provider::{Logins, Providers, ProvidersConfig},
     send::Sender,
     settings::Settings,
+    spans::Spans,
     store::{Directory, Keeping, Storage, Store},
     tail::Tail,
     template::Templates,
@@ -141,6 +142,7 @@ pub(crate) struct Shared {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) connections: Arc<dyn Connections>,
     pub(crate) tail: Arc<Tail>,
+    pub(crate) spans: Spans,
     pub(crate) deletions: Deletions,
     pub(crate) settings: Arc<dyn Settings>,
     pub(crate) keeping: Arc<Keeping>,
@@ -184,6 +186,8 @@ pub struct ApiParts {
     pub settings: Arc<dyn Settings>,
     /// What inboxes keep.
     pub keeping: Arc<Keeping>,
+    /// What is recorded of requests.
+    pub spans: Spans,
 }
 
 impl std::fmt::Debug for ApiParts {
@@ -212,6 +216,7 @@ impl ApiState {
             tail,
             settings,
             keeping,
+            spans,
         } = parts;
         accounts.register_metrics(recorder);
         let admins = Arc::new(Admins::new(Arc::clone(&control), Arc::clone(&accounts)));
@@ -274,6 +279,7 @@ impl ApiState {
             draining,
             connections,
             tail,
+            spans,
             deletions,
             settings,
             keeping,

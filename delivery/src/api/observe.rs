@@ -6,6 +6,7 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,11 @@ use super::{
     toll::Toll,
 };
 use crate::{
-    channel::ChannelError, provider::LoginError, send::SendError, template::TemplateError,
+    channel::ChannelError,
+    provider::LoginError,
+    send::SendError,
+    spans::{self, KeyValue, Parent, Span},
+    template::TemplateError,
 };
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -43,6 +48,10 @@ pub(crate) async fn observe(
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let parent = Parent::of(request.headers());
+    let mut span = server_span(&state, parent.as_ref(), &method, route.as_ref(), &id);
+    let trace_id = span.as_ref().map(Span::trace_id).or_else(|| parent.map(|it| it.trace_id()));
+    let trace_id = trace_id.as_deref();
     // A codec that we do not have is refused by whoever answers in one (`Answer`): pages and
     // downloads have a media type of their own.
     let answer = Answer(negotiate(request.headers()).unwrap_or(Codec::Json));
@@ -57,13 +66,22 @@ pub(crate) async fn observe(
             if trace.leaves_one() {
                 request.extensions_mut().insert(trace.clone());
             }
-            caught(next.run(request)).await
+            let traced = span.as_ref().map(|span| Arc::clone(span.traced()));
+            match traced {
+                None => caught(next.run(request)).await,
+                Some(traced) => caught(spans::scope(traced, next.run(request))).await,
+            }
         }
         Err(limited) => Ok(ApiError::from(limited).into_response()),
     };
     let mut response = handled.unwrap_or_else(|panic| {
         state.0.metrics.panics.increment(1);
-        tracing::error!(panic = text_of(&*panic), request_id = text(&id), "a handler panicked");
+        tracing::error!(
+            panic = text_of(&*panic),
+            request_id = text(&id),
+            trace_id,
+            "a handler panicked"
+        );
         ApiError::Panicked.into_response()
     });
     if let Err(limited) = toll.leave(response.status()) {
@@ -72,7 +90,7 @@ pub(crate) async fn observe(
     let route = route.as_ref().map(MatchedPath::as_str);
     if let Some(Failed(error)) = response.extensions_mut().remove::<Failed>() {
         let method = word(&method);
-        let seen = Seen { method, route: route.unwrap_or_default(), id: text(&id) };
+        let seen = Seen { method, route: route.unwrap_or_default(), id: text(&id), trace_id };
         let failure = error.failure();
         seen.report(&error, failure.kind);
         let allow = response.headers_mut().remove(http::header::ALLOW);
@@ -94,7 +112,10 @@ pub(crate) async fn observe(
     let took = began.elapsed();
     let status = response.status();
     state.0.metrics.answered(&method, route, status, took);
-    log_access(word(&method), route, status.as_u16(), took, text(&id));
+    if let Some(span) = &mut span {
+        span.answered(status.as_u16());
+    }
+    log_access(word(&method), route, status.as_u16(), took, (text(&id), trace_id));
     toll.write(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, id);
     response
@@ -134,7 +155,13 @@ fn word(method: &Method) -> &str {
 }
 
 /// One line per request: no query, body, token or user in it.
-fn log_access(method: &str, route: Option<&str>, status: u16, took: Duration, id: &str) {
+fn log_access(
+    method: &str,
+    route: Option<&str>,
+    status: u16,
+    took: Duration,
+    (id, trace_id): (&str, Option<&str>),
+) {
     tracing::info!(
         target: "access",
         method,
@@ -142,52 +169,79 @@ fn log_access(method: &str, route: Option<&str>, status: u16, took: Duration, id
         status,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         request_id = id,
+        trace_id,
     );
+}
+
+/// The span of a request, where one is recorded.
+fn server_span(
+    state: &ApiState,
+    parent: Option<&Parent>,
+    method: &Method,
+    route: Option<&MatchedPath>,
+    id: &HeaderValue,
+) -> Option<Span> {
+    let method = word(method);
+    let name = || match route {
+        Some(route) => format!("{method} {}", route.as_str()),
+        None => method.to_owned(),
+    };
+    let attributes = || {
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", method.to_owned()),
+            KeyValue::new("pushhub.request_id", text(id).to_owned()),
+        ];
+        let route = route.map(|route| KeyValue::new("http.route", route.as_str().to_owned()));
+        attributes.extend(route);
+        attributes
+    };
+    state.0.spans.server(parent, name, attributes)
 }
 
 struct Seen<'a> {
     method: &'a str,
     route: &'a str,
     id: &'a str,
+    trace_id: Option<&'a str>,
 }
 
 impl Seen<'_> {
     /// Refusals of callers go to the security log, our own failures to the error log.
     fn report(&self, error: &ApiError, kind: ErrorType) {
-        let Self { method, route, id } = *self;
+        let Self { method, route, id, trace_id } = *self;
         let status = kind.status();
         match error {
             ApiError::Auth(auth) => tracing::warn!(
                 target: "security",
                 event = "not_recognised",
                 reason = auth.label(),
-                method, route, status, request_id = id,
+                method, route, status, request_id = id, trace_id,
             ),
             ApiError::Send(SendError::Refused(refusal)) => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
                 reason = %refusal,
-                method, route, status, request_id = id,
+                method, route, status, request_id = id, trace_id,
             ),
             ApiError::Template(refusal @ (TemplateError::Refused(_) | TemplateError::BuiltIn)) => {
                 tracing::warn!(
                     target: "security",
                     event = "not_allowed",
                     reason = %refusal,
-                    method, route, status, request_id = id,
+                    method, route, status, request_id = id, trace_id,
                 )
             }
             ApiError::Channel(ChannelError::Refused(refusal)) => tracing::warn!(
                 target: "security",
                 event = "not_allowed",
                 reason = %refusal,
-                method, route, status, request_id = id,
+                method, route, status, request_id = id, trace_id,
             ),
             ApiError::Login(refusal @ (LoginError::State | LoginError::Code)) => tracing::warn!(
                 target: "security",
                 event = "not_recognised",
                 reason = %refusal,
-                method, route, status, request_id = id,
+                method, route, status, request_id = id, trace_id,
             ),
             ApiError::UsersOnly
             | ApiError::ServicesOnly
@@ -197,7 +251,7 @@ impl Seen<'_> {
                 target: "security",
                 event = "not_allowed",
                 reason = %error,
-                method, route, status, request_id = id,
+                method, route, status, request_id = id, trace_id,
             ),
             // The store says it when it begins and when it is over, and metrics count. A line for
             // each refused request would fill the disk that is full.
@@ -207,6 +261,7 @@ impl Seen<'_> {
                 route,
                 status,
                 request_id = id,
+                trace_id,
                 "a request was refused for now",
             ),
             _ if status >= 500 => tracing::error!(
@@ -215,6 +270,7 @@ impl Seen<'_> {
                 route,
                 status,
                 request_id = id,
+                trace_id,
                 "a request failed",
             ),
             _ => {}

@@ -92,6 +92,20 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A POST of anything else.
+    #[must_use]
+    pub fn post(
+        purpose: Purpose,
+        url: &'a OutboundUrl,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Self {
+        Self {
+            body: body.into(),
+            ..Self::new(purpose, Method::POST, url).plain_header(header::CONTENT_TYPE, content_type)
+        }
+    }
+
     /// A POST of JSON.
     #[must_use]
     pub fn post_json(purpose: Purpose, url: &'a OutboundUrl, body: &impl Serialize) -> Self {

@@ -10,7 +10,7 @@ use crate::{metrics::Metric, words::words};
 const CALLS: Metric = Metric::counter(
     "pushhub_outbound_calls_total",
     "purpose,outcome",
-    "Calls to login providers and issuers of tokens: answered, whatever the status, or why not.",
+    "Calls to login providers, issuers of tokens and the collector of spans: answered, whatever the status, or why not.",
 );
 const SECONDS: Metric = Metric::histogram(
     "pushhub_outbound_call_seconds",
@@ -30,6 +30,8 @@ words! {
         Discovery = "discovery",
         /// A login.
         Login = "login",
+        /// Spans, to a collector.
+        Traces = "traces",
     }
 }
 

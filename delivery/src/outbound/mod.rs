@@ -1,4 +1,4 @@
-//! Calls to other programs: login providers, the keys of issuers, the webhooks of services.
+//! Calls to other programs: login providers, the keys of issuers, the collector of spans, the webhooks of services.
 //!
 //! What is common to them is here once: a URL that was taken apart and judged ([`OutboundUrl`]), a
 //! connection to the very address that was judged (`dial`), and where calls may lead (`address`).

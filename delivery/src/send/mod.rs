@@ -30,6 +30,7 @@ use crate::{
     control::{Control, ControlError, QuotaReached},
     identity::Caller,
     preference::Known as Preferred,
+    spans::{self, KeyValue, TENANT},
     store::{Batch, Directory, Outgoing, Store, StoreError, StoredAnswer},
     template::{Rendered, Templates},
 };
@@ -207,7 +208,20 @@ impl Sender {
     ) -> Result<T, StoreError> {
         let Prepared { items, charges, outcome } = prepared;
         if !items.is_empty() {
-            self.store.append(Batch { items, answer }).await?;
+            let attributes = || {
+                let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                let mut attributes = vec![
+                    KeyValue::new("messaging.system", "pushhub"),
+                    KeyValue::new("messaging.operation.name", "send"),
+                    KeyValue::new("messaging.batch.message_count", count),
+                ];
+                let tenant = items.first().map(|item| item.tenant.as_str().to_owned());
+                attributes.extend(tenant.map(|tenant| KeyValue::new(TENANT, tenant)));
+                attributes
+            };
+            let attributes = spans::current().map(|_| attributes());
+            let append = async { self.store.append(Batch { items, answer }).await };
+            spans::within("store append", || attributes.unwrap_or_default(), append).await?;
             charges.into_iter().for_each(Charge::keep);
         }
         Ok(outcome)

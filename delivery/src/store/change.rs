@@ -8,6 +8,7 @@ use std::{
 use protocol::{Body, DeviceId, MessageId, MessageState, PressedAction, Seq, Status, Time};
 
 use super::InboxKey;
+use crate::spans::{self, Traced};
 
 /// One change of one inbox, durable.
 #[derive(Clone, Debug)]
@@ -31,20 +32,22 @@ const DELIVERY_AGE_MAX: Duration = Duration::from_secs(600);
 pub struct Accepted {
     /// By this node's own clock, which only goes forwards.
     pub at: Instant,
+    /// The trace that this is a part of, where one is recorded.
+    pub trace: Option<Arc<Traced>>,
 }
 
 impl Accepted {
-    /// The store is being asked.
+    /// The store is being asked, by the running task.
     #[must_use]
     pub fn now() -> Self {
-        Self { at: Instant::now() }
+        Self { at: Instant::now(), trace: spans::current() }
     }
 
     /// It was asked so long ago, as another clock has measured it; none for what can be no delivery.
     #[must_use]
     pub fn ago(age: Duration) -> Option<Self> {
         let at = Instant::now().checked_sub(age).filter(|_| age <= DELIVERY_AGE_MAX)?;
-        Some(Self { at })
+        Some(Self { at, trace: None })
     }
 }
 

@@ -28,6 +28,7 @@ use delivery::{
     identity::{self, AuthError, Identity, UserCaller},
     limit::Limiter,
     preference::Silence,
+    spans::{Spans, SpansConfig},
     store::{BoxFuture, Directory, Storage},
     tail::Tail,
     webhook::Webhooks,
@@ -44,12 +45,12 @@ use self::{
 use crate::{
     bus::Inbound,
     census::Census,
-    config::{BackupConfig, Config, Loaded, ProcessConfig, Role, SocketConfig},
+    config::{BackupConfig, Config, Loaded, ProcessConfig, Role, SocketConfig, TraceConfig},
     console,
     foundation::{Foundation, overlap},
     health::{self, HealthState},
     live::{DirectoryGate, FromNodes, Live, LiveConfig, Refusal, Registry, TokenVerifier},
-    telemetry::{LogFilter, Metrics},
+    telemetry::{LogFilter, Metrics, VERSION},
 };
 
 pub use self::settings::METRICS;
@@ -87,6 +88,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     serving: Serving,
     background: Vec<JoinHandle<()>>,
+    spans: Spans,
     drain_timeout: Duration,
 }
 
@@ -117,6 +119,8 @@ impl App {
         let node = node_id(config)?;
         let clock = SharedClock::default();
         let live_config = live_config(&config.socket, role, node.clone(), clock.clock());
+        let spans = Spans::start(spans_config(config, &node), &*recorder)
+            .context("the collector of spans cannot be called")?;
         let registry = Registry::new(&live_config, &*recorder);
         let tail = Tail::new(&*recorder);
         registry.tell(&tail);
@@ -127,6 +131,7 @@ impl App {
             registry: &registry,
             recorder: &recorder,
             clock: &clock,
+            spans: &spans,
         };
         let parts = open(&opening, &ports, &health).await?;
         let Parts { foundation, webhooks, store, bus, cluster, settings, keeping } = parts;
@@ -223,6 +228,7 @@ impl App {
             tail,
             settings,
             keeping,
+            spans: spans.clone(),
         };
         let api = ApiState::new(api, &*recorder);
         let counting = cluster.as_ref().and_then(|Cluster { redis, place, .. }| {
@@ -266,6 +272,7 @@ impl App {
             draining,
             serving,
             background,
+            spans,
             drain_timeout,
         })
     }
@@ -308,6 +315,7 @@ impl App {
         if let Some(Cluster { redis: Some(redis), .. }) = &self.cluster {
             redis.close().await;
         }
+        self.spans.finish().await;
         // Last, because what the store finishes is told too.
         let (webhooks, foundation) = (self.webhooks, self.foundation);
         let close = tokio::task::spawn_blocking(move || {
@@ -459,6 +467,13 @@ fn about(role: Role, clock: &WallClock) -> NodeAbout {
         started_at: clock.now(),
         draining: false,
     }
+}
+
+/// What is said of spans, where they go anywhere.
+fn spans_config(config: &Config, node: &NodeId) -> Option<SpansConfig> {
+    let TraceConfig { url, headers, service_name, sampling } = config.trace.clone()?;
+    let version = VERSION.to_owned();
+    Some(SpansConfig { url, headers, sampling, service_name, version, node: node.to_string() })
 }
 
 fn node_id(config: &Config) -> anyhow::Result<NodeId> {

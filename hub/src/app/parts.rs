@@ -8,6 +8,7 @@ use delivery::{
     clock::SharedClock,
     content::{ContentStore, Opening as ContentOpening},
     metrics::SharedRecorder,
+    spans::Spans,
     store::{
         Keeping, Storage, TenantRetention, Witness,
         postgres::{
@@ -64,6 +65,8 @@ pub(super) struct Opening<'a> {
     pub(super) recorder: &'a SharedRecorder,
     /// Follows the database's, where nodes share one.
     pub(super) clock: &'a SharedClock,
+    /// What is recorded of requests.
+    pub(super) spans: &'a Spans,
 }
 
 impl Opening<'_> {
@@ -141,14 +144,10 @@ impl Opening<'_> {
         let settings = self.settings(&foundation).await?;
         let webhooks = self.webhooks(&foundation).await?;
         let (marks, clock) = (foundation.secrets.marks(), self.clock.clock());
-        let redis = RedisConfig::from_settings(
-            &self.loaded.config.cluster,
-            self.node.clone(),
-            marks,
-            clock,
-        )
-        .context("REDIS_CA_FILE cannot be read")?
-        .map(|settings| RedisBus::new(settings, &**self.recorder));
+        let (given, spans) = (&self.loaded.config.cluster, self.spans.clone());
+        let redis = RedisConfig::from_settings(given, self.node.clone(), marks, clock, spans)
+            .context("REDIS_CA_FILE cannot be read")?
+            .map(|settings| RedisBus::new(settings, &**self.recorder));
         let witness: Arc<dyn Witness> = Arc::new(webhooks.clone());
         let kept = settings.config().store;
         let config = PostgresConfig {

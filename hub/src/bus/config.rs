@@ -2,7 +2,7 @@
 
 use std::io;
 
-use delivery::clock::WallClock;
+use delivery::{clock::WallClock, spans::Spans};
 use protocol::NodeId;
 
 use super::address::RedisAddress;
@@ -26,6 +26,8 @@ pub struct RedisConfig {
     /// What nodes take for the time. It has to be the same for all: where words were lost it says which of
     /// two connections of a device is the later one.
     pub clock: WallClock,
+    /// What is recorded of changes that come from other nodes.
+    pub spans: Spans,
 }
 
 /// Marks of secrets: equal on nodes that have the same, and of no use to whoever has not.
@@ -47,6 +49,7 @@ impl RedisConfig {
         node: NodeId,
         secrets: Marks,
         clock: WallClock,
+        spans: Spans,
     ) -> io::Result<Option<Self>> {
         let Some(address) = settings.redis.clone() else { return Ok(None) };
         let ca = settings.redis_ca.as_deref().map(std::fs::read).transpose()?;
@@ -57,6 +60,7 @@ impl RedisConfig {
             node,
             secrets: Some(secrets),
             clock,
+            spans,
         }))
     }
 }

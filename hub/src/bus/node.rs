@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use delivery::{InboxKey, clock::WallClock};
+use delivery::{InboxKey, clock::WallClock, spans::Spans};
 use parking_lot::{Mutex, RwLock};
 use protocol::{
     ChannelId, NodeId, TenantId,
@@ -57,6 +57,8 @@ pub(super) struct Itself {
     pub(super) secrets: Option<Marks>,
     /// Its clock, which is the cluster's.
     pub(super) wall: WallClock,
+    /// What is recorded of changes that come from others.
+    pub(super) spans: Spans,
 }
 
 /// The bus of this node.

@@ -6,11 +6,12 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use delivery::{
     InboxKey,
+    spans::{Carried, KeyValue, Span, SpanKind, Spans, TENANT},
     store::{Accepted, Change, StatusChange, Stored},
 };
 use protocol::{
@@ -20,6 +21,7 @@ use protocol::{
     },
 };
 use redis::{PushInfo, PushKind, Value};
+use smallvec::SmallVec;
 
 use super::{
     Doubt, Inbound, PresenceNews,
@@ -108,7 +110,7 @@ fn own(node: &Node, link: &Link, event: &Event) {
 fn others(node: &Arc<Node>, link: &Link, sender: u64, event: Event) {
     match event {
         Event::Changes(changes) => {
-            node.inbound(|inbound| hand_over(inbound, changes, link.way()));
+            node.inbound(|inbound| hand_over(inbound, changes, link.way(), &node.itself.spans));
         }
         Event::Group { tenant, pos } => node.inbound(|inbound| inbound.group(&tenant, pos)),
         Event::Connected(words) => connected(node, &words),
@@ -192,10 +194,18 @@ fn connected(node: &Arc<Node>, words: &Connected) {
 }
 
 /// Changes as the store would hand them over, in contiguous pieces; they were so long on their way.
-fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes, way: Duration) {
+fn hand_over(
+    inbound: &dyn Inbound,
+    Changes { tenant, user, changes }: Changes,
+    way: Duration,
+    spans: &Spans,
+) {
+    let began = Instant::now();
+    // They end when all is written to whoever is connected here.
+    let mut receiving: SmallVec<[Span; 1]> = SmallVec::new();
     let inbox = InboxKey::new(tenant, user);
     let mut piece: Vec<Stored> = Vec::with_capacity(changes.len());
-    for InboxChange { seq, what, age } in changes {
+    for InboxChange { seq, what, age, span } in changes {
         let change = match what {
             What::Message { state, body } => Change::Message { state, body },
             What::Status(StatusUpdate { message_id, status, device_id, at, action }) => {
@@ -210,7 +220,15 @@ fn hand_over(inbound: &dyn Inbound, Changes { tenant, user, changes }: Changes, 
             }
         };
         let age = age.map(|age| Duration::from_micros(age).saturating_add(way));
-        let accepted = age.and_then(Accepted::ago);
+        let mut accepted = age.and_then(Accepted::ago);
+        if let (Some(accepted), Some(span)) = (&mut accepted, span)
+            && let Some(traced) = spans.carried(&Carried::from(span))
+        {
+            let tenant = || vec![KeyValue::new(TENANT, inbox.tenant.as_str().to_owned())];
+            let span = traced.delivery("bus receive", SpanKind::Consumer, began, tenant);
+            accepted.trace = span.as_ref().map(|span| Arc::clone(span.traced()));
+            receiving.extend(span);
+        }
         piece.push(Stored { inbox: inbox.clone(), seq, change, accepted });
     }
     if !piece.is_empty() {

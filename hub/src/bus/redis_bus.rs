@@ -7,6 +7,7 @@ use std::{
 
 use delivery::{
     InboxKey,
+    spans::{KeyValue, Span, SpanKind, TENANT},
     store::{BoxFuture, Change, Stored},
 };
 use metrics::Recorder;
@@ -17,6 +18,7 @@ use protocol::{
     },
 };
 use rand::RngExt;
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{
@@ -65,7 +67,12 @@ impl RedisBus {
         let single = !matches!(config.address.shape, Shape::Cluster(_));
         let connector = Connector::new(config.address, config.ca);
         let metrics = BusMetrics::new(recorder);
-        let itself = Itself { name: config.node, secrets: config.secrets, wall: config.clock };
+        let itself = Itself {
+            name: config.node,
+            secrets: config.secrets,
+            wall: config.clock,
+            spans: config.spans,
+        };
         let node = Node::new(itself, &config.prefix, connector, metrics);
         if single {
             let link = Link::new(0, Place::Located);
@@ -212,7 +219,14 @@ fn measure(node: &Node) {
     node.metrics.topics.set(node.interests.len() as f64);
 }
 
-fn envelope_change(stored: &Stored) -> InboxChange {
+/// The span of a change that goes to other nodes, where its trace is recorded.
+fn publish_span(stored: &Stored) -> Option<Span> {
+    let traced = stored.accepted.as_ref()?.trace.as_ref()?;
+    let tenant = || vec![KeyValue::new(TENANT, stored.inbox.tenant.as_str().to_owned())];
+    traced.delivery("bus publish", SpanKind::Producer, Instant::now(), tenant)
+}
+
+fn envelope_change(stored: &Stored, span: Option<&Span>) -> InboxChange {
     let what = match &stored.change {
         Change::Message { state, body } => What::Message { state: *state, body: Arc::clone(body) },
         Change::Status(status) => What::Status(StatusUpdate {
@@ -224,17 +238,22 @@ fn envelope_change(stored: &Stored) -> InboxChange {
         }),
     };
     let age = stored.accepted.as_ref().map(|accepted| accepted.at.elapsed().as_micros());
-    InboxChange { seq: stored.seq, what, age: age.and_then(|age| u64::try_from(age).ok()) }
+    let age = age.and_then(|age| u64::try_from(age).ok());
+    let span = span.map(|span| span.traced().carried().into_bytes());
+    InboxChange { seq: stored.seq, what, age, span }
 }
 
 impl Bus for RedisBus {
     fn publish(&self, changes: &[Stored]) {
         let Some(first) = changes.first() else { return };
         let topic = self.node.topics.inbox(&first.inbox);
+        // They end when all is handed over.
+        let spans: SmallVec<[Option<Span>; 1]> = changes.iter().map(publish_span).collect();
+        let told = changes.iter().zip(&spans);
         let all = Changes {
             tenant: first.inbox.tenant.clone(),
             user: first.inbox.user.clone(),
-            changes: changes.iter().map(envelope_change).collect(),
+            changes: told.map(|(change, span)| envelope_change(change, span.as_ref())).collect(),
         };
         for piece in all.split() {
             self.node.say(&topic, Event::Changes(piece), Class::Change);

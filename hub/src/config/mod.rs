@@ -27,7 +27,9 @@ use delivery::{
     control::LiveTexts,
     identity::{TrustedIssuers, jwks::SigningAlgorithm},
     limit::{LimitConfig, Rate},
+    outbound::OutboundUrl,
     provider::ProvidersConfig,
+    spans::{Headers, Sampling},
     store::{Retention, limits::SENT_KEPT, postgres::PostgresConfig},
     webhook::WebhookConfig,
 };
@@ -220,6 +222,19 @@ pub struct LogConfig {
     pub masked: bool,
 }
 
+/// Tracing.
+#[derive(Clone, Debug)]
+pub struct TraceConfig {
+    /// Where spans go.
+    pub url: OutboundUrl,
+    /// What goes beside them.
+    pub headers: Headers,
+    /// What they are of.
+    pub service_name: String,
+    /// Which there are.
+    pub sampling: Sampling,
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -245,6 +260,8 @@ pub struct Config {
     pub providers: ProvidersConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Tracing; none where no collector is named.
+    pub trace: Option<TraceConfig>,
 }
 
 /// What settings are read for.
@@ -485,6 +502,7 @@ impl Config {
                 filter: given.text("LOG_LEVEL").unwrap_or_default(),
                 masked: given.text("LOG_PERSONAL_DATA").as_deref() == Some("masked"),
             },
+            trace: trace(given),
         }
     }
 }
@@ -506,6 +524,18 @@ fn bucket(given: &mut Given) -> Option<BucketConfig> {
     }
     let region = region.unwrap_or_default();
     Some(BucketConfig { bucket, prefix, endpoint, region, keys: id.zip(secret), session_token })
+}
+
+/// Where spans go, where that is said. What else is said of them is checked all the same.
+fn trace(given: &mut Given) -> Option<TraceConfig> {
+    let endpoint = given.text("OTEL_EXPORTER_OTLP_ENDPOINT");
+    let headers = given.secret("OTEL_EXPORTER_OTLP_HEADERS");
+    let service_name = given.text("OTEL_SERVICE_NAME").unwrap_or_default();
+    let sampler = given.text("OTEL_TRACES_SAMPLER").unwrap_or_default();
+    let sampling = Sampling::new(&sampler, given.ratio("OTEL_TRACES_SAMPLER_ARG"));
+    let url = OutboundUrl::configured(&endpoint?).and_then(|url| url.at("/v1/traces")).ok()?;
+    let headers = headers.and_then(|text| Headers::parse(&text).ok()).unwrap_or_default();
+    Some(TraceConfig { url, headers, service_name, sampling: sampling? })
 }
 
 /// The database, where one is named. What else is said of it is checked all the same.

@@ -175,8 +175,6 @@ impl Given {
                 self.texts.insert(setting.name, (text, origin));
             } else if let Some(setting) = secret_of_file_name(key) {
                 secrets.push((setting, text));
-            } else if table::WITHOUT_EFFECT.contains(&key.as_str()) {
-                self.warnings.push(without_effect(key));
             } else {
                 let hint = nearest(key);
                 self.problem(key, format!("is no setting (in {shown}){hint}"));
@@ -197,8 +195,6 @@ impl Given {
             } else if let Some(setting) = secret_of_file_name(name) {
                 let both = environment.get(setting.name).is_some_and(|text| !text.is_empty());
                 self.read_secret(setting, text, both);
-            } else if table::WITHOUT_EFFECT.contains(&name.as_str()) {
-                self.warnings.push(without_effect(name));
             } else if begins_with_one_of(name, table::OWN_PREFIXES)
                 && !begins_with_one_of(name, table::KUBERNETES_PREFIXES)
                 && !table::OTHER_NAMES.contains(&name.as_str())
@@ -298,6 +294,10 @@ impl Given {
         if let Value::Rate(rate) = self.value(name) { Some(rate) } else { None }
     }
 
+    pub(super) fn ratio(&mut self, name: &'static str) -> f64 {
+        if let Value::Ratio(ratio) = self.value(name) { ratio } else { 0.0 }
+    }
+
     pub(super) fn networks(&mut self, name: &'static str) -> Networks {
         if let Value::Networks(networks) = self.value(name) { networks } else { Default::default() }
     }
@@ -332,10 +332,6 @@ fn begins_with_one_of(name: &str, prefixes: &[&str]) -> bool {
 
 fn secret_of_file_name(name: &str) -> Option<&'static Setting> {
     name.strip_suffix("_FILE").and_then(table::find).filter(|setting| setting.is_secret())
-}
-
-fn without_effect(name: &str) -> String {
-    format!("{name} has no effect: this build does not have what it is for")
 }
 
 pub(super) fn read_small(path: &Path) -> io::Result<String> {

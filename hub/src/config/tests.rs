@@ -175,14 +175,12 @@ fn unknown_names_are_refused_in_the_file_and_warned_of_in_the_environment() {
             ("WS_MAX_CONECTIONS", "5"),
             ("HTTP_PROXY", "http://proxy"),
             ("PATH", "/bin"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "x"),
         ]),
         None,
     )
     .unwrap();
     let warnings = loaded.warnings.join("\n");
     assert!(warnings.contains("did you mean WS_MAX_CONNECTIONS?"), "{warnings}");
-    assert!(warnings.contains("OTEL_EXPORTER_OTLP_ENDPOINT has no effect"), "{warnings}");
     assert!(!warnings.contains("PROXY"), "{warnings}");
 }
 

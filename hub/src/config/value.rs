@@ -11,6 +11,7 @@ use delivery::{
     networks::{NETWORKS_MAX, Networks},
     outbound::OutboundUrl,
     provider::{FieldMapping, REDIRECT_URI_BYTES_MAX, REDIRECT_URIS_MAX, TENANTS_MAX},
+    spans::{Headers, NoHeaders},
     store::postgres::check_address,
 };
 use protocol::TenantId;
@@ -41,6 +42,7 @@ pub(super) enum Value {
     Number(usize),
     List(Vec<String>),
     Rate(Rate),
+    Ratio(f64),
     Networks(Networks),
     Issuers(TrustedIssuers),
 }
@@ -111,6 +113,12 @@ impl Kind {
             Self::Tenants => parse_tenants(text).map(|_| Value::Text(text.to_owned())),
             Self::AdminRoles => parse_admin_roles(text).map(|_| Value::Text(text.to_owned())),
             Self::FieldPath => FieldMapping::is_path(text).then(|| Value::Text(text.to_owned())),
+            Self::Ratio => {
+                text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Value::Ratio)
+            }
+            Self::Headers => Headers::parse(&text.to_owned().into())
+                .is_ok()
+                .then(|| Value::Text(text.to_owned())),
             Self::LogFilter => {
                 EnvFilter::builder().parse(text).ok().map(|_| Value::Text(text.to_owned()))
             }
@@ -186,6 +194,8 @@ impl Kind {
                 "up to {ROLES_MAX} pairs such as ops=operator,root=admin of a word and one of {}",
                 Role::WORDS.join(", ")
             ),
+            Self::Ratio => "a number from 0 to 1".to_owned(),
+            Self::Headers => NoHeaders.to_string(),
             Self::FieldPath => "names with dots between them, such as realm_access.roles".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as info,access=warn"

@@ -189,6 +189,26 @@ pub(super) enum CatchUpReason {
     Hole,
 }
 
+/// How a frame got out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// It was written at once.
+    Live,
+    /// It waited for the socket.
+    Queued,
+}
+
+impl Path {
+    const ALL: [Self; 2] = [Self::Live, Self::Queued];
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Queued => "queued",
+        }
+    }
+}
+
 /// Handles, registered once with every value their labels can have, so that `rate()` sees the first
 /// event.
 pub(super) struct LiveMetrics {
@@ -200,8 +220,7 @@ pub(super) struct LiveMetrics {
     disconnects: [Counter; CloseReason::ALL.len()],
     pub(super) lifespan: Histogram,
     pub(super) ping_rtt: Histogram,
-    pub(super) delivery_live: Histogram,
-    pub(super) delivery_queued: Histogram,
+    delivery: [Histogram; Path::ALL.len()],
     pub(super) ack: Histogram,
     frames_sent: [[Counter; FrameKind::ALL.len()]; Transport::ALL.len()],
     sent_bytes: [Counter; Transport::ALL.len()],
@@ -245,9 +264,9 @@ impl LiveMetrics {
                 .map(|reason| DISCONNECTS.to_counter(recorder, &[("reason", reason.label())])),
             lifespan: LIFESPAN.to_histogram(recorder, &[]),
             ping_rtt: PING_RTT.to_histogram(recorder, &[]),
-            delivery_live: DELIVERY.to_histogram(recorder, &[("path", "live")]),
+            delivery: Path::ALL
+                .map(|path| DELIVERY.to_histogram(recorder, &[("path", path.label())])),
             ack: ACK.to_histogram(recorder, &[]),
-            delivery_queued: DELIVERY.to_histogram(recorder, &[("path", "queued")]),
             frames_sent: Transport::ALL.map(|transport| {
                 FrameKind::ALL.map(|kind| {
                     FRAMES_SENT.to_counter(recorder, &[way(transport), ("type", kind.label())])
@@ -312,6 +331,10 @@ impl LiveMetrics {
 
     pub(super) fn frames_sent(&self, transport: Transport, kind: FrameKind) -> &Counter {
         &self.frames_sent[transport as usize][kind as usize]
+    }
+
+    pub(super) const fn delivery(&self, path: Path) -> &Histogram {
+        &self.delivery[path as usize]
     }
 
     pub(super) fn sent_bytes(&self, transport: Transport) -> &Counter {

@@ -1,15 +1,22 @@
 //! Frames that wait for their socket, and the way they are written.
 
-use std::{collections::VecDeque, io, io::IoSlice, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    io::IoSlice,
+    time::{Duration, Instant},
+};
 
-use delivery::clock::WallClock;
-use metrics::Histogram;
+use delivery::{
+    clock::WallClock,
+    spans::{KeyValue, SpanKind, Traced},
+};
 use protocol::Seq;
 use smallvec::SmallVec;
 
 use super::{
     framing::Transport,
-    metrics::LiveMetrics,
+    metrics::{LiveMetrics, Path},
     unacked::Unacked,
     wire_frame::{FRAME_SLICES_MAX, FrameKind, WireFrame},
 };
@@ -180,7 +187,7 @@ impl Queue {
                     Some(_) | None => (Seq(front.seq.0.saturating_sub(1)), front.seq),
                 });
             }
-            went_out(&front, &io.metrics.delivery_queued, unacked, io);
+            went_out(&front, Path::Queued, unacked, io);
         }
         self.front_written = written;
         io.metrics.outbox_bytes.decrement((before - self.bytes) as f64);
@@ -189,14 +196,32 @@ impl Queue {
 }
 
 /// The kernel has all of a frame.
-fn went_out(frame: &WireFrame, delivery: &Histogram, unacked: &mut Unacked, io: Io<'_>) {
+fn went_out(frame: &WireFrame, path: Path, unacked: &mut Unacked, io: Io<'_>) {
     io.metrics.frames_sent(io.transport, frame.kind).increment(1);
     if let Some(accepted) = &frame.accepted {
-        delivery.record(io.now.saturating_duration_since(accepted.at));
+        let took = io.now.saturating_duration_since(accepted.at);
+        io.metrics.delivery(path).record(took);
+        if let Some(traced) = &accepted.trace {
+            tell_written(traced, path, took, io);
+        }
         if io.transport == Transport::WebSocket {
             unacked.wrote(frame.seq, accepted.at);
         }
     }
+}
+
+/// The span of a write that is over; it began when the socket was asked.
+#[cold]
+fn tell_written(traced: &Traced, path: Path, took: Duration, io: Io<'_>) {
+    drop(traced.delivery("socket write", SpanKind::Producer, io.now, || {
+        vec![
+            KeyValue::new("messaging.system", "pushhub"),
+            KeyValue::new("messaging.operation.name", "deliver"),
+            KeyValue::new("pushhub.transport", io.transport.label()),
+            KeyValue::new("pushhub.path", path.label()),
+            KeyValue::new("pushhub.delivery_seconds", took.as_secs_f64()),
+        ]
+    }));
 }
 
 /// What one `writev` came to, in bytes.
@@ -260,7 +285,7 @@ pub(super) fn write_now(
         while let Some(frame) = frames.get(whole).filter(|frame| frame.len() <= written) {
             written -= frame.len();
             whole += 1;
-            went_out(frame, &io.metrics.delivery_live, unacked, io);
+            went_out(frame, Path::Live, unacked, io);
         }
         if wrote.written < wrote.offered {
             return Ok(Some(Unwritten { whole, written, blocked: true }));

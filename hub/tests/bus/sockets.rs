@@ -123,6 +123,7 @@ impl Node {
             node: name.parse().unwrap(),
             secrets: None,
             clock: delivery::clock::WallClock::default(),
+            spans: delivery::spans::Spans::default(),
         };
         let registry = Registry::new(&config, &NoopRecorder);
         let bus = RedisBus::new(redis, &NoopRecorder);

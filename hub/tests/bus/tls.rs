@@ -13,6 +13,7 @@ fn config(port: u16, host: &str, ca: &str, name: &str) -> RedisConfig {
         node: name.parse().unwrap(),
         secrets: None,
         clock: delivery::clock::WallClock::default(),
+        spans: delivery::spans::Spans::default(),
     }
 }
 

@@ -143,6 +143,7 @@ async fn prefixes_part_clusters() {
         node: "b".parse().unwrap(),
         secrets: None,
         clock: delivery::clock::WallClock::default(),
+        spans: delivery::spans::Spans::default(),
     });
     other.is(State::Up, SOON).await;
     let _ann = (other.attend("ann").await, a.attend("ann").await);

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::{
     sessions::{Pair, log_in},
     support::{
-        Cluster, TestServer, Token, api::message_to, raw, server::ADMIN_TOKEN, server::Builder,
-        token::SECRET,
+        Cluster, TestServer, Token, api::message_to, collector::Collector, raw,
+        server::ADMIN_TOKEN, server::Builder, token::SECRET,
     },
 };
 
@@ -291,7 +291,11 @@ async fn use_well(server: &TestServer, pair: &Pair, ticket: &str, fresh: &Token)
 
 /// Shows everything to a server, and looks for it in what the server says.
 async fn nothing_is_told(builder: Builder, format: &str, more: Vec<Secret>) {
-    let mut server = builder
+    let collector = Collector::start().await;
+    let collector_key = "collector-canary-1f9e4c7ab2d8";
+    let mut server = collector
+        .told_by(builder)
+        .env("OTEL_EXPORTER_OTLP_HEADERS", format!("api-key={collector_key}"))
         .env("LOG_LEVEL", "trace")
         .env("LOG_FORMAT", format)
         .env("RATE_LIMIT_IP", "off")
@@ -341,6 +345,7 @@ async fn nothing_is_told(builder: Builder, format: &str, more: Vec<Secret>) {
     secrets.push(Secret::new("a webhook's secret", hook["secret"].as_str().unwrap(), 8));
     secrets.push(Secret::new("a webhook's URL", hook_key, 0));
     secrets.push(Secret::new("a title", "title-canary-51d0c7e2b9", 0));
+    secrets.push(Secret::new("the collector's key", collector_key, 0));
     secrets.extend(more);
 
     let metrics = server.metrics().await;
@@ -348,11 +353,13 @@ async fn nothing_is_told(builder: Builder, format: &str, more: Vec<Secret>) {
     assert!(server.terminate().await.success());
     let log = server.log();
     assert!(log.lines().count() > 5_000, "TRACE says more than that");
+    assert!(collector.spans().len() > 500, "spans say more than that");
     for (place, text) in [
         ("the log", log),
         ("the metrics", metrics),
         ("the arguments", String::from_utf8(arguments).unwrap()),
         ("the refusals", heard.refusals),
+        ("the spans", collector.raw()),
     ] {
         let text = text.to_lowercase();
         let found: Vec<_> = secrets

@@ -51,6 +51,7 @@ mod service_keys;
 mod sessions;
 mod settings;
 mod sockets;
+mod spans;
 mod stats;
 mod stream;
 mod support;

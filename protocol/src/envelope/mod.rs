@@ -48,6 +48,9 @@ pub const CHANGES_MAX: usize = 256;
 /// Most users in one envelope about presence; lists shown to clients have at most as many.
 pub const USERS_MAX: usize = 512;
 
+/// Bytes of [`InboxChange::span`].
+pub const SPAN_BYTES: usize = 24;
+
 /// Most callers in one [`Event::Spent`]: some 32 KiB, five times a second, from each node.
 pub const SPENT_MAX: usize = 2_048;
 
@@ -152,6 +155,9 @@ pub struct InboxChange {
     /// How long before this was said the store was asked for it, in microseconds; a duration, so that no clocks
     /// are compared. None where nobody knows, of an older node, and of [`What::InStore`].
     pub age: Option<u64>,
+    /// The span of the node that says it, where its trace is recorded: the trace's id and the span's, 24 bytes. None
+    /// where `age` is.
+    pub span: Option<[u8; SPAN_BYTES]>,
 }
 
 /// What a change is.

@@ -208,12 +208,14 @@ fn change(from: &mut Reader<'_>, bodies: &[Arc<Body>]) -> Read<InboxChange> {
         // What a newer node says of a change stands in the store too, in words that this one knows.
         _ => (What::InStore, more),
     };
-    let age = match what {
-        What::Message { .. } | What::Status(_) => added(from, &mut more, Reader::uint)?,
-        What::InStore => None,
-    };
+    let (mut age, mut span) = (None, None);
+    if !matches!(what, What::InStore) {
+        age = added(from, &mut more, Reader::uint)?;
+        // One of another length is of a version that means something else by it.
+        span = added(from, &mut more, Reader::bin)?.and_then(|bytes| bytes.try_into().ok());
+    }
     from.rest(more)?;
-    Ok(InboxChange { seq, what, age })
+    Ok(InboxChange { seq, what, age, span })
 }
 
 fn action(from: &mut Reader<'_>) -> Read<PressedAction> {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{
     BODY_BYTES_MAX, CHANGES_MAX, Changes, Connected, ENVELOPE_BYTES_MAX, Envelope, Event,
-    InboxChange, NodeAbout, NodeFacts, SPENT_MAX, Spent, USERS_MAX, VERSION, What, form,
+    InboxChange, NodeAbout, NodeFacts, SPAN_BYTES, SPENT_MAX, Spent, USERS_MAX, VERSION, What,
+    form,
     inquiry::{write_findings, write_inquiry},
     kind,
     pack::Writer,
@@ -219,15 +220,18 @@ fn write_changes(out: &mut Writer, changes: &Changes) {
         out.bin(body.json_tail());
     }
     out.array(changes.changes.len());
-    for InboxChange { seq, what, age } in &changes.changes {
+    for InboxChange { seq, what, age, span } in &changes.changes {
         let place = |body| bodies.iter().position(|known| Arc::ptr_eq(known, body));
         match what {
             What::Message { state, body } => match place(body) {
-                Some(place) => write_message(out, seq.0, state, place, *age),
+                Some(place) => {
+                    write_message(out, seq.0, state, place, told(*age, *span));
+                    write_told(out, *age, *span);
+                }
                 None => write_in_store(out, seq.0),
             },
             What::Status(StatusUpdate { message_id, status, device_id, at, action }) => {
-                out.array(7 + usize::from(age.is_some()));
+                out.array(7 + told(*age, *span));
                 out.uint(seq.0);
                 out.uint(form::STATUS);
                 out.str(message_id.as_str());
@@ -245,15 +249,15 @@ fn write_changes(out: &mut Writer, changes: &Changes) {
                     }
                     None => out.nil(),
                 }
-                age.iter().for_each(|age| out.uint(*age));
+                write_told(out, *age, *span);
             }
             What::InStore => write_in_store(out, seq.0),
         }
     }
 }
 
-fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize, age: Option<u64>) {
-    out.array(8 + usize::from(age.is_some()));
+fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize, more: usize) {
+    out.array(8 + more);
     out.uint(seq);
     out.uint(form::MESSAGE);
     out.uint(body as u64);
@@ -262,7 +266,22 @@ fn write_message(out: &mut Writer, seq: u64, state: &MessageState, body: usize, 
     out.bool(state.is_read);
     out.uint(status_number(state.status));
     write_time(out, state.read_at);
-    age.iter().for_each(|age| out.uint(*age));
+}
+
+/// How many elements [`write_told`] adds.
+fn told(age: Option<u64>, span: Option<[u8; SPAN_BYTES]>) -> usize {
+    match (age, span) {
+        (None, _) => 0,
+        (Some(_), None) => 1,
+        (Some(_), Some(_)) => 2,
+    }
+}
+
+/// What a newer version has added at the end of a change.
+fn write_told(out: &mut Writer, age: Option<u64>, span: Option<[u8; SPAN_BYTES]>) {
+    let Some(age) = age else { return };
+    out.uint(age);
+    span.iter().for_each(|span| out.bin(span));
 }
 
 fn write_in_store(out: &mut Writer, seq: u64) {

@@ -211,6 +211,7 @@ impl Api {
             config: ApiConfig { body_timeout },
             draining: Arc::clone(&draining),
             connections: Arc::new(Nobody),
+            spans: crate::spans::Spans::default(),
             tail: Tail::new(&counts),
             settings: Arc::new(NoSettings),
             keeping: Arc::new(Keeping::new(Retention::default(), Duration::MAX, None)),

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use delivery::spans::SamplerName;
+
 use super::{
     Kind, Setting,
     Topic::{
-        self, Auth, Backup, Cluster, Http, Limit, Log, Login, Process, Socket, Store, Webhook,
+        self, Auth, Backup, Cluster, Http, Limit, Log, Login, Process, Socket, Store, Trace,
+        Webhook,
     },
 };
 
@@ -824,5 +827,34 @@ pub const ALL: &[Setting] = &[
         Kind::LogFilter,
         Log,
         "`error`, `warn`, `info`, `debug`, `trace`, or a filter by stream such as `info,access=warn`. Streams: access, business, security, error.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        Kind::Url,
+        Trace,
+        "Collector of OpenTelemetry that spans are told to, by OTLP over HTTP (protobuf): `/v1/traces` is put behind it. Without it nothing is traced.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        Kind::Headers,
+        Trace,
+        "What the collector wants to see, such as its key. A secret.",
+    ),
+    setting("OTEL_SERVICE_NAME", "pushhub", Kind::Text, Trace, "What the spans say they are of."),
+    setting(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        Kind::Choice(SamplerName::WORDS),
+        Trace,
+        "Which traces are recorded: all, none, or a part; `parentbased_` what the caller's `traceparent` says, and so where there is none. A recorded send costs some microseconds: a busy hub wants `parentbased_traceidratio`.",
+    ),
+    setting(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "1",
+        Kind::Ratio,
+        Trace,
+        "Which part, of the two samplers `traceidratio` and `parentbased_traceidratio`.",
     ),
 ];

@@ -102,6 +102,10 @@ pub enum Kind {
     FieldPath,
     /// A level, or a filter by target as `tracing` has it.
     LogFilter,
+    /// A part of a whole, from 0 to 1.
+    Ratio,
+    /// Headers of calls, as `api-key=secret,x-tenant=acme`; never printed, for keys are among them.
+    Headers,
 }
 
 /// What a setting belongs to; the table's order and headings.
@@ -129,11 +133,13 @@ pub enum Topic {
     Login,
     /// Logs.
     Log,
+    /// What requests cause, told to a collector.
+    Trace,
 }
 
 impl Topic {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Process,
         Self::Http,
         Self::Socket,
@@ -145,6 +151,7 @@ impl Topic {
         Self::Auth,
         Self::Login,
         Self::Log,
+        Self::Trace,
     ];
 
     /// A heading.
@@ -162,6 +169,7 @@ impl Topic {
             Self::Auth => "Identity",
             Self::Login => "Login providers",
             Self::Log => "Logs",
+            Self::Trace => "Tracing",
         }
     }
 }

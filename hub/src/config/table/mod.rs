@@ -39,13 +39,10 @@ impl Setting {
                 | Kind::DatabaseAddress
                 | Kind::BackupKey
                 | Kind::ContentKeys
+                | Kind::Headers
         )
     }
 }
-
-/// Variables that mean something only to parts which this build does not have. Setting one is no mistake, but
-/// it must not look as if it worked.
-pub const WITHOUT_EFFECT: &[&str] = &["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// The file of settings.
 pub const CONFIG_FILE_VARIABLE: &str = "PUSHHUB_CONFIG";

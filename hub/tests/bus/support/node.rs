@@ -146,6 +146,7 @@ impl Node {
             node: name.parse().unwrap(),
             secrets: None,
             clock: delivery::clock::WallClock::default(),
+            spans: delivery::spans::Spans::default(),
         };
         Self::start_config(config)
     }

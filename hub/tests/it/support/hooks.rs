@@ -16,7 +16,8 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
+    HeaderMap, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -43,6 +44,9 @@ pub(crate) struct Hook {
     /// `webhook-timestamp`.
     pub(crate) timestamp: String,
     pub(crate) signatures: String,
+    /// Where to, and all that was said beside it.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -199,8 +203,9 @@ async fn receive(
     };
     let (id, timestamp, signatures) =
         (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"));
+    let (path, headers) = (request.uri().to_string(), request.headers().clone());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    shared.hooks.lock().unwrap().push(Hook { id, timestamp, signatures, body });
+    shared.hooks.lock().unwrap().push(Hook { id, timestamp, signatures, path, headers, body });
     let answers = *shared.answers.lock().unwrap();
     let mut response = Response::new(Full::default());
     match answers {

@@ -13,6 +13,7 @@ pub(crate) mod browser;
 pub(crate) mod bucket;
 pub(crate) mod chromium;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod device;
 pub(crate) mod disk;
 pub(crate) mod document;
