@@ -42,7 +42,7 @@ pub(super) struct TenantChange {
 const LIMIT: Shape = Shape::Whole(0, u64::MAX);
 
 /// As [`LIMIT`], of what is kept: nothing at all would be a hub that delivers nothing.
-const KEPT: Shape = Shape::Whole(1, 1 << 40);
+const KEPT: Shape = Shape::Whole(1, u64::MAX);
 
 impl Payload for TenantChange {
     const SHAPE: Shape = Shape::Object(&[must(

@@ -1,9 +1,12 @@
 //! A store whose content is encrypted: seals what goes in, opens what comes out.
 
+mod directory;
+mod ledger;
+
 use std::sync::Arc;
 
 use metrics::Recorder;
-use protocol::{Body, ChannelId, DeviceId, MessageId, Seq, TenantId, UserId};
+use protocol::{Body, DeviceId, MessageId, Seq, TenantId};
 use tokio::sync::mpsc;
 
 use super::{ContentError, ContentKeys, metrics::ContentMetrics, scan::Scans};
@@ -11,11 +14,8 @@ use crate::{
     InboxKey, StoreError,
     backup::{BackupError, Draft, Wanted},
     store::{
-        Audience, Batch, BoxFuture, Change, ChangePage, Channel, ChannelInfo, Directory, Group,
-        Head, Health, InboxMessage, Ledger, ListPage, ListQuery, Mark, MarkTarget, Marked, Member,
-        MembersChanged, MessagePage, NameKind, Pressing, ReceiptPage, Retention, SenderKey,
-        SentMessage, SentPage, SentState, StatsQuery, StatsRow, Storage, Store, StoredAnswer,
-        TokenFacts, UnreadCounts, UserChange, UserRecord, WaitingPage, WaitingPosition, Watch,
+        Batch, BoxFuture, Change, ChangePage, Head, Health, InboxMessage, ListPage, ListQuery,
+        Mark, MarkTarget, Marked, Pressing, Retention, Storage, Store, UnreadCounts, Watch,
     },
 };
 
@@ -258,229 +258,5 @@ impl Store for ContentStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.store.close()
-    }
-}
-
-impl Ledger for ContentStore {
-    fn answer(
-        &self,
-        tenant: &TenantId,
-        sender: &SenderKey,
-        key: &str,
-    ) -> BoxFuture<'_, Result<Option<StoredAnswer>, StoreError>> {
-        self.store.answer(tenant, sender, key)
-    }
-
-    fn sent(
-        &self,
-        tenant: &TenantId,
-        id: &MessageId,
-    ) -> BoxFuture<'_, Result<Option<SentMessage>, StoreError>> {
-        self.store.sent(tenant, id)
-    }
-
-    fn sent_by(
-        &self,
-        tenant: &TenantId,
-        sender: &SenderKey,
-        after: Option<&MessageId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<SentPage, StoreError>> {
-        self.store.sent_by(tenant, sender, after, limit)
-    }
-
-    fn waiting(
-        &self,
-        tenant: &TenantId,
-        after: Option<WaitingPosition>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<WaitingPage, StoreError>> {
-        let (reading, tenant) = (self.store.waiting(tenant, after, limit), tenant.clone());
-        Box::pin(async move {
-            let mut page = reading.await?;
-            for waiting in &mut page.messages {
-                self.open(&tenant, &mut waiting.body)?;
-            }
-            Ok(page)
-        })
-    }
-
-    fn sent_body(
-        &self,
-        tenant: &TenantId,
-        id: &MessageId,
-    ) -> BoxFuture<'_, Result<Option<Arc<Body>>, StoreError>> {
-        let (reading, tenant) = (self.store.sent_body(tenant, id), tenant.clone());
-        Box::pin(async move {
-            let mut body = reading.await?;
-            if let Some(body) = &mut body {
-                self.open(&tenant, body)?;
-            }
-            Ok(body)
-        })
-    }
-
-    fn edit(
-        &self,
-        tenant: &TenantId,
-        id: &MessageId,
-        over: Option<Arc<Body>>,
-        body: Arc<Body>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.edit_sealed(tenant.clone(), id.clone(), over, body))
-    }
-
-    fn recall(
-        &self,
-        tenant: &TenantId,
-        id: &MessageId,
-    ) -> BoxFuture<'_, Result<SentState, StoreError>> {
-        self.store.recall(tenant, id)
-    }
-
-    fn cancel(&self, tenant: &TenantId, id: &MessageId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.cancel(tenant, id)
-    }
-
-    fn receipts(
-        &self,
-        tenant: &TenantId,
-        id: &MessageId,
-        after: Option<UserId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<ReceiptPage, StoreError>> {
-        self.store.receipts(tenant, id, after, limit)
-    }
-
-    fn stats(&self, query: StatsQuery) -> BoxFuture<'_, Result<Vec<StatsRow>, StoreError>> {
-        self.store.stats(query)
-    }
-}
-
-impl Directory for ContentStore {
-    fn channel(
-        &self,
-        tenant: &TenantId,
-        id: &ChannelId,
-    ) -> BoxFuture<'_, Result<Option<ChannelInfo>, StoreError>> {
-        self.store.channel(tenant, id)
-    }
-
-    fn channels(
-        &self,
-        tenant: &TenantId,
-        after: Option<ChannelId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<ChannelInfo>, StoreError>> {
-        self.store.channels(tenant, after, limit)
-    }
-
-    fn save_channel(
-        &self,
-        tenant: &TenantId,
-        channel: Channel,
-        expected: Option<u64>,
-    ) -> BoxFuture<'_, Result<ChannelInfo, StoreError>> {
-        self.store.save_channel(tenant, channel, expected)
-    }
-
-    fn delete_channel(
-        &self,
-        tenant: &TenantId,
-        id: &ChannelId,
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.store.delete_channel(tenant, id)
-    }
-
-    fn change_members(
-        &self,
-        tenant: &TenantId,
-        id: &ChannelId,
-        join: Vec<UserId>,
-        leave: Vec<UserId>,
-    ) -> BoxFuture<'_, Result<MembersChanged, StoreError>> {
-        self.store.change_members(tenant, id, join, leave)
-    }
-
-    fn members(
-        &self,
-        tenant: &TenantId,
-        group: &Group,
-        after: Option<UserId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Member>, StoreError>> {
-        self.store.members(tenant, group, after, limit)
-    }
-
-    fn is_member(
-        &self,
-        inbox: &InboxKey,
-        group: &Group,
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.store.is_member(inbox, group)
-    }
-
-    fn groups_of(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Vec<Group>, StoreError>> {
-        self.store.groups_of(inbox)
-    }
-
-    fn channel_log(
-        &self,
-        tenant: &TenantId,
-        id: &ChannelId,
-        before: Option<u64>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<MessagePage, StoreError>> {
-        let (reading, tenant) = (self.store.channel_log(tenant, id, before, limit), tenant.clone());
-        Box::pin(async move {
-            let mut page = reading.await?;
-            page.messages.iter_mut().try_for_each(|body| self.open(&tenant, body))?;
-            Ok(page)
-        })
-    }
-
-    fn user(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<Option<UserRecord>, StoreError>> {
-        self.store.user(inbox)
-    }
-
-    fn users(
-        &self,
-        tenant: &TenantId,
-        after: Option<UserId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<UserRecord>, StoreError>> {
-        self.store.users(tenant, after, limit)
-    }
-
-    fn note_token(
-        &self,
-        inbox: &InboxKey,
-        facts: TokenFacts,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.note_token(inbox, facts)
-    }
-
-    fn change_user(
-        &self,
-        inbox: &InboxKey,
-        change: UserChange,
-    ) -> BoxFuture<'_, Result<UserRecord, StoreError>> {
-        self.store.change_user(inbox, change)
-    }
-
-    fn kinds<'a>(
-        &'a self,
-        tenant: &TenantId,
-        names: &'a [UserId],
-    ) -> BoxFuture<'a, Result<Vec<NameKind>, StoreError>> {
-        self.store.kinds(tenant, names)
-    }
-
-    fn audience_size(
-        &self,
-        tenant: &TenantId,
-        audience: &Audience,
-    ) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
-        self.store.audience_size(tenant, audience)
     }
 }

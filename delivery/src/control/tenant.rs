@@ -1,6 +1,6 @@
 //! What a tenant may use.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use protocol::{TenantId, Time};
 use schemars::JsonSchema;
@@ -35,10 +35,10 @@ pub struct Quotas {
     pub templates: Option<u64>,
     /// How long inboxes keep messages, in seconds, where that is shorter than `RETENTION_MAX_AGE`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept_seconds: Option<u64>,
+    pub kept_seconds: Option<NonZeroU64>,
     /// How many messages an inbox keeps, its latest, where that is fewer than `RETENTION_MAX_MESSAGES`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept_messages: Option<u64>,
+    pub kept_messages: Option<NonZeroU64>,
 }
 
 impl Quotas {
@@ -46,8 +46,8 @@ impl Quotas {
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention {
-            max_age: self.kept_seconds.map(Duration::from_secs),
-            max_messages: self.kept_messages,
+            max_age: self.kept_seconds.map(|seconds| Duration::from_secs(seconds.get())),
+            max_messages: self.kept_messages.map(NonZeroU64::get),
         }
     }
 }
