@@ -106,13 +106,13 @@ fn without_audit(hub: &Path, to: &Path) {
 }
 
 /// A server, and where it keeps what it keeps.
-struct Site {
-    server: TestServer,
+pub(crate) struct Site {
+    pub(crate) server: TestServer,
     database: Option<String>,
 }
 
 impl Site {
-    async fn start(change: impl FnOnce(Builder) -> Builder) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(Builder) -> Builder) -> Self {
         if std::env::var("TEST_SHAPE").as_deref() == Ok("cluster") {
             let cluster = Cluster::new();
             let server = change(cluster.node("a")).start().await;
@@ -122,7 +122,7 @@ impl Site {
     }
 
     /// As [`Site::places`], of a user's id: the audit log names whom admins did something to, and keeps that.
-    fn places_of(&self, user: &str) -> Vec<String> {
+    pub(crate) fn places_of(&self, user: &str) -> Vec<String> {
         let mut found = self.places(user);
         if self.database.is_some() {
             found.retain(|table| table != "audit_entry");
@@ -138,7 +138,7 @@ impl Site {
         found
     }
 
-    fn places(&self, needle: &str) -> Vec<String> {
+    pub(crate) fn places(&self, needle: &str) -> Vec<String> {
         let storage = match &self.database {
             Some(database) => Err(database.as_str()),
             None => Ok(self.server.storage()),

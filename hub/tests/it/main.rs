@@ -51,5 +51,6 @@ mod stats;
 mod stream;
 mod support;
 mod templates;
+mod tenants;
 mod token_keys;
 mod webhooks;

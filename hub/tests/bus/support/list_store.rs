@@ -69,6 +69,10 @@ impl Store for ListStore {
         ready(Ok(0))
     }
 
+    fn forget_tenant(&self, _: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))
     }
