@@ -9,6 +9,8 @@
 //! again, and each part answers when it is done, however often it is asked. Webhooks come after the store,
 //! which may tell them of what happened until the user is forgotten there.
 
+mod tenant;
+
 use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Recorder};
@@ -17,6 +19,7 @@ use crate::{
     InboxKey, StoreError,
     account::{AccountError, Accounts, TAKEN_UP_AFTER},
     backup::{BackupError, Jobs},
+    control::{Control, ControlError},
     metrics::Metric,
     store::Storage,
     webhook::{WebhookError, Webhooks},
@@ -36,7 +39,9 @@ const DELETIONS: Metric = Metric::counter(
 );
 
 /// Every metric of this area.
-pub const METRICS: &[Metric] = &[DELETIONS];
+pub const METRICS: &[Metric] = &[DELETIONS, tenant::DELETIONS];
+
+pub use self::tenant::DeletedTenant;
 
 /// Why it is not done yet. It is taken up again by itself.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,9 @@ pub enum DeletionError {
     /// Of webhooks.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// Of services, templates and quotas.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 /// What there was of a user.
@@ -77,6 +85,7 @@ impl std::fmt::Debug for Deletions {
 }
 
 struct Inner {
+    control: Arc<Control>,
     accounts: Arc<Accounts>,
     store: Arc<dyn Storage>,
     webhooks: Webhooks,
@@ -84,12 +93,14 @@ struct Inner {
     begun: Counter,
     finished: Counter,
     failed: Counter,
+    tenants: tenant::Counts,
 }
 
 impl Deletions {
     /// Of all that a node keeps.
     #[must_use]
     pub fn new(
+        control: Arc<Control>,
         accounts: Arc<Accounts>,
         store: Arc<dyn Storage>,
         webhooks: Webhooks,
@@ -99,6 +110,8 @@ impl Deletions {
         DELETIONS.describe(recorder);
         let counter = |result| DELETIONS.to_counter(recorder, &[("result", result)]);
         Self(Arc::new(Inner {
+            tenants: tenant::Counts::new(recorder),
+            control,
             accounts,
             store,
             webhooks,
@@ -150,9 +163,14 @@ impl Deletions {
     /// it once and drop it to stop.
     pub async fn upkeep(self) {
         loop {
+            // First, for it deletes the users of a tenant together, which is much quicker.
+            self.take_up_tenants().await;
             match self.0.accounts.take_up_deletions().await {
                 Ok(open) => {
                     for inbox in open {
+                        if self.0.control.is_leaving(&inbox.tenant) {
+                            continue;
+                        }
                         if let Err(error) = self.finish(&inbox).await {
                             let error = &error as &dyn std::error::Error;
                             tracing::warn!(

@@ -26,12 +26,13 @@ pub(crate) const FRESH_LOGIN: Duration = Duration::from_secs(600);
 /// How long nobody else takes up a deletion that somebody is at. Two at the same time do no harm.
 pub(crate) const TAKEN_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// Whether a user is being deleted.
+/// Whether a user, or the tenant of theirs, is being deleted.
 pub(super) fn is_being_deleted(
     database: &mut dyn Statements,
     inbox: &InboxKey,
 ) -> Result<bool, SqlError> {
-    let sql = "SELECT count(*) FROM account_deletion WHERE tenant_id = $1 AND user_id = $2";
+    let sql = "SELECT (SELECT count(*) FROM account_deletion WHERE tenant_id = $1 AND user_id = $2) \
+               + (SELECT count(*) FROM control_tenant_deletion WHERE tenant_id = $1)";
     Ok(database.number(sql, &values![inbox.tenant.as_str(), inbox.user.as_str()])? > 0)
 }
 

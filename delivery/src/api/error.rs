@@ -137,6 +137,7 @@ impl From<DeletionError> for ApiError {
             DeletionError::Store(error) => error.into(),
             DeletionError::Backup(error) => error.into(),
             DeletionError::Webhook(error) => error.into(),
+            DeletionError::Control(error) => error.into(),
         }
     }
 }

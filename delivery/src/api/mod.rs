@@ -243,6 +243,7 @@ impl ApiState {
             Arc::clone(accounts.known_preferences()),
         );
         let deletions = Deletions::new(
+            Arc::clone(&control),
             Arc::clone(&accounts),
             Arc::clone(&store),
             webhooks.clone(),
@@ -458,6 +459,7 @@ fn admin_endpoints() -> Vec<Endpoint<ApiState>> {
         get "/api/v3/admin/tenants" => tenants::list;
         get "/api/v3/admin/tenants/{id}" => tenants::get;
         put "/api/v3/admin/tenants/{id}" => tenants::update;
+        delete "/api/v3/admin/tenants/{id}" => tenants::remove;
         get "/api/v3/admin/services/{id}/webhooks" => webhooks::list::<OfService>;
         post "/api/v3/admin/services/{id}/webhooks" => webhooks::create::<OfService>;
         get "/api/v3/admin/services/{id}/webhooks/{webhook_id}" => webhooks::get::<OfService>;

@@ -21,11 +21,12 @@ use super::{
     doc::{Part, Told},
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE, on_page},
-    shape::{Field, Shape, may, must},
+    shape::{Field, ID, Shape, may, must},
     trace::Trace,
 };
 use crate::{
     control::{Control, ControlError, Quotas, Tenant},
+    deletion::DeletedTenant,
     identity::AdminCaller,
     object,
 };
@@ -132,7 +133,30 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// What became of a tenant.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedTenant")]
+struct Deleted<'a> {
+    /// Which.
+    tenant_id: &'a TenantId,
+    /// `deleted`: nothing is left. `deleting`: nobody of the tenant comes in any more, and all that it has is on its way
+    /// out; asking again tells whether it is gone.
+    #[schemars(regex(pattern = "^(deleted|deleting)$"))]
+    state: &'static str,
+    /// Services that there were.
+    services: u64,
+    /// Users who were deleted with it since somebody last asked; null while that is under way.
+    users: Option<u64>,
+}
+
 const QUERY: &[Field] = &[PAGE, SIZE];
+
+/// The query of a deletion.
+const DELETE_QUERY: &[Field] = &[must(
+    "confirm",
+    ID,
+    "The tenant's id once more: nobody says that by mistake, or of the wrong one.",
+)];
 
 /// `GET /admin/tenants`
 pub(super) async fn list(
@@ -186,4 +210,31 @@ pub(super) async fn update(
     trace.before(&before);
     trace.after(&tenant);
     Ok(answer.success(&tenant))
+}
+
+/// `DELETE /admin/tenants/{id}`
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    AboveTenants(admin): AboveTenants,
+    trace: Trace,
+    answer: Answer,
+    OriginalUri(uri): OriginalUri,
+    id: TenantPath,
+) -> Result<Response, ApiError> {
+    let id = tenant_id(&admin, id)?;
+    let mut parameters = Parameters::new(&uri, DELETE_QUERY)?;
+    if parameters.text("confirm").is_none_or(|confirm| confirm != id.as_str()) {
+        parameters.say("confirm", "must be the tenant's id");
+    }
+    parameters.finish()?;
+    if id == TenantId::default() {
+        let problem = "everybody is in this one who names none: delete its users one by one";
+        return Err(ApiError::field("id", problem));
+    }
+    trace.of_tenant(&id);
+    let DeletedTenant { services, users } = state.0.deletions.delete_tenant(&id).await?;
+    let state = if users.is_some() { "deleted" } else { "deleting" };
+    let deleted = Deleted { tenant_id: &id, state, services, users };
+    trace.after(&deleted);
+    Ok(answer.success(&deleted))
 }

@@ -147,6 +147,10 @@ impl Store for ContentStore {
         self.store.head(inbox)
     }
 
+    fn forget_tenant(&self, tenant: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.forget_tenant(tenant)
+    }
+
     fn inboxes(&self, to: mpsc::Sender<InboxKey>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.inboxes(to)
     }

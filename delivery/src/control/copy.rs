@@ -35,7 +35,7 @@ pub struct ControlCounts {
     pub audit: u64,
 }
 
-static TABLES: [Table; 8] = [
+static TABLES: [Table; 9] = [
     Table {
         name: "control_service",
         page: "SELECT id, name, type, level, permissions, scope, rate_limit, owner, status, tenant_id, \
@@ -105,6 +105,16 @@ static TABLES: [Table; 8] = [
                FROM control_signing_key WHERE kid > $1 ORDER BY kid LIMIT 500",
         insert: "INSERT INTO control_signing_key (kid, algorithm, public, sealed, created_at, \
                  signs_from, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        insert_in_file: None,
+        first: &[First::Text],
+        key: &[0],
+    },
+    Table {
+        name: "control_tenant_deletion",
+        page: "SELECT tenant_id, requested_at, leased_until FROM control_tenant_deletion \
+               WHERE tenant_id > $1 ORDER BY tenant_id LIMIT 500",
+        insert: "INSERT INTO control_tenant_deletion (tenant_id, requested_at, leased_until) \
+                 VALUES ($1, $2, $3)",
         insert_in_file: None,
         first: &[First::Text],
         key: &[0],

@@ -3,11 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use protocol::{ServiceId, TenantId, Time};
+use rustc_hash::FxHashSet;
 
 use super::{
     ControlError, LAST_USED_INTERVAL,
     key::{ApiKey, SecretHash},
     keys::{KEYS, KeyRecord, insert_key, read_key},
+    leaving::load_leaving,
     service::{Service, ServiceStatus},
     tenants::{QuotaRow, load_tenants},
 };
@@ -75,8 +77,8 @@ pub(super) static AREA: Area = Area {
         },
         Migration {
             version: 9,
-            name: "settings",
-            sql: include_str!("../../migrations/postgres/control_0009_settings.sql"),
+            name: "settings_tenants",
+            sql: include_str!("../../migrations/postgres/control_0009_settings_tenants.sql"),
         },
     ],
     compatible_from: 1,
@@ -93,6 +95,8 @@ pub(super) struct Content {
     pub(super) services: HashMap<ServiceId, Arc<Service>>,
     pub(super) keys: HashMap<String, KeyRecord>,
     pub(super) tenants: HashMap<TenantId, QuotaRow>,
+    /// Tenants that are being deleted.
+    pub(super) leaving: FxHashSet<TenantId>,
 }
 
 /// Numbers that change with every change, by whomever.
@@ -146,6 +150,7 @@ impl Database {
                 content.keys.insert(record.key.id.clone(), record);
             }
             content.tenants = load_tenants(database)?;
+            content.leaving = load_leaving(database)?;
             Ok(content)
         })
     }

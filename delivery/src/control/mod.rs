@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod key;
 mod keys;
+mod leaving;
 mod metrics;
 mod notes;
 mod service;

@@ -8,3 +8,10 @@ CREATE TABLE control_settings (
     changes  TEXT NOT NULL,         -- [{"name", "before", "after"}]
     live     TEXT NOT NULL          -- all live values, by name
 ) STRICT;
+
+-- Tenants that are being deleted. The row is the last that goes; until then nobody of the tenant comes in.
+CREATE TABLE control_tenant_deletion (
+    tenant_id    TEXT PRIMARY KEY,
+    requested_at INTEGER NOT NULL,
+    leased_until INTEGER NOT NULL  -- whoever is at it; a process that ended is not after this
+) STRICT, WITHOUT ROWID;

@@ -13,6 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use protocol::{ServiceId, TenantId, Time};
+use rustc_hash::FxHashSet;
 
 use super::{
     ControlError, REFRESH_INTERVAL,
@@ -48,6 +49,7 @@ pub(super) struct Snapshot {
     pub(super) services: HashMap<ServiceId, Arc<Service>>,
     pub(super) keys: HashMap<String, Entry>,
     pub(super) tenants: HashMap<TenantId, QuotaRow>,
+    pub(super) leaving: FxHashSet<TenantId>,
 }
 
 /// The connection that reads. Whoever replaces the snapshot holds it, so that an older one never
@@ -213,8 +215,11 @@ impl Shared {
                 Some((id, Entry { record, service, noted, refused }))
             })
             .collect();
-        let Content { revision, services, tenants, .. } = content;
-        self.snapshot.store(Arc::new(Snapshot { revision, services, keys, tenants }));
+        let Content { revision, services, tenants, leaving, .. } = content;
+        // Here and on other nodes nothing is counted of them any more.
+        leaving.iter().for_each(|tenant| self.usage.forget(tenant));
+        let snapshot = Snapshot { revision, services, keys, tenants, leaving };
+        self.snapshot.store(Arc::new(snapshot));
     }
 }
 

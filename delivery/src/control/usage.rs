@@ -151,6 +151,11 @@ impl Counters {
         }
     }
 
+    /// A tenant is deleted.
+    pub(super) fn forget(&self, tenant: &TenantId) {
+        self.today.lock().used.remove(tenant);
+    }
+
     /// Tenants that have used something today.
     pub(super) fn tenants(&self, now: Time) -> Vec<TenantId> {
         let mut today = self.today.lock();

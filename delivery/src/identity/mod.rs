@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::Time;
+use protocol::{TenantId, Time};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::runtime::Handle;
@@ -136,7 +136,19 @@ impl Identity {
         {
             return Err(AuthError::Revoked);
         }
+        self.check_tenant(&inbox.tenant)?;
         self.revocations.check_mark(inbox, mark)
+    }
+
+    /// A token that was believed when it was made.
+    fn check_user(&self, user: &UserCaller) -> Result<(), AuthError> {
+        self.check_tenant(&user.inbox.tenant)?;
+        self.revocations.check(user)
+    }
+
+    /// Nobody comes in while their tenant is being deleted.
+    fn check_tenant(&self, tenant: &TenantId) -> Result<(), AuthError> {
+        if self.control.is_leaving(tenant) { Err(AuthError::Revoked) } else { Ok(()) }
     }
 
     /// As [`Identity::check_mark`].
@@ -172,7 +184,7 @@ impl Identity {
             runtime.spawn(async move { fetch(&keys, &token).await });
         }
         let believed = verified.map_err(no_waiting).and_then(|user| {
-            self.revocations.check(&user)?;
+            self.check_user(&user)?;
             Ok(user)
         });
         self.counted(believed)
@@ -216,11 +228,11 @@ impl Identity {
         }
         if let Some(user) = known {
             // Not before it is kept, because it may be revoked at any time after.
-            self.revocations.check(&user)?;
+            self.check_user(&user)?;
             return Ok(user);
         }
         let user = Arc::new(self.tokens.verify(token, self.control.clock().now())?);
-        self.revocations.check(&user)?;
+        self.check_user(&user)?;
         self.cache.insert(key, Arc::clone(&user), withdrawn);
         Ok(user)
     }

@@ -334,6 +334,16 @@ pub trait Store: Send + Sync + 'static {
     /// `Busy`, `NotWritable`, `Closing`.
     fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>>;
 
+    /// Forgets what is a tenant's and no user's: what was sent to groups and to everyone, what services and admins
+    /// sent, as the ledger keeps it, what waits for its time, answers to keys, statistics, and what is left of
+    /// groups that nobody is in. Users, and channels that are there, are forgotten one by one ([`Store::forget`],
+    /// [`Directory::delete_channel`]), before or after. Asking again is no error. Of free pages and logs of files it
+    /// goes with the next user who is forgotten.
+    ///
+    /// # Errors
+    /// `NotWritable`, `Closing`; a part of it may be gone then.
+    fn forget_tenant(&self, tenant: &TenantId) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Whether writes are acknowledged now. Proves it by a write of its own if the last proof is
     /// older than a second.
     fn health(&self) -> BoxFuture<'_, Health>;

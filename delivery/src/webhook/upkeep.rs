@@ -49,6 +49,22 @@ impl Webhooks {
         self.0.reading(|inner| Ok(inner.reader()?.scrub()?)).await?;
         Ok(gone)
     }
+
+    /// Forgets now what is left of endpoints that were deleted, which upkeep does by and by.
+    ///
+    /// # Errors
+    /// [`WebhookError`]; then a part of it is gone.
+    pub(crate) async fn forget_deleted(&self) -> Result<(), WebhookError> {
+        loop {
+            let piece = |database: &mut dyn Statements| {
+                Ok(deliveries::forget_deleted(database, UPKEEP_ROWS)?)
+            };
+            if self.0.writer()?.write_async(piece).await? < UPKEEP_ROWS {
+                break;
+            }
+        }
+        self.0.reading(|inner| Ok(inner.reader()?.scrub()?)).await
+    }
 }
 
 impl Inner {

@@ -122,7 +122,7 @@ impl Site {
     }
 
     /// As [`Site::places`], of a user's id: the audit log names whom admins did something to, and keeps that.
-    fn places_of(&self, user: &str) -> Vec<String> {
+    pub(crate) fn places_of(&self, user: &str) -> Vec<String> {
         let mut found = self.places(user);
         if self.database.is_some() {
             found.retain(|table| table != "audit_entry");

@@ -57,5 +57,6 @@ mod stats;
 mod stream;
 mod support;
 mod templates;
+mod tenants;
 mod token_keys;
 mod webhooks;

@@ -3,7 +3,7 @@
 use http::Method;
 use protocol::ErrorType;
 
-use super::{List, QUERY};
+use super::{DELETE_QUERY, Deleted, List, QUERY};
 use crate::{
     api::{
         doc::{By, Doc, Example, Field, Given, ID, Kind, Others, Reply, Tag, Who, must},
@@ -118,4 +118,52 @@ pub(crate) fn update() -> Doc {
         "The id or a field is not valid, or there are as many tenants with quotas as there may be.",
     )];
     doc
+}
+
+/// Somebody is in it.
+fn service_there() -> Given {
+    Given::post(
+        By::Admin,
+        "/api/v3/admin/services",
+        r#"{"id": "acme-shop", "name": "商城", "type": "internal", "level": "business", "tenant_id": "acme"}"#,
+    )
+}
+
+pub(crate) fn remove() -> Doc {
+    Doc {
+        tag: &TAG,
+        summary: "Delete a tenant with everything",
+        about: "Users with all their data, services and their keys, webhooks, channels, templates, quotas, sessions, \
+                admins of the tenant, statistics, what was sent. It cannot be undone. Tokens and keys are refused \
+                before anything else, sockets are closed; the rest goes on where it takes longer than 5 s, also after a \
+                kill, on whatever node. What stays is the audit log.",
+        who: Who::These("The bearer of `ADMIN_TOKEN`, and admins for all tenants.", &[Kind::Admin]),
+        others: Others::Same,
+        path: vec![must("id", ID, "The tenant's id; not `default`.")],
+        query: DELETE_QUERY,
+        headers: vec![],
+        answer: Reply::data::<Deleted<'static>>("What became of it."),
+        more: vec![
+            Reply::refusal(
+                ErrorType::Invalid,
+                "The id is not valid, is `default`, or is not the one of `confirm`; nothing is deleted.",
+            ),
+            Reply::refusal(
+                ErrorType::Unavailable,
+                "It was begun and goes on later, or not begun: ask again.",
+            ),
+        ],
+        examples: vec![
+            Example::new("acme", "All of it", By::Admin)
+                .after(limited())
+                .after(service_there())
+                .path("id", "acme")
+                .query("confirm=acme"),
+            Example::new("slip", "Another one than was meant", By::Admin)
+                .after(limited())
+                .path("id", "acme")
+                .query("confirm=acne")
+                .answers(422),
+        ],
+    }
 }

@@ -216,6 +216,10 @@ impl Store for TestStore {
         self.with(|store| store.forget(inbox))
     }
 
+    fn forget_tenant(&self, tenant: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.with(|store| store.forget_tenant(tenant))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.with(|store| store.prune_all())
     }

@@ -16,7 +16,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use protocol::UserId;
+use protocol::{TenantId, UserId};
 
 use super::{
     append::encode,
@@ -52,6 +52,24 @@ const TABLES: [&str; 8] = [
     "reached",
     "search_states",
     "moved_inboxes",
+];
+
+/// What has a tenant and no user, by piece.
+const TENANT_PIECES: [&str; 7] = [
+    "DELETE FROM broadcast_groups WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM broadcast_groups WHERE tenant = $1 LIMIT $2))",
+    "DELETE FROM broadcasts WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM broadcasts WHERE tenant = $1 LIMIT $2))",
+    "DELETE FROM members WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM members WHERE tenant = $1 AND until_pos IS NOT NULL LIMIT $2))",
+    "DELETE FROM groups WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM groups WHERE tenant = $1 AND members <= 0 LIMIT $2))",
+    "DELETE FROM answers WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM answers WHERE tenant = $1 LIMIT $2))",
+    "DELETE FROM stats_new WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM stats_new WHERE tenant = $1 LIMIT $2))",
+    "DELETE FROM stats WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM stats WHERE tenant = $1 LIMIT $2))",
 ];
 
 /// How far it is.
@@ -100,6 +118,37 @@ impl Core {
         }
         self.metrics.forgotten.increment(1);
         Ok(messages)
+    }
+
+    /// Forgets what is a tenant's and no user's. The tenant's row in `tenants` stays: a position is never used twice,
+    /// and nodes remember them.
+    pub(super) async fn forget_tenant(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let client = self.db.client().await?;
+        for sql in TENANT_PIECES {
+            loop {
+                self.check_open()?;
+                let gone = execute(&client, sql, &[&tenant.as_str(), &PIECE]).await?;
+                if gone < PIECE.cast_unsigned() {
+                    break;
+                }
+            }
+        }
+        let sql = "SELECT coalesce(max(id), 0) FROM bodies";
+        let last: i64 = row(&client, sql, &[]).await?.map_or(Ok(0), |row| row.column(0))?;
+        let mut after = 0;
+        while after < last {
+            self.check_open()?;
+            let sql = "SELECT coalesce(max(id), $2) FROM (
+                SELECT id FROM bodies WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3) page";
+            let page = row(&client, sql, &[&after, &last, &BODIES]).await?;
+            let to: i64 = page.map_or(Ok(last), |row| row.column(0))?;
+            // One that some inbox still has goes when its users are forgotten.
+            let sql = "DELETE FROM bodies b WHERE b.id > $1 AND b.id <= $2 AND b.tenant = $3
+                AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.body = b.id)";
+            execute(&client, sql, &[&after, &to, &tenant.as_str()]).await?;
+            after = to;
+        }
+        Ok(())
     }
 
     /// Takes away all by which a user is found.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, MessageId, Seq};
+use protocol::{DeviceId, MessageId, Seq, TenantId};
 use tokio::sync::mpsc;
 
 use super::{
@@ -251,6 +251,11 @@ impl Store for PostgresStore {
     fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
         let (core, key) = (Arc::clone(&self.core), inbox.clone());
         Box::pin(self.run(async move { core.forget(&key).await }))
+    }
+
+    fn forget_tenant(&self, tenant: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (core, tenant) = (Arc::clone(&self.core), tenant.clone());
+        Box::pin(self.run(async move { core.forget_tenant(&tenant).await }))
     }
 
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

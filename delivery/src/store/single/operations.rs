@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, MessageId, Seq, Time};
+use protocol::{DeviceId, MessageId, Seq, TenantId, Time};
 use tokio::sync::mpsc;
 
 use super::{
@@ -269,6 +269,10 @@ impl Store for SingleStore {
 
     fn forget(&self, inbox: &InboxKey) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.run_forget(inbox.clone()))
+    }
+
+    fn forget_tenant(&self, tenant: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.run_forget_tenant(tenant.clone()))
     }
 
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

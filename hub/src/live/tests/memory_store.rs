@@ -125,6 +125,10 @@ impl Store for MemoryStore {
         ready(Ok(0))
     }
 
+    fn forget_tenant(&self, _: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))
     }

@@ -76,6 +76,10 @@ impl Store for ListStore {
         ready(Ok(()))
     }
 
+    fn forget_tenant(&self, _: &protocol::TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(()))
+    }
+
     fn prune_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0))
     }

@@ -6,6 +6,7 @@ mod examples;
 mod normal;
 mod permissions;
 mod stage;
+mod walls;
 
 use std::{fmt::Debug, future::Future, panic::AssertUnwindSafe};
 

@@ -43,7 +43,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use protocol::UserId;
+use protocol::{TenantId, UserId};
 use tokio::sync::oneshot;
 
 pub(super) use self::{
@@ -261,7 +261,31 @@ impl Forgets {
     }
 }
 
+/// Records of a tenant that `shared.db` forgets at once: the committer waits for its turn behind them.
+const TENANT_RECORDS: u32 = 500;
+
 impl SingleStore {
+    /// See [`crate::Store::forget_tenant`].
+    pub(super) async fn run_forget_tenant(&self, tenant: TenantId) -> Result<(), StoreError> {
+        self.check_open()?;
+        let whole = Arc::new(Targets::of_tenant(tenant.clone()));
+        self.ledger.forget(&whole, || self.forgets.stopped()).await?;
+        self.ledger.forget_stats(&tenant).await?;
+        loop {
+            if self.forgets.stopped() {
+                return Err(StoreError::Closing);
+            }
+            let began = Instant::now();
+            let (shared, of) = (Arc::clone(&self.shared), tenant.clone());
+            let step = move || shared.forget_tenant(&of, TENANT_RECORDS);
+            let more = tokio::task::spawn_blocking(step).await.map_err(|_| StoreError::Closing)?;
+            if !more.map_err(|error| StoreError::NotWritable(Arc::new(error)))? {
+                return Ok(());
+            }
+            rest(began).await;
+        }
+    }
+
     /// See [`crate::Store::forget`].
     pub(super) async fn run_forget(&self, key: InboxKey) -> Result<u64, StoreError> {
         self.check_open()?;

@@ -7,8 +7,11 @@ use protocol::{TenantId, UserId};
 use super::Forgotten;
 use crate::store::{Audience, SenderKey, single::record::Lsn};
 
-/// Users by tenant, with the records by which they are forgotten.
-pub(in super::super) struct Targets(HashMap<TenantId, HashMap<UserId, Lsn>>);
+/// Users by tenant, with the records by which they are forgotten; or all of a tenant.
+pub(in super::super) struct Targets {
+    users: HashMap<TenantId, HashMap<UserId, Lsn>>,
+    whole: Option<TenantId>,
+}
 
 /// What is left of a message.
 pub(in super::super) enum Left {
@@ -26,12 +29,21 @@ impl Targets {
         for Forgotten { key, lsn } in users {
             by_tenant.entry(key.tenant).or_default().insert(key.user, lsn);
         }
-        Self(by_tenant)
+        Self { users: by_tenant, whole: None }
+    }
+
+    /// Everything of a tenant, whoever sent it to whom.
+    pub(in super::super) fn of_tenant(tenant: TenantId) -> Self {
+        Self { users: HashMap::new(), whole: Some(tenant) }
+    }
+
+    fn is_whole(&self, tenant: &TenantId) -> bool {
+        self.whole.as_ref() == Some(tenant)
     }
 
     /// Whether there is one of a tenant.
     pub(in super::super) fn any_of(&self, tenant: &TenantId) -> bool {
-        self.0.contains_key(tenant)
+        self.is_whole(tenant) || self.users.contains_key(tenant)
     }
 
     /// Whether a sender is one of them, as of a record.
@@ -41,7 +53,10 @@ impl Targets {
         sender: &SenderKey,
         lsn: Lsn,
     ) -> bool {
-        match (self.0.get(tenant), sender) {
+        if self.is_whole(tenant) {
+            return true;
+        }
+        match (self.users.get(tenant), sender) {
             (Some(users), SenderKey::User(user)) => has(users, user, lsn),
             _ => false,
         }
@@ -55,7 +70,10 @@ impl Targets {
         audience: &Audience,
         lsn: Lsn,
     ) -> Left {
-        let Some(gone) = self.0.get(tenant) else { return Left::All };
+        if self.is_whole(tenant) {
+            return Left::Nothing;
+        }
+        let Some(gone) = self.users.get(tenant) else { return Left::All };
         if self.has_sent(tenant, sender, lsn) {
             return Left::Nothing;
         }

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use protocol::Seq;
+use protocol::{Seq, TenantId};
 use rusqlite::{Connection, params, types::Type, types::Value};
 
 use super::{
@@ -72,6 +72,18 @@ impl Ledger {
             drop(lock.lock().await);
         }
         Ok(())
+    }
+
+    /// Forgets the statistics of a tenant. There are as many rows as hours and combinations, so few that one step does.
+    pub(in super::super) async fn forget_stats(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        let receive = self.put(move |file: &mut LedgerFile| {
+            file.change(|db| {
+                db.execute("DELETE FROM stats WHERE tenant = ?1", [tenant.as_str()])?;
+                Ok(((), 0))
+            })
+        })?;
+        receive.await.unwrap_or(Err(StoreError::Closing))
     }
 
     /// Overwrites what a piece of the file does not use, from a place on; answers where the next one begins.

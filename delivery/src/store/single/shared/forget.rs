@@ -1,5 +1,6 @@
 //! Users who are forgotten.
 
+use protocol::TenantId;
 use rusqlite::{Connection, params};
 
 use super::{
@@ -24,6 +25,45 @@ impl Shared {
             Ok(Forgotten { key: InboxKey::new(id_of(row, 0)?, id_of(row, 1)?), lsn })
         })?;
         rows.collect()
+    }
+
+    /// Forgets some of what was sent to groups and everyone of a tenant, at most so many records of each; when there
+    /// are no more, also who was in which group. Whether there may be more.
+    pub(in super::super) fn forget_tenant(
+        &self,
+        tenant: &TenantId,
+        limit: u32,
+    ) -> rusqlite::Result<bool> {
+        let mut writer = self.writer.lock();
+        let transaction = writer.transaction()?;
+        let mut gone = transaction.execute(
+            "DELETE FROM broadcasts WHERE lsn IN
+             (SELECT lsn FROM broadcasts WHERE tenant = ?1 AND grps IS NULL LIMIT ?2)",
+            params![tenant.as_str(), limit],
+        )?;
+        let groups: Vec<(String, i64)> = transaction
+            .prepare_cached("SELECT grp, lsn FROM broadcast_groups WHERE tenant = ?1 LIMIT ?2")?
+            .query_map(params![tenant.as_str(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (group, lsn) in &groups {
+            transaction.prepare_cached("DELETE FROM broadcasts WHERE lsn = ?1")?.execute([lsn])?;
+            transaction
+                .prepare_cached(
+                    "DELETE FROM broadcast_groups WHERE tenant = ?1 AND grp = ?2 AND lsn = ?3",
+                )?
+                .execute(params![tenant.as_str(), group, lsn])?;
+        }
+        gone += groups.len();
+        if gone == 0 {
+            for sql in [
+                "DELETE FROM members WHERE tenant = ?1 AND until_lsn IS NOT NULL",
+                "DELETE FROM counts WHERE tenant = ?1 AND n = 0",
+            ] {
+                transaction.execute(sql, [tenant.as_str()])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(gone > 0)
     }
 
     /// See [`Scrubbed::piece`].

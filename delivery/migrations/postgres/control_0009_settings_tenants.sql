@@ -8,3 +8,10 @@ CREATE TABLE control_settings (
     changes  text NOT NULL,     -- [{"name", "before", "after"}]
     live     text NOT NULL      -- all live values, by name
 );
+
+-- Tenants that are being deleted. The row is the last that goes; until then nobody of the tenant comes in.
+CREATE TABLE control_tenant_deletion (
+    tenant_id    text COLLATE "C" PRIMARY KEY,
+    requested_at bigint NOT NULL,
+    leased_until bigint NOT NULL   -- whoever is at it; a node that ended is not after this
+);
