@@ -204,7 +204,7 @@ impl Copy {
     }
 
     /// Brings the rows of such a file to a database that has none of them.
-    pub(crate) fn into_empty(
+    pub(crate) fn fill_empty(
         &self,
         dir: &Path,
         config: tokio_postgres::Config,

@@ -123,5 +123,5 @@ pub(crate) fn copy_in(
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
 ) -> Result<(), CopyError> {
-    COPY.into_empty(dir, config, tls)
+    COPY.fill_empty(dir, config, tls)
 }
