@@ -4,7 +4,7 @@ use protocol::ErrorType;
 
 use super::{JOBS, JobList, List};
 use crate::{
-    api::doc::{By, Doc, Example, Given, Others, Reply, Tag, Who},
+    api::doc::{By, Doc, Example, Given, Kind, Others, Reply, Tag, Who},
     backup::UnderWay,
 };
 
@@ -23,7 +23,7 @@ fn doc(summary: &'static str, answer: Reply) -> Doc {
         tag: &TAG,
         summary,
         about: "",
-        who: Who::ADMINS,
+        who: Who::These("The bearer of `ADMIN_TOKEN`.", &[Kind::Admin]),
         others: Others::Same,
         path: vec![],
         query: &[],
@@ -51,7 +51,6 @@ pub(crate) fn ask() -> Doc {
         about: "Beside those of the schedule, which counts from it. It goes on after the answer; `GET /admin/backups` tells \
                 how far it is. One at a time, over all nodes.",
         more: vec![
-            Reply::refusal(ErrorType::Forbidden, "It is of all tenants."),
             Reply::refusal(ErrorType::Conflict, "One is under way, here or on another node."),
             away(),
         ],
@@ -69,6 +68,7 @@ pub(crate) fn jobs() -> Doc {
     Doc {
         about: "Backups that users have had made in the background, on the node that answers. Their files are their \
                 users'.",
+        who: Who::ADMINS,
         query: JOBS,
         examples: vec![
             Example::new("all", "Those of all tenants", By::Admin).after(Given::post(
