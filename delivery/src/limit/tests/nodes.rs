@@ -250,12 +250,12 @@ fn a_telling_is_bounded_and_the_most_goes_first() {
     for _ in 0..10 {
         there.charge(&told);
     }
-    assert_eq!(there.user.as_ref().unwrap().keys(), 0);
+    assert_eq!(there.user.load_full().unwrap().keys(), 0);
     let strange = |n: u64| Spent { scope: 2, key: n, nanos: 10_000_000 };
     for chunk in (0..20_000).collect::<Vec<_>>().chunks(SPENT_MAX) {
         there.charge(&chunk.iter().copied().map(strange).collect::<Vec<_>>());
     }
-    let kept = |limiter: &Limiter<_>| limiter.user.as_ref().unwrap().newcomers();
+    let kept = |limiter: &Limiter<_>| limiter.user.load_full().unwrap().newcomers();
     assert_eq!(kept(there), super::super::state::NEWCOMERS_MAX);
     nodes.clock.advance(Duration::from_secs(1));
     there.forget_full();
