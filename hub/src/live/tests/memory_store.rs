@@ -18,7 +18,7 @@ use delivery::{
     },
 };
 use parking_lot::Mutex;
-use protocol::{DeviceId, MessageId, MessageState, Seq, Time};
+use protocol::{DeviceId, MessageId, MessageState, Seq, TenantId, Time};
 
 use super::support::{body_until, inbox, stored};
 use crate::live::Registry;

@@ -11,7 +11,7 @@ use delivery::{
     },
 };
 use parking_lot::Mutex;
-use protocol::{DeviceId, MessageId, Seq};
+use protocol::{DeviceId, MessageId, Seq, TenantId};
 
 /// Changes by inbox.
 #[derive(Default)]
