@@ -105,10 +105,10 @@ pub struct ContentKeys {
     keys: Vec<Key>,
     /// The derived key that writes, of the first one; none where new content is not encrypted.
     writing: Option<ArcSwap<Writing>>,
-    /// By the place of the key and the salt.
     subkeys: RwLock<Subkeys>,
 }
 
+/// Derived keys, by the place of theirs and the salt.
 type Subkeys = FxHashMap<(usize, [u8; SALT_BYTES]), Arc<LessSafeKey>>;
 
 struct Key {
