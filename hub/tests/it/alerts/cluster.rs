@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::sleep};
 use super::recording::Recording;
 use crate::{
     postgres,
-    support::{Api, Cluster, SOON, TestServer, api::message_to},
+    support::{Api, Cluster, SOON, api::message_to},
 };
 
 /// A minute of the rules, where it need not be longer.
@@ -159,5 +159,82 @@ pub(super) async fn the_standby_is_away() -> Recording {
         () = seen.minutes(server.admin, 24) => {}
         () = reads => {}
     }
+    seen
+}
+
+pub(super) async fn other_nodes_are_not_heard() -> Recording {
+    let mut redis = Redis::start().await;
+    let cluster = Cluster::at(postgres::database(), redis.url());
+    let (elsewhere, server) = tokio::join!(cluster.node("a").start(), cluster.node("b").start());
+    let service = elsewhere.service().await;
+    let users: Vec<String> = (0..10).map(|at| format!("user-{at}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let mut devices = Vec::new();
+    for user in &users {
+        devices.push(server.connect(user).await);
+    }
+    // Connections are compared every five seconds while nobody is heard.
+    let mut seen = Recording::new(Duration::from_secs(1));
+    seen.quiet(server.admin).await;
+    redis.kill();
+    let sends = async {
+        loop {
+            service.send(message_to(&users, "x")).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        () = seen.minutes(server.admin, 30) => {}
+        () = sends => {}
+    }
+    seen
+}
+
+pub(super) async fn more_waits_for_the_database_than_may() -> Recording {
+    let postgres = Postgres::start();
+    let cluster = Cluster::on(postgres.database());
+    let server = cluster.node("a").start().await;
+    let service = server.service().await;
+    let mut seen = Recording::new(Duration::from_millis(500));
+    seen.quiet(server.admin).await;
+    postgres.freeze();
+    // 64 MiB wait; a batch has 8 at most.
+    let one = |at: usize| {
+        let mut message = message_to(&["ann"], &format!("{at}"));
+        message["recipient_type"] = "user".into();
+        message["content"] = "x".repeat(60_000).into();
+        message
+    };
+    let batch = serde_json::json!({"messages": (0..120).map(one).collect::<Vec<_>>()});
+    let mut senders = JoinSet::new();
+    for _ in 0..14 {
+        let (service, batch) = (service.clone(), batch.clone());
+        senders.spawn(async move {
+            loop {
+                service.post("/api/v3/messages/send-batch", batch.clone()).await;
+                sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+    seen.minutes(server.admin, 24).await;
+    senders.shutdown().await;
+    postgres.thaw();
+    seen
+}
+
+pub(super) async fn the_database_answers_nothing_for_longer_than_a_lease() -> Recording {
+    let postgres = Postgres::start();
+    let cluster = Cluster::on(postgres.database());
+    let server = cluster.node("a").start().await;
+    let service = server.service().await;
+    // There is somebody to send for.
+    let hook = serde_json::json!({"url": "https://example.com/", "events": ["message.read"]});
+    service.post("/api/v3/webhooks", hook).await.ok();
+    let mut seen = Recording::new(Duration::from_secs(1));
+    seen.quiet(server.admin).await;
+    postgres.freeze();
+    seen.minutes(server.admin, 22).await;
+    postgres.thaw();
+    seen.minutes(server.admin, 5).await;
     seen
 }

@@ -38,12 +38,19 @@ faults! {
     node::it_has_no_descriptors_left raises PushhubAcceptErrors PushhubDescriptors;
     node::somebody_guesses_tokens raises PushhubAuthFailures;
     node::refresh_tokens_are_used_twice raises PushhubRefreshTokensCopied;
+    node::a_users_file_is_damaged raises PushhubStoreErrors;
+    node::its_control_data_cannot_be_written raises PushhubAuditWaiting;
+    node::its_disk_is_too_slow_for_what_is_scheduled raises PushhubScheduledLate;
+    node::webhooks_cannot_be_written raises PushhubWebhookStoreFailing;
     node::a_webhook_is_gone raises PushhubWebhooksDisabled;
     cluster::redis_is_away raises PushhubBusDown PushhubBusDropped;
     cluster::two_nodes_have_one_name raises PushhubNodesDisagree;
     cluster::the_database_is_away raises PushhubPostgresErrors;
     cluster::a_synchronous_standby_is_slow raises PushhubPostgresSlow;
     cluster::the_database_answers_nothing raises PushhubPostgresWaited;
+    cluster::other_nodes_are_not_heard raises PushhubPositionRepairs;
+    cluster::more_waits_for_the_database_than_may raises PushhubPostgresBusy;
+    cluster::the_database_answers_nothing_for_longer_than_a_lease raises PushhubWebhookLeasesLost;
     cluster::the_standby_is_away raises PushhubStandbyFailing;
 }
 
@@ -56,23 +63,11 @@ const NOT_RAISED: &[(&str, &str)] = &[
     ),
     ("PushhubLimitsShared", "65,536 addresses at a time; limit's own tests fill the table"),
     ("PushhubPublishDropped", "262,144 changes that wait for two threads"),
-    (
-        "PushhubPositionRepairs",
-        "a bus that loses changes for minutes without going down; what Redis can lose is proven by chaos",
-    ),
     ("PushhubReceiptsDropped", "a million notes that cannot be written"),
     ("PushhubStatsLost", "more messages read at a time than are counted apart"),
-    (
-        "PushhubStoreErrors",
-        "a user's file that is damaged while it is open; a full disk stops before it, at the journal",
-    ),
     ("PushhubStoreBusy", "64 MiB of sends that wait for one disk"),
     ("PushhubStoreLagging", "128 MiB that are not yet in users' files"),
     ("PushhubJournalGrows", "fifty segments of a journal"),
-    (
-        "PushhubScheduledLate",
-        "minutes in which what is scheduled goes out late; a start after a pause is one moment of it",
-    ),
     ("PushhubScheduledRetries", "a ledger that cannot be read while the journal can be written"),
     ("PushhubScheduledDamaged", "a scheduled message that was changed on the disk"),
     (
@@ -80,23 +75,13 @@ const NOT_RAISED: &[(&str, &str)] = &[
         "days of attempts; webhook's tests of retries give up by a clock of their own",
     ),
     ("PushhubWebhookEventsDropped", "a million events for one endpoint"),
-    ("PushhubWebhookStoreFailing", "webhooks.db on a disk of its own"),
     ("PushhubWebhookBacklog", "100,000 events that wait for half an hour"),
-    (
-        "PushhubWebhookLeasesLost",
-        "a node that stands still for its lease; cluster::once takes a webhook over from one",
-    ),
     ("PushhubBusDoubts", "twenty holes within ten minutes; bus traffic's tests make one at a time"),
     (
         "PushhubStoreRewound",
         "a standby without the last commits; cluster::failover raises the counter",
     ),
-    (
-        "PushhubAuditWaiting",
-        "control data that cannot be written while an admin's change was; audit's own tests",
-    ),
     ("PushhubDeletionsFail", "twenty deletions that fail; deletion's tests raise the counter"),
-    ("PushhubPostgresBusy", "65,536 sends or 64 MiB that wait for PostgreSQL"),
 ];
 
 #[test]

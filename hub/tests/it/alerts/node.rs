@@ -235,3 +235,84 @@ pub(super) async fn a_webhook_is_gone() -> Recording {
     seen.minutes(server.admin, 6).await;
     seen
 }
+
+pub(super) async fn a_users_file_is_damaged() -> Recording {
+    let mut server = TestServer::plain_builder().start().await;
+    let service = server.service().await;
+    service.sent("ann", "one").await;
+    assert_eq!(server.as_user("ann").all_messages().await.len(), 1);
+    assert!(server.terminate().await.success());
+    let file = server.storage().join("ann/messages.db");
+    std::fs::write(&file, [7; 64 << 10]).unwrap();
+    server.spawn().await;
+    let mut seen = Recording::new(MINUTE);
+    seen.quiet(server.admin).await;
+    let ann = server.as_user("ann");
+    let asked = async { ann.get("/api/v3/messages").await.status };
+    assert!(seen.during(server.admin, asked).await >= 500);
+    seen.minutes(server.admin, 6).await;
+    seen
+}
+
+pub(super) async fn its_control_data_cannot_be_written() -> Recording {
+    let server = TestServer::plain_builder().start().await;
+    let mut seen = Recording::new(MINUTE);
+    seen.quiet(server.admin).await;
+    let file = server.storage().join(".hub/control.db");
+    // Another program that holds it, a copy for instance.
+    let held = rusqlite::Connection::open(file).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Which the store keeps, not the control data.
+    let admin = server.as_admin();
+    let change = async {
+        admin.put("/api/v3/admin/users/ann/department", json!({"department": "sales"})).await
+    };
+    let changed = tokio::time::timeout(Duration::from_secs(1), seen.during(server.admin, change));
+    drop(changed.await);
+    seen.minutes(server.admin, 14).await;
+    held.execute_batch("ROLLBACK").unwrap();
+    seen
+}
+
+pub(super) async fn its_disk_is_too_slow_for_what_is_scheduled() -> Recording {
+    let slow = SlowSync::build(Duration::from_secs(5));
+    let server = TestServer::plain_builder().envs(slow.env()).start().await;
+    let service = server.service().await;
+    // A window of five minutes has to hold two commits.
+    let mut seen = Recording::new(Duration::from_secs(3));
+    let now = jiff::Timestamp::now();
+    for second in 20..90 {
+        let mut message = message_to(&["ann"], "later");
+        message["scheduled_at"] = (now + Duration::from_secs(second)).to_string().into();
+        service.send(message).await.ok();
+    }
+    seen.quiet(server.admin).await;
+    slow.set(true);
+    seen.minutes(server.admin, 20).await;
+    slow.set(false);
+    seen
+}
+
+pub(super) async fn webhooks_cannot_be_written() -> Recording {
+    let receiver = HookReceiver::start().await;
+    let server =
+        TestServer::plain_builder().env("WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8").start().await;
+    let service = server.service().await;
+    let hook = json!({"url": receiver.url(), "events": ["message.read"]});
+    service.post("/api/v3/webhooks", hook).await.ok();
+    let mut seen = Recording::new(Duration::from_secs(2));
+    seen.quiet(server.admin).await;
+    let held = rusqlite::Connection::open(server.storage().join(".hub/webhooks.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ann = server.as_user("ann");
+    let reads = again(Duration::from_millis(200), async || {
+        let id = service.sent("ann", "to be read").await;
+        // It may wait for the event to be written.
+        let path = format!("/api/v3/messages/{id}/read");
+        let read = ann.post(&path, json!({}));
+        drop(tokio::time::timeout(Duration::from_millis(500), read).await);
+    });
+    while_it_goes_on(&mut seen, &server, 18, reads).await;
+    held.execute_batch("ROLLBACK").unwrap();
+    seen
+}
