@@ -76,7 +76,7 @@ impl Store for ListStore {
         ready(Ok(()))
     }
 
-    fn forget_tenant(&self, _: &protocol::TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn forget_tenant(&self, _: &TenantId) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(Ok(()))
     }
 
