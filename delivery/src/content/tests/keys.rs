@@ -109,7 +109,7 @@ fn keys_are_told_from_anything_else() {
     ] {
         assert!(ContentKeys::parse(text).is_err(), "{text}");
     }
-    let lines = format!("# {A}").replace("# ", "") + "\n" + B + "\n";
+    let lines = format!("{A}\n{B}\n");
     let parsed = ContentKeys::parse(&lines).unwrap();
     assert_eq!(parsed.ids().collect::<Vec<_>>(), ["a", "b"]);
     assert!(!format!("{parsed:?}").contains("AAAA"), "keys are not shown");
