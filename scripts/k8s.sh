@@ -14,21 +14,7 @@ if ! cat "$here/requirements.txt" "$here/binaries.txt" | cmp -s - "$tools/instal
   cat "$here/requirements.txt" "$here/binaries.txt" >"$tools/installed.txt"
 fi
 
-# Only promtool out of Debian's package: installing that would start a Prometheus.
-if command -v promtool >/dev/null; then
-  ln -sf "$(command -v promtool)" "$tools/promtool"
-elif [ ! -x "$tools/promtool" ]; then
-  folder=$(mktemp -d)
-  trap 'rm -rf "$folder"' EXIT
-  if ! apt-cache show prometheus >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || { echo "missing: run 'sudo apt-get update', or install promtool" >&2; exit 1; }
-    apt-get update -qq
-  fi
-  # As root apt gives up its rights for the download, and must be able to write there.
-  chmod 777 "$folder"
-  (cd "$folder" && apt-get download -qq prometheus && dpkg-deb -x ./prometheus_*.deb .)
-  mv "$folder/usr/bin/promtool" "$tools/promtool"
-fi
+scripts/promtool.sh "$tools"
 
 cargo build --locked -p hub
 PATH="$PWD/$tools/python/bin:$PWD/$tools:$PATH" PYTHONDONTWRITEBYTECODE=1 "$tools/python/bin/python" "$here/check.py"

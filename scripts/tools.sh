@@ -36,6 +36,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+# Runs the rules of alerts over what a harmed server says of itself.
+"$(dirname "$0")/promtool.sh" "$(dirname "$0")/../target/tools"
+
 if ! command -v cargo >/dev/null; then
   echo "missing: Rust 1.95 or later, see https://rustup.rs" >&2
   exit 1

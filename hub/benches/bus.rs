@@ -137,6 +137,7 @@ async fn node(redis: &Redis, name: &str) -> (Arc<RedisBus>, Arc<Ears>) {
         node: name.parse().unwrap(),
         secrets: None,
         clock: delivery::clock::WallClock::default(),
+        spans: delivery::spans::Spans::default(),
     };
     let bus = RedisBus::new(config, &NoopRecorder);
     let ears = Arc::new(Ears::default());

@@ -16,7 +16,7 @@ use protocol::{
     envelope::{
         BODY_BYTES_MAX, CHANGES_MAX, CONNECTIONS_MAX, Changes, Close, Connected, ConnectionFacts,
         DecodeError, ENVELOPE_BYTES_MAX, Envelope, Event, Findings, InboxChange, Inquiry,
-        NodeAbout, NodeFacts, SPENT_MAX, Spent, Then, USERS_MAX, What, Which,
+        NodeAbout, NodeFacts, SPAN_BYTES, SPENT_MAX, Spent, Then, USERS_MAX, What, Which,
     },
     limits::{DEVICE_TEXT_BYTES_MAX, ID_BYTES_MAX},
 };

@@ -11,9 +11,11 @@ use smallvec::SmallVec;
 /// ever. More would say nothing else, a client confirms a page or a burst at once.
 pub(super) const UNACKED_MAX: usize = 16;
 
+type Waiting = SmallVec<[(Seq, Instant); UNACKED_MAX]>;
+
 /// See the module's doc. It has no memory of its own while nothing waits, which is nearly always.
 #[derive(Default)]
-pub(super) struct Unacked(Option<Box<SmallVec<[(Seq, Instant); UNACKED_MAX]>>>);
+pub(super) struct Unacked(Option<Box<Waiting>>);
 
 impl Unacked {
     /// A change is out, which the store was asked for then.

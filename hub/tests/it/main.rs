@@ -7,6 +7,7 @@
 mod admin_logins;
 mod admins;
 mod after_sending;
+mod alerts;
 mod audit;
 mod auth;
 mod backup_jobs;

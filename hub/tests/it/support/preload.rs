@@ -1,6 +1,6 @@
 //! Libraries that stand between a server and the system: syncs that fail, a clock that is wrong.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
@@ -66,6 +66,64 @@ impl SyncFault {
     /// Begins or stops to fail.
     pub(crate) fn set(&self, failing: bool) {
         if failing {
+            fs::write(self.switch(), "").unwrap();
+        } else {
+            fs::remove_file(self.switch()).unwrap();
+        }
+    }
+}
+
+/// A library that, preloaded, makes every sync take a while as long as a switch file exists.
+pub(crate) struct SlowSync {
+    folder: TempDir,
+    delay: Duration,
+}
+
+impl SlowSync {
+    pub(crate) fn build(delay: Duration) -> Self {
+        const SOURCE: &str = r#"
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <errno.h>
+            #include <stdlib.h>
+            #include <time.h>
+            #include <unistd.h>
+            static void wait_a_while(void) {
+                const char *path = getenv("SLOW_SYNC_SWITCH"), *text = getenv("SLOW_SYNC_MS");
+                int saved = errno;
+                if (path && text && access(path, F_OK) == 0) {
+                    long ms = atol(text);
+                    struct timespec pause = { ms / 1000, ms % 1000 * 1000000 };
+                    nanosleep(&pause, 0);
+                }
+                errno = saved;
+            }
+            #define SLOW(name)                                                \
+                int name(int fd) {                                            \
+                    static int (*real)(int);                                  \
+                    wait_a_while();                                           \
+                    if (!real) *(void **)&real = dlsym(RTLD_NEXT, #name);     \
+                    return real(fd);                                          \
+                }
+            SLOW(fsync)
+            SLOW(fdatasync)
+        "#;
+        Self { folder: library(SOURCE), delay }
+    }
+
+    /// The environment of a server that shall feel it.
+    pub(crate) fn env(&self) -> [(&'static str, String); 3] {
+        let switch = ("SLOW_SYNC_SWITCH", self.switch().display().to_string());
+        [preloaded(&self.folder), switch, ("SLOW_SYNC_MS", self.delay.as_millis().to_string())]
+    }
+
+    fn switch(&self) -> PathBuf {
+        self.folder.path().join("on")
+    }
+
+    /// Begins or stops to be slow.
+    pub(crate) fn set(&self, slow: bool) {
+        if slow {
             fs::write(self.switch(), "").unwrap();
         } else {
             fs::remove_file(self.switch()).unwrap();
