@@ -43,6 +43,7 @@ faults! {
     node::its_disk_is_too_slow_for_what_is_scheduled raises PushhubScheduledLate;
     node::webhooks_cannot_be_written raises PushhubWebhookStoreFailing;
     node::a_webhook_is_gone raises PushhubWebhooksDisabled;
+    node::backups_of_everybody_find_no_room raises PushhubBackupFails;
     cluster::redis_is_away raises PushhubBusDown PushhubBusDropped;
     cluster::two_nodes_have_one_name raises PushhubNodesDisagree;
     cluster::the_database_is_away raises PushhubPostgresErrors;

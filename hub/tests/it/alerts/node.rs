@@ -274,6 +274,24 @@ pub(super) async fn its_control_data_cannot_be_written() -> Recording {
     seen
 }
 
+pub(super) async fn backups_of_everybody_find_no_room() -> Recording {
+    let place = tempfile::tempdir().unwrap();
+    let disk = Mount::tmpfs(&place.path().join("backups"), 4 << 20);
+    let server = TestServer::plain_builder()
+        .env("DATABASE_BACKUP_PATH", disk.path().display())
+        .env("BACKUP_SCHEDULE", "1s")
+        .start()
+        .await;
+    server.service().await.sent("ann", "x").await;
+    let mut seen = Recording::new(MINUTE);
+    seen.quiet(server.admin).await;
+    let filler = disk.path().join("filler");
+    std::fs::write(&filler, vec![7; usize::try_from(disk.free()).unwrap()]).unwrap();
+    // Until the last whole one is half an hour ago. It is tried again after 5 s and 10 s, so an hour has two more.
+    seen.minutes(server.admin, 60).await;
+    seen
+}
+
 pub(super) async fn its_disk_is_too_slow_for_what_is_scheduled() -> Recording {
     let slow = SlowSync::build(Duration::from_secs(5));
     let server = TestServer::plain_builder().envs(slow.env()).start().await;
