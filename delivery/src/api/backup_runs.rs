@@ -20,6 +20,7 @@ use super::{
     error::ApiError,
     query::{Parameters, TENANT_ID},
     shape::{Field, Shape, may},
+    tenants::AboveTenants,
     trace::Trace,
 };
 use crate::{
@@ -137,13 +138,9 @@ struct JobList {
 /// `GET /admin/backups`
 pub(super) async fn list(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    _: AboveTenants,
     answer: Answer,
 ) -> Result<Response, ApiError> {
-    // They are of all tenants.
-    if admin.tenant().is_some() {
-        return Err(ApiError::TokenOnly);
-    }
     let runs = &state.0.backups.runs;
     let mut kept = runs.list().await?;
     kept.reverse();
@@ -161,14 +158,11 @@ pub(super) async fn list(
 /// `POST /admin/backups`
 pub(super) async fn ask(
     State(state): State<ApiState>,
-    Admin(admin): Admin,
+    _: AboveTenants,
     trace: Trace,
     answer: Answer,
     Decoded(NewRun { kind }): Decoded<NewRun>,
 ) -> Result<Response, ApiError> {
-    if admin.tenant().is_some() {
-        return Err(ApiError::TokenOnly);
-    }
     let full = match kind.as_deref() {
         Some("full") => true,
         Some("incremental") | None => false,

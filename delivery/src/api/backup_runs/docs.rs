@@ -23,7 +23,7 @@ fn doc(summary: &'static str, answer: Reply) -> Doc {
         tag: &TAG,
         summary,
         about: "",
-        who: Who::These("The bearer of `ADMIN_TOKEN`.", &[Kind::Admin]),
+        who: Who::These("The bearer of `ADMIN_TOKEN`, and admins for all tenants.", &[Kind::Admin]),
         others: Others::Same,
         path: vec![],
         query: &[],
