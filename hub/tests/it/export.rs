@@ -139,7 +139,7 @@ async fn it_is_read_as_it_is_taken_and_one_at_a_time() {
     let server = TestServer::start().await;
     let service = server.service().await;
     let content = "x".repeat(64 << 10);
-    for _ in 0..12 {
+    for _ in 0..24 {
         let one = json!({"title": "t", "content": content, "message_type": "text",
             "recipients": ["ann"], "recipient_type": "user"});
         let batch = json!({"messages": vec![one; 50]});
@@ -165,9 +165,10 @@ async fn it_is_read_as_it_is_taken_and_one_at_a_time() {
         most = most.max(server.rss().saturating_sub(before));
     }
     println!("an export of {bytes} bytes took {most} bytes of memory at its most");
-    assert!(bytes > 600 * (64 << 10), "{bytes} bytes");
-    // Three pages of 1 MB, and what reading and the allocator take besides; not the 39 MB of it all.
-    assert!(most < 20 << 20, "{most} bytes more than before");
+    assert!(bytes > 1_200 * (64 << 10), "{bytes} bytes");
+    // Three pages of 1 MB, and what reading and the allocator take besides (5 to 24 MB, with PostgreSQL); not
+    // the 79 MB of it all.
+    assert!(most < 40 << 20, "{most} bytes more than before");
     // Who goes away gives the place up.
     drop(begin(&server, &ann, OWN).await);
     eventually("there is room again", || async { ann.head_of(OWN).await.status == 200 }).await;
