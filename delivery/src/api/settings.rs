@@ -266,11 +266,11 @@ pub(super) async fn restore(
     Decoded(request): Decoded<RestoreRequest>,
 ) -> Result<Response, ApiError> {
     let Path(version) = version.map_err(|_| ApiError::NoRoute)?;
-    // What is no number is no version.
+    // What is no number, or is written otherwise than we do (`+1`, `007`), is no version.
     let wanted: u64 = version
         .parse()
         .ok()
-        .filter(|wanted| i64::try_from(*wanted).is_ok())
+        .filter(|wanted: &u64| i64::try_from(*wanted).is_ok() && wanted.to_string() == version)
         .ok_or(ControlError::NoSettingsVersion)?;
     let RestoreRequest { reason, expected_version, dry_run } = request;
     let how = How { reason, expected_version, dry_run };

@@ -252,7 +252,7 @@ async fn a_version_says_who_changed_what_and_can_be_brought_back() {
             {"name": "WS_MAX_CONNECTIONS", "before": null, "after": "77"},
         ])
     );
-    for none in ["4", "x", "-1"] {
+    for none in ["4", "x", "-1", "+1", "01", "000000000000000000000"] {
         let path = format!("{VERSIONS}/{none}/restore");
         api.post(&path, json!({})).await.refused(404, "not_found");
     }
