@@ -121,7 +121,7 @@ def known_settings() -> dict[str, bool]:
     text = (ROOT / "README.md").read_text()
     table = text[text.index("<!-- settings -->") :]
     table = table[: table.index("<!-- end -->")]
-    rows = re.findall(r"^\| `([A-Z_]+)` \|.*?\| (.*?) \|", table, re.M)
+    rows = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\|[^|]*\| (.*?) \|", table, re.M)
     return {name: allowed.startswith(SECRET_SETTINGS) for name, allowed in rows}
 
 
