@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks k8s/ and the Dockerfile: rendered by kubectl, held against Kubernetes's schemas, checkov, hadolint and promtool,
-# and against the product itself. Tools come into target/k8s; no cluster and no Docker is needed.
+# and against the product itself. Tools come into target; no cluster and no Docker is needed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=scripts/k8s tools=target/k8s
@@ -14,7 +14,8 @@ if ! cat "$here/requirements.txt" "$here/binaries.txt" | cmp -s - "$tools/instal
   cat "$here/requirements.txt" "$here/binaries.txt" >"$tools/installed.txt"
 fi
 
-scripts/promtool.sh "$tools"
+# By scripts/tools.sh, too: tests run the rules as well.
+scripts/promtool.sh target/tools
 
 cargo build --locked -p hub
-PATH="$PWD/$tools/python/bin:$PWD/$tools:$PATH" PYTHONDONTWRITEBYTECODE=1 "$tools/python/bin/python" "$here/check.py"
+PATH="$PWD/$tools/python/bin:$PWD/target/tools:$PATH" PYTHONDONTWRITEBYTECODE=1 "$tools/python/bin/python" "$here/check.py"
