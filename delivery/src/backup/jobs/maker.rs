@@ -94,7 +94,7 @@ impl Jobs {
         let written = record.clone();
         aside(move || {
             record::remove_file(&folder.join(FILE))?;
-            Ok(record::write(&folder, &written)?)
+            record::write(&folder, &written)
         })
         .await?;
         self.put(record);
@@ -213,7 +213,7 @@ impl Jobs {
                 record.error = Some(record::sentence(&error));
                 failed(&error, &record.id);
                 let written = record.clone();
-                let kept = aside(move || {
+                let kept = aside(move || -> Result<(), BackupError> {
                     record::remove_file(&folder.join(NEW_FILE))?;
                     record::remove_file(&folder.join(FILE))?;
                     Ok(record::write(&folder, &written)?)

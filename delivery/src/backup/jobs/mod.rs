@@ -167,7 +167,7 @@ impl Jobs {
         let folder = self.config.path.join(FOLDER);
         let held: Vec<PathBuf> =
             self.known.lock().slots.iter().map(|slot| slot.path.clone()).collect();
-        let (slots, jobs) = aside(move || {
+        let (slots, jobs) = aside(move || -> Result<_, BackupError> {
             let (slots, mut jobs) = record::adopt(&folder, &held)?;
             for (record, folder) in &mut jobs {
                 resume(record, folder)?;
@@ -332,7 +332,7 @@ impl Jobs {
             Arc::clone(&self.downloads).try_acquire_owned().map_err(|_| JobError::Downloads)?;
         let path = self.known.lock().jobs.get(&record.id).map(|job| job.folder.join(FILE));
         let path = path.ok_or(JobError::NotFound)?;
-        let file = aside(move || Ok(File::open(path)?)).await?;
+        let file = aside(move || Ok::<_, BackupError>(File::open(path)?)).await?;
         Ok(Download { record, file, bytes, sha256, place })
     }
 
@@ -368,7 +368,7 @@ impl Jobs {
     async fn discard(&self, id: &str) -> Result<(), BackupError> {
         let folder = self.known.lock().jobs.get(id).map(|job| job.folder.clone());
         if let Some(folder) = folder {
-            aside(move || Ok(record::discard(&folder)?)).await?;
+            aside(move || record::discard(&folder)).await?;
             self.known.lock().jobs.remove(id);
             self.has_changed();
         }

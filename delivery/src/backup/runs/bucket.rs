@@ -34,7 +34,7 @@ use super::{
     shelf::{Counted, Left, RECORD, Writer, Written},
 };
 use crate::{
-    backup::jobs::private,
+    backup::{area::aside, jobs::private},
     outbound::{Allowed, Dialer, Hold, SystemResolver, Target, Wire, system_roots},
 };
 
@@ -157,7 +157,7 @@ impl Bucket {
         let (store, key) = (self.store.clone(), self.key(run, name));
         let (runtime, waiting) = (Handle::current(), Left::default());
         let left = Arc::clone(&waiting.0);
-        let sent = tokio::task::spawn_blocking(move || {
+        aside(move || {
             let parts = Parts { store, key, runtime, part: Vec::new(), upload: None };
             let mut to = Counted::new(parts, left);
             let made = write(&mut to);
@@ -169,8 +169,8 @@ impl Bucket {
                     Err(error)
                 }
             }
-        });
-        sent.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        })
+        .await
     }
 
     pub(super) async fn runs(&self) -> io::Result<Vec<String>> {

@@ -11,7 +11,7 @@ use super::{
     shelf::{Counted, Left, RECORD, Writer, Written},
 };
 use crate::{
-    backup::{PIECE, jobs::private},
+    backup::{PIECE, area::aside, jobs::private},
     store::single::own_dir,
 };
 
@@ -21,13 +21,6 @@ const GONE: &str = ".gone-";
 /// A folder of runs.
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-}
-
-/// Does something on a thread that may wait.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 impl Folder {

@@ -24,6 +24,11 @@ pub enum Home {
     Database(Box<PostgresConfig>),
 }
 
+/// Control data, or its place, cannot be used.
+fn control(error: impl std::error::Error + Send + Sync + 'static) -> RunError {
+    RunError::Control(error.into())
+}
+
 /// The right to make a run: nobody else has it meanwhile, on no node.
 pub(super) struct Turn {
     _here: OwnedMutexGuard<()>,
@@ -51,7 +56,7 @@ impl Home {
             Self::Folder(_) => None,
             Self::Database(config) => {
                 let taken = Sole::take(config).await;
-                match taken.map_err(|error| RunError::Control(error.into()))? {
+                match taken.map_err(control)? {
                     Some(sole) => Some(sole),
                     None => return Ok(None),
                 }
@@ -68,8 +73,8 @@ impl Home {
         let Self::Database(config) = self else {
             return Err(RunError::Control("it is a folder".into()));
         };
-        let (driver, tls) = connecting(config).map_err(|error| RunError::Control(error.into()))?;
-        fill(driver, tls).map_err(|error| RunError::Control(error.into()))
+        let (driver, tls) = connecting(config).map_err(control)?;
+        fill(driver, tls).map_err(control)
     }
 
     /// Hands the place where control data is to who copies it, on this thread, which may wait.
@@ -80,11 +85,10 @@ impl Home {
         let copied = match self {
             Self::Folder(root) => copy(copy::Home::Folder(&hub_dir(root))),
             Self::Database(config) => {
-                let (driver, tls) =
-                    connecting(config).map_err(|error| RunError::Control(error.into()))?;
+                let (driver, tls) = connecting(config).map_err(control)?;
                 copy(copy::Home::Database(Box::new(driver), tls))
             }
         };
-        copied.map_err(|error| RunError::Control(error.into()))
+        copied.map_err(control)
     }
 }

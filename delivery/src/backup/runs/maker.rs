@@ -123,20 +123,18 @@ impl Runs {
         people.finish(store).await?;
         let home = self.home.clone();
         let (control, webhooks) = (beside.0.join(CONTROL), beside.0.join(WEBHOOKS));
-        let copied = tokio::task::spawn_blocking(move || {
+        aside(move || {
             home.with_rows(|rows| control::copy_out(rows, &control))?;
             home.with_rows(|rows| webhook::copy_out(rows, &webhooks))
-        });
-        copied.await.unwrap_or_else(|error| Err(io::Error::other(error).into()))?;
+        })
+        .await?;
         let outer = Outer { compress: true, key: self.key.clone() };
         for name in [CONTROL, WEBHOOKS, DIRECTORY] {
             let named = format!("{name}{}", outer.suffix());
             self.part(record, beside.0.join(name), named, outer.clone()).await?;
         }
         let id = record.id.clone();
-        let finished = tokio::task::spawn_blocking(move || index.finish(&id, all_met)).await;
-        let (inboxes, path) =
-            finished.unwrap_or_else(|error| Err(io::Error::other(error).into()))?;
+        let (inboxes, path) = aside(move || index.finish(&id, all_met)).await?;
         record.inboxes = inboxes;
         let plain = Outer { compress: true, key: None };
         self.part(record, path, INDEX.to_owned(), plain).await
@@ -178,13 +176,13 @@ impl Runs {
             return Err(RunError::Damaged(format!("{}/{}", run.id, part.name), other));
         }
         let (name, path) = (part.name.clone(), path.to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || {
+        aside(move || {
             let to = File::create(&path)?;
             unpack_file(&packed, None, to).map_err(|source| RunError::Read { name, source })?;
             fs::remove_file(packed)?;
             Index::open(&path)
-        });
-        unpacked.await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+        })
+        .await
     }
 
     /// Puts a file of `beside` into the run.
@@ -427,7 +425,7 @@ struct Beside(PathBuf);
 impl Beside {
     async fn make(path: &Path) -> Result<Self, RunError> {
         let path = path.join(BESIDE);
-        let made = aside(move || {
+        let made = aside(move || -> Result<_, BackupError> {
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
