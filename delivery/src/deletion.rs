@@ -90,10 +90,28 @@ struct Inner {
     store: Arc<dyn Storage>,
     webhooks: Webhooks,
     jobs: Arc<Jobs>,
+    users: Counts,
+    tenants: Counts,
+}
+
+/// How deletions of a kind went.
+struct Counts {
     begun: Counter,
     finished: Counter,
     failed: Counter,
-    tenants: tenant::Counts,
+}
+
+impl Counts {
+    fn new(metric: Metric, recorder: &dyn Recorder) -> Self {
+        metric.describe(recorder);
+        let counter = |result| metric.to_counter(recorder, &[("result", result)]);
+        Self { begun: counter("begun"), finished: counter("finished"), failed: counter("failed") }
+    }
+
+    /// One has come to its end, or was broken off.
+    fn ended(&self, well: bool) {
+        if well { &self.finished } else { &self.failed }.increment(1);
+    }
 }
 
 impl Deletions {
@@ -107,18 +125,14 @@ impl Deletions {
         jobs: Arc<Jobs>,
         recorder: &dyn Recorder,
     ) -> Self {
-        DELETIONS.describe(recorder);
-        let counter = |result| DELETIONS.to_counter(recorder, &[("result", result)]);
         Self(Arc::new(Inner {
-            tenants: tenant::Counts::new(recorder),
             control,
             accounts,
             store,
             webhooks,
             jobs,
-            begun: counter("begun"),
-            finished: counter("finished"),
-            failed: counter("failed"),
+            users: Counts::new(DELETIONS, recorder),
+            tenants: Counts::new(tenant::DELETIONS, recorder),
         }))
     }
 
@@ -131,7 +145,7 @@ impl Deletions {
     pub async fn delete(&self, inbox: &InboxKey) -> Result<Deleted, DeletionError> {
         let known = self.0.store.user(inbox).await?.is_some();
         let sessions = self.0.accounts.begin_deletion(inbox).await?;
-        self.0.begun.increment(1);
+        self.0.users.begun.increment(1);
         let (deletions, inbox) = (self.clone(), inbox.clone());
         let rest = tokio::spawn(async move { deletions.finish(&inbox).await });
         let messages = match tokio::time::timeout(ANSWER_WITHIN, rest).await {
@@ -155,7 +169,7 @@ impl Deletions {
             Ok(messages)
         };
         let done = done.await;
-        if done.is_ok() { &self.0.finished } else { &self.0.failed }.increment(1);
+        self.0.users.ended(done.is_ok());
         done
     }
 

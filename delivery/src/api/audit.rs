@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     ApiState,
     answer::Answer,
+    aside::aside,
     caller::Admin,
     error::ApiError,
     query::{ANY_TENANT, PageMeta, Parameters, SIZE},
@@ -82,10 +83,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Audit) -> Result<T, crate::control::ControlError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let audit = Arc::clone(&state.0.audit);
-    match tokio::task::spawn_blocking(move || work(&audit)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
-    }
+    aside(move || work(&audit)).await
 }
 
 /// A place in the log.

@@ -10,6 +10,7 @@
 mod actions;
 mod admins;
 mod answer;
+mod aside;
 mod audit;
 mod auth;
 mod backup_jobs;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ApiState,
     answer::Answer,
+    aside::blocking,
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
@@ -204,18 +205,6 @@ struct RevokedKey {
     id: String,
     /// Whose it was.
     service_id: ServiceId,
-}
-
-/// Control data is read and written on a thread that may wait for the disk.
-pub(super) async fn blocking<T: Send + 'static>(
-    state: &ApiState,
-    work: impl FnOnce(&Control) -> Result<T, ControlError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let control = Arc::clone(&state.0.control);
-    match tokio::task::spawn_blocking(move || work(&control)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
-    }
 }
 
 type ServicePath = Result<Path<String>, PathRejection>;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ApiState,
     answer::Answer,
+    aside::blocking,
     body::{Decoded, Payload},
     error::ApiError,
     query::{PAGE, PageMeta, Parameters, SIZE},
@@ -157,18 +158,6 @@ struct Traced<'a> {
     version: u64,
     live: &'a LiveTexts,
     reason: Option<&'a str>,
-}
-
-/// Control data is read and written on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(
-    state: &ApiState,
-    work: impl FnOnce(&Control) -> Result<T, ControlError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let control = Arc::clone(&state.0.control);
-    match tokio::task::spawn_blocking(move || work(&control)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
-    }
 }
 
 const SHOWN_QUERY: &[Field] = &[may(

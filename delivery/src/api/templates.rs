@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use super::{
     ApiState,
     answer::Answer,
+    aside::aside,
     body::{Decoded, Payload},
     caller::{Asker, of_port},
     error::ApiError,
@@ -205,10 +206,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Templates) -> Result<T, TemplateError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let templates = Arc::clone(&state.0.templates);
-    match tokio::task::spawn_blocking(move || work(&templates)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
-    }
+    aside(move || work(&templates)).await
 }
 
 /// Asked before the body is looked at: who may not write is told that, not what is wrong with it.

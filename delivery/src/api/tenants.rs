@@ -2,8 +2,6 @@
 
 pub(super) mod docs;
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, OriginalUri, Path, State, rejection::PathRejection},
     response::Response,
@@ -16,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ApiState,
     answer::Answer,
+    aside::blocking,
     body::{Decoded, Payload},
     caller::Admin,
     doc::{Part, Told},
@@ -25,7 +24,7 @@ use super::{
     trace::Trace,
 };
 use crate::{
-    control::{Control, ControlError, Quotas, Tenant},
+    control::{Control, Quotas, Tenant},
     deletion::DeletedTenant,
     identity::AdminCaller,
     object,
@@ -118,18 +117,6 @@ fn tenant_id(admin: &AdminCaller, id: TenantPath) -> Result<TenantId, ApiError> 
     match admin.tenant() {
         Some(own) if *own != id => Err(ApiError::OtherTenant),
         Some(_) | None => Ok(id),
-    }
-}
-
-/// Control data is read and written on a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(
-    state: &ApiState,
-    work: impl FnOnce(&Control) -> Result<T, ControlError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let control = Arc::clone(&state.0.control);
-    match tokio::task::spawn_blocking(move || work(&control)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
     }
 }
 

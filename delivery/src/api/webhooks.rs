@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ApiState,
     answer::Answer,
+    aside::aside,
     body::{Decoded, Payload},
     caller::Admin,
     error::ApiError,
@@ -116,10 +117,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Webhooks) -> Result<T, WebhookError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let webhooks = state.0.webhooks.clone();
-    match tokio::task::spawn_blocking(move || work(&webhooks)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(ApiError::Panicked),
-    }
+    aside(move || work(&webhooks)).await
 }
 
 /// Most digits of a cursor: rows count up from 1, and fewer than that have been seen.

@@ -13,7 +13,6 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use metrics::{Counter, Recorder};
 use protocol::{TenantId, UserId};
 
 use super::{ANSWER_WITHIN, DeletionError, Deletions};
@@ -43,20 +42,6 @@ pub struct DeletedTenant {
     pub services: u64,
     /// Users who were deleted since somebody last asked, once all is gone; none while that is under way.
     pub users: Option<u64>,
-}
-
-pub(super) struct Counts {
-    begun: Counter,
-    finished: Counter,
-    failed: Counter,
-}
-
-impl Counts {
-    pub(super) fn new(recorder: &dyn Recorder) -> Self {
-        DELETIONS.describe(recorder);
-        let counter = |result| DELETIONS.to_counter(recorder, &[("result", result)]);
-        Self { begun: counter("begun"), finished: counter("finished"), failed: counter("failed") }
-    }
 }
 
 impl Deletions {
@@ -100,8 +85,7 @@ impl Deletions {
     /// All that follows from a deletion that was begun. Answers how many users there were.
     async fn finish_tenant(&self, tenant: &TenantId) -> Result<u64, DeletionError> {
         let done = self.empty_tenant(tenant).await;
-        let counts = &self.0.tenants;
-        if done.is_ok() { &counts.finished } else { &counts.failed }.increment(1);
+        self.0.tenants.ended(done.is_ok());
         done
     }
 
