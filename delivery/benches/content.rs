@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a bench reports to its terminal")]
 
+mod support;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -18,8 +20,7 @@ use delivery::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, MessageFields, MessageId, TenantId, Time, UserId};
-use uuid::Uuid;
+use protocol::{Body, TenantId, UserId};
 
 const ROUNDS: usize = 7;
 const CALLERS: usize = 64;
@@ -27,25 +28,7 @@ const SENDS: usize = 20_000;
 const KEY: &str = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn body(bytes: usize) -> Arc<Body> {
-    Arc::new(Body::new(&MessageFields {
-        id: MessageId::new(format!("msg-{}", Uuid::now_v7().simple())).expect("a valid id"),
-        channel_id: None,
-        title: "A message".to_owned(),
-        content: "x".repeat(bytes),
-        message_type: "text".to_owned(),
-        priority: 5,
-        sender: "bench".to_owned(),
-        sender_info: None,
-        on_behalf_of: None,
-        template_id: None,
-        created_at: Time::from_millis(1_760_000_000_000),
-        edited_at: None,
-        expire_at: None,
-        collapse_key: None,
-        metadata: serde_json::Map::new(),
-        attachments: vec![],
-        actions: vec![],
-    }))
+    Arc::new(Body::new(&support::message(support::new_id(), "A message", "x".repeat(bytes))))
 }
 
 fn one(bytes: usize) {

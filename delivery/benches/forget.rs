@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "a report")]
 
+mod support;
+
 use std::{
     fs,
     path::Path,
@@ -24,7 +26,7 @@ use delivery::{
 };
 use metrics::NoopRecorder;
 use mimalloc::MiMalloc;
-use protocol::{Body, MessageFields, MessageId, TenantId, UserId};
+use protocol::{Body, MessageFields, TenantId, UserId};
 use tokio::runtime::Runtime;
 
 #[global_allocator]
@@ -48,29 +50,14 @@ fn user(number: u64) -> UserId {
 }
 
 fn outgoing(number: u64) -> Outgoing {
-    let uuid = uuid::Uuid::now_v7().simple();
     Outgoing {
         tenant: TenantId::default(),
         sender: SenderKey::Admin,
         audience: Audience::users(vec![user(number % 10_000)]),
         body: Arc::new(Body::new(&MessageFields {
-            id: MessageId::new(format!("msg-{uuid}")).expect("a valid id"),
-            channel_id: None,
-            title: "提醒".to_owned(),
-            content: "会议十分钟后开始。".repeat(8),
-            message_type: "text".to_owned(),
-            priority: 5,
             sender: "calendar".to_owned(),
-            sender_info: None,
-            on_behalf_of: None,
-            template_id: None,
             created_at: delivery::clock::now(),
-            edited_at: None,
-            expire_at: None,
-            collapse_key: None,
-            metadata: serde_json::Map::new(),
-            attachments: vec![],
-            actions: vec![],
+            ..support::message(support::new_id(), "提醒", "会议十分钟后开始。".repeat(8))
         })),
         scheduled_at: None,
     }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "a report")]
 
+mod support;
+
 use std::{
     fs,
     sync::{
@@ -22,7 +24,7 @@ use delivery::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, ChannelId, MessageFields, RoleId, TenantId, Time, UserId};
+use protocol::{Body, ChannelId, RoleId, TenantId, Time, UserId};
 
 const MEMBERS: usize = 100_000;
 const WATCHED: usize = 5_000;
@@ -37,25 +39,11 @@ impl Fanout for Count {
 }
 
 fn body(number: u64) -> Arc<Body> {
-    Arc::new(Body::new(&MessageFields {
-        id: format!("msg-{number}").parse().expect("a valid id"),
-        channel_id: None,
-        title: "新消息".into(),
-        content: "消息内容 ".repeat(20),
-        message_type: "text".into(),
-        priority: 5,
-        sender: "bench".into(),
-        sender_info: None,
-        on_behalf_of: None,
-        template_id: None,
-        created_at: Time::from_millis(1_760_000_000_000),
-        edited_at: None,
-        expire_at: None,
-        collapse_key: None,
-        metadata: serde_json::Map::new(),
-        attachments: vec![],
-        actions: vec![],
-    }))
+    Arc::new(Body::new(&support::message(
+        format!("msg-{number}").parse().expect("a valid id"),
+        "新消息",
+        "消息内容 ".repeat(20),
+    )))
 }
 
 fn to(audience: Audience, number: u64) -> Outgoing {

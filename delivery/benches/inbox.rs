@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "a bench reports to its terminal")]
 
+mod support;
+
 use std::{
     fs,
     hint::black_box,
@@ -24,7 +26,7 @@ use delivery::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, MessageFields, MessageId, Seq, TenantId, Time, UserId};
+use protocol::{Body, MessageFields, MessageId, Seq, TenantId, UserId};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::runtime::Runtime;
 
@@ -116,20 +118,8 @@ impl Writer {
     fn outgoing(&mut self, key: &InboxKey, number: u64) -> Outgoing {
         let (title, content) = self.message(number);
         let body = Body::new(&MessageFields {
-            id: MessageId::new(format!("msg-{number:032x}")).expect("a valid id"),
-            channel_id: None,
-            title,
-            content: content + " 企业通知",
-            message_type: "text".to_owned(),
             priority: u8::try_from(number % 10 + 1).expect("small"),
             sender: if number.is_multiple_of(3) { "crm" } else { "erp" }.to_owned(),
-            sender_info: None,
-            on_behalf_of: None,
-            template_id: None,
-            created_at: Time::from_millis(1_760_000_000_000),
-            edited_at: None,
-            expire_at: None,
-            collapse_key: None,
             metadata: serde_json::Map::from_iter([
                 ("order".to_owned(), number.into()),
                 (
@@ -137,8 +127,11 @@ impl Writer {
                     if number.is_multiple_of(5) { "invoice" } else { "note" }.into(),
                 ),
             ]),
-            attachments: vec![],
-            actions: vec![],
+            ..support::message(
+                MessageId::new(format!("msg-{number:032x}")).expect("a valid id"),
+                &title,
+                content + " 企业通知",
+            )
         });
         Outgoing {
             tenant: key.tenant.clone(),

@@ -7,6 +7,8 @@
 #[path = "../tests/postgres/mod.rs"]
 mod postgres;
 
+mod support;
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -22,8 +24,7 @@ use delivery::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, MessageFields, MessageId, TenantId, UserId};
-use uuid::Uuid;
+use protocol::{Body, MessageFields, TenantId, UserId};
 
 /// Users, and messages that each has.
 const USERS: usize = 2_000;
@@ -52,23 +53,8 @@ impl Progress for Times {
 
 fn outgoing(users: Vec<UserId>) -> Outgoing {
     let body = Body::new(&MessageFields {
-        id: MessageId::new(format!("msg-{}", Uuid::now_v7().simple())).unwrap(),
-        channel_id: None,
-        title: "A message".to_owned(),
-        content: "x".repeat(100),
-        message_type: "text".to_owned(),
-        priority: 5,
-        sender: "bench".to_owned(),
-        sender_info: None,
-        on_behalf_of: None,
-        template_id: None,
         created_at: delivery::clock::now(),
-        edited_at: None,
-        expire_at: None,
-        collapse_key: None,
-        metadata: serde_json::Map::new(),
-        attachments: vec![],
-        actions: vec![],
+        ..support::message(support::new_id(), "A message", "x".repeat(100))
     });
     let (tenant, sender) = (TenantId::default(), SenderKey::Admin);
     let audience = Audience::users(users);

@@ -8,6 +8,8 @@
 #[path = "../tests/postgres/mod.rs"]
 mod postgres;
 
+mod support;
+
 use std::{
     sync::{
         Arc,
@@ -24,8 +26,7 @@ use delivery::{
     },
 };
 use metrics::NoopRecorder;
-use protocol::{Body, MessageFields, MessageId, Seq, TenantId, UserId};
-use uuid::Uuid;
+use protocol::{Body, MessageFields, Seq, TenantId, UserId};
 
 /// Users that messages go to.
 const USERS: usize = 20_000;
@@ -59,23 +60,9 @@ fn with_metadata(
     metadata: serde_json::Map<String, serde_json::Value>,
 ) -> Outgoing {
     let body = Body::new(&MessageFields {
-        id: MessageId::new(format!("msg-{}", Uuid::now_v7().simple())).unwrap(),
-        channel_id: None,
-        title: "A message".to_owned(),
-        content: "x".repeat(100),
-        message_type: "text".to_owned(),
-        priority: 5,
-        sender: "bench".to_owned(),
-        sender_info: None,
-        on_behalf_of: None,
-        template_id: None,
         created_at: delivery::clock::now(),
-        edited_at: None,
-        expire_at: None,
-        collapse_key: None,
         metadata,
-        attachments: vec![],
-        actions: vec![],
+        ..support::message(support::new_id(), "A message", "x".repeat(100))
     });
     let (tenant, sender) = (TenantId::default(), SenderKey::Admin);
     Outgoing { tenant, sender, audience, body: Arc::new(body), scheduled_at: None }

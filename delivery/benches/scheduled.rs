@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "a report")]
 
+mod support;
+
 use std::{
     fs,
     sync::Arc,
@@ -51,23 +53,8 @@ fn outgoing(number: u64) -> Outgoing {
         sender: SenderKey::Admin,
         audience: Audience::users(vec![user]),
         body: Arc::new(Body::new(&MessageFields {
-            id: id(number),
-            channel_id: None,
-            title: "提醒".to_owned(),
-            content: "会议十分钟后开始。".repeat(8),
-            message_type: "text".to_owned(),
-            priority: 5,
             sender: "calendar".to_owned(),
-            sender_info: None,
-            on_behalf_of: None,
-            template_id: None,
-            created_at: Time::from_millis(1_760_000_000_000),
-            edited_at: None,
-            expire_at: None,
-            collapse_key: None,
-            metadata: serde_json::Map::new(),
-            attachments: vec![],
-            actions: vec![],
+            ..support::message(id(number), "提醒", "会议十分钟后开始。".repeat(8))
         })),
         scheduled_at: Some(Time::from_millis(at)),
     }
