@@ -93,8 +93,8 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the ports, opens the store and serves. `log` is what admins may change of the process's log; `descriptors` is the process's limit of open
-    /// files, which sockets and users' files share.
+    /// Binds the ports, opens the store and serves. `log` is what admins may change of the process's log; `descriptors`
+    /// is the process's limit of open files, which sockets and users' files share.
     ///
     /// A database that is away is waited for: meanwhile the ports answer, and say that the node is not
     /// ready. May be dropped at any time.
